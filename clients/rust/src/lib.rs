@@ -1,0 +1,1 @@
+//! shock-absorber-client

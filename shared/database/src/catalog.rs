@@ -1,0 +1,37 @@
+//! The catalog: which tables are enabled, and how. It lies in the first configured database.
+
+use model::{ColumnName, Namespace, TableRef, Topic};
+use serde::{Deserialize, Serialize};
+
+/// Where a create looks for an existing record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CreateCheck {
+    /// In the hot store, and for a cold key in the database.
+    #[default]
+    Database,
+    /// In the hot store only: for tables whose keys are unique by construction.
+    HotStore,
+}
+
+/// What is fixed about a table when it is enabled, for all replicas and restarts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableSettings {
+    /// Its topic.
+    pub topic: Topic,
+    /// Where its records lie in the hot store; unique among the enabled tables.
+    pub namespace: Namespace,
+    /// Which columns of the key decide the shard; empty: all of them.
+    pub group_by: Vec<ColumnName>,
+    /// Where a create looks.
+    pub create_check: CreateCheck,
+}
+
+/// An enabled table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CatalogEntry {
+    /// The table.
+    pub table: TableRef,
+    /// How.
+    pub settings: TableSettings,
+}

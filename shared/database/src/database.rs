@@ -1,0 +1,145 @@
+//! The trait, and what goes into and comes out of its calls.
+
+use std::future::Future;
+
+use model::{DatabaseName, Epoch, Image, Key, Row, Shard, ShardCount, TableName, TableRef, TableSchema, Version};
+
+use crate::{CatalogEntry, DatabaseError};
+
+/// What the database holds for a key.
+#[derive(Debug, Clone, PartialEq)]
+pub enum DatabaseRow {
+    /// A row; version 0 if nobody wrote it through us.
+    Present {
+        /// Its version.
+        version: Version,
+        /// All its columns.
+        row: Row,
+    },
+    /// No row, but the tombstone of our delete.
+    Deleted {
+        /// The delete's version.
+        version: Version,
+    },
+    /// Neither.
+    Absent,
+}
+
+/// Who owns shards of a table: one assignment of one drain process. Another assignment has another owner.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Owner(pub String);
+
+/// A shard of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardClaim {
+    /// The table.
+    pub table: TableName,
+    /// The shard.
+    pub shard: Shard,
+}
+
+/// A shard's row in `_sa_shard`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardRow {
+    /// The highest version that any transaction has written or skipped.
+    pub high_water: Version,
+    /// At or below it, a row that is absent is never inserted: its tombstone may have been purged.
+    pub purge_horizon: Version,
+}
+
+/// One write of a batch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// Its shard.
+    pub shard: Shard,
+    /// The key.
+    pub key: Key,
+    /// Its version.
+    pub version: Version,
+    /// The row, or that it is deleted; complete.
+    pub image: Image,
+}
+
+/// Changes to one table to be made in one transaction, at most one per key.
+#[derive(Debug, Clone)]
+pub struct Batch<'a> {
+    /// The table.
+    pub schema: &'a TableSchema,
+    /// Each shard that occurs, and who owns it.
+    pub owners: Vec<(Shard, Owner)>,
+    /// The changes; the database sorts them by key.
+    pub changes: &'a [Change],
+}
+
+/// What became of a change.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Applied {
+    /// Written.
+    Written,
+    /// The database had this very version already.
+    Same,
+    /// The database has something newer, which stays: the row or tombstone and its version.
+    Stale {
+        /// What is there.
+        current: DatabaseRow,
+    },
+    /// Absent there, and at or below the purge horizon: not inserted.
+    Purged,
+    /// `since` forbids it: the row that is there is older than the create that looked into the hot store only.
+    SinceRefused,
+}
+
+/// A database.
+///
+/// A call that was begun runs to its end, also when its future is dropped: a transaction is never left half-way on
+/// a connection that somebody else uses next.
+pub trait Database: Send + Sync + 'static {
+    /// Makes or upgrades our own tables (`_sa_shard`, `_sa_ledger`; in the first database also `_sa_table`,
+    /// `_sa_epoch`, `_sa_meta`).
+    fn prepare(&self) -> impl Future<Output = Result<(), DatabaseError>> + Send;
+
+    /// Adds the version column to a table, invisible where that exists. No harm if it is there.
+    fn add_version_column(&self, table: &TableName) -> impl Future<Output = Result<(), DatabaseError>> + Send;
+
+    /// The tables that could be enabled, without our own.
+    fn list_tables(&self) -> impl Future<Output = Result<Vec<TableName>, DatabaseError>> + Send;
+
+    /// A table's schema. `group` is all of the key.
+    ///
+    /// # Errors
+    /// `NoSuchTable`; `Unsupported` for a table without primary key, a type that we don't carry, a generated
+    /// column, an auto-increment key.
+    fn introspect(&self, database: &DatabaseName, table: &TableName) -> impl Future<Output = Result<TableSchema, DatabaseError>> + Send;
+
+    /// Reads rows by key, committed data of the primary; in the order of the keys.
+    fn read(&self, schema: &TableSchema, keys: &[Key]) -> impl Future<Output = Result<Vec<DatabaseRow>, DatabaseError>> + Send;
+
+    /// Writes `owner` into the shard rows, making those that are missing.
+    fn take_ownership(&self, claims: &[ShardClaim], owner: &Owner) -> impl Future<Output = Result<(), DatabaseError>> + Send;
+
+    /// The shard row of each table; zeros where there is none.
+    fn shard_rows(&self, tables: &[TableName], shard: Shard) -> impl Future<Output = Result<Vec<ShardRow>, DatabaseError>> + Send;
+
+    /// Applies a batch in one transaction: first one statement that locks the shard rows, checks their owners and
+    /// raises the high-water version; then the changes, each guarded by its version; results in the order of the
+    /// changes.
+    fn apply(&self, batch: Batch<'_>) -> impl Future<Output = Result<Vec<Applied>, DatabaseError>> + Send;
+
+    /// Rows written by one transaction are limited by the database to about this many; a batch may not be larger.
+    fn max_batch_rows(&self, schema: &TableSchema) -> usize;
+
+    /// The stored number of shards; stores `configured` if there is none yet.
+    fn shard_count(&self, configured: ShardCount) -> impl Future<Output = Result<u32, DatabaseError>> + Send;
+
+    /// The next epoch of a shard: one above the counter and above `at_least`; never given twice.
+    fn next_epoch(&self, shard: Shard, at_least: Epoch) -> impl Future<Output = Result<Epoch, DatabaseError>> + Send;
+
+    /// All enabled tables, and a number that changes whenever the list does.
+    fn catalog(&self) -> impl Future<Output = Result<(u64, Vec<CatalogEntry>), DatabaseError>> + Send;
+
+    /// Enables a table or changes how it is; `false` if another table has that namespace or topic.
+    fn enable(&self, entry: &CatalogEntry) -> impl Future<Output = Result<bool, DatabaseError>> + Send;
+
+    /// Disables a table; `false` if it was not enabled.
+    fn disable(&self, table: &TableRef) -> impl Future<Output = Result<bool, DatabaseError>> + Send;
+}

@@ -1,0 +1,134 @@
+//! The enabled tables as a replica sees them: the catalog, and each table's schema, refreshed in the background.
+
+use std::{collections::HashMap, sync::Arc};
+
+use arc_swap::ArcSwap;
+use model::{DatabaseName, Namespace, TableRef, TableSchema, Topic};
+use tokio::sync::Mutex;
+
+use crate::{CatalogEntry, Database, DatabaseError, TableSettings};
+
+/// An enabled table with its schema.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EnabledTable {
+    /// Its schema; `group` follows `group_by`.
+    pub schema: TableSchema,
+    /// How it was enabled.
+    pub settings: TableSettings,
+}
+
+/// What is looked up, all made from one reading of the catalog.
+#[derive(Debug, Default)]
+struct View {
+    generation: u64,
+    tables: HashMap<TableRef, Arc<EnabledTable>>,
+    by_namespace: HashMap<Namespace, Arc<EnabledTable>>,
+    by_topic: HashMap<Topic, Arc<EnabledTable>>,
+}
+
+/// All enabled tables. Looking one up costs a pointer; refreshing costs a query while nothing has changed.
+pub struct TableDirectory<D> {
+    databases: Vec<(DatabaseName, Arc<D>)>,
+    view: ArcSwap<View>,
+    refreshing: Mutex<()>,
+}
+
+impl<D: Database> TableDirectory<D> {
+    /// An empty directory over the configured databases; the first one holds the catalog.
+    pub fn new(databases: Vec<(DatabaseName, Arc<D>)>) -> Self {
+        Self { databases, view: ArcSwap::default(), refreshing: Mutex::new(()) }
+    }
+
+    /// The database that holds the catalog, the epochs and the number of shards.
+    ///
+    /// # Errors
+    /// If none is configured.
+    pub fn catalog_database(&self) -> Result<&Arc<D>, DatabaseError> {
+        self.databases.first().map(|(_, d)| d).ok_or_else(|| DatabaseError::Unfit("no database is configured: name at least one under `databases`".into()))
+    }
+
+    /// The configured databases, in their order.
+    pub fn databases(&self) -> &[(DatabaseName, Arc<D>)] {
+        &self.databases
+    }
+
+    /// A database by its name.
+    pub fn database(&self, name: &DatabaseName) -> Option<&Arc<D>> {
+        self.databases.iter().find(|(n, _)| n == name).map(|(_, d)| d)
+    }
+
+    /// An enabled table.
+    pub fn table(&self, table: &TableRef) -> Option<Arc<EnabledTable>> {
+        self.view.load().tables.get(table).cloned()
+    }
+
+    /// The table whose records lie there in the hot store.
+    pub fn by_namespace(&self, namespace: &Namespace) -> Option<Arc<EnabledTable>> {
+        self.view.load().by_namespace.get(namespace).cloned()
+    }
+
+    /// The table of a topic.
+    pub fn by_topic(&self, topic: &Topic) -> Option<Arc<EnabledTable>> {
+        self.view.load().by_topic.get(topic).cloned()
+    }
+
+    /// All enabled tables, by name.
+    pub fn all(&self) -> Vec<Arc<EnabledTable>> {
+        let mut tables: Vec<_> = self.view.load().tables.values().cloned().collect();
+        tables.sort_by(|a, b| a.schema.table.cmp(&b.schema.table));
+        tables
+    }
+
+    /// Reads the catalog again; introspects every table if it has changed or `force` is set. Says whether the view is another now.
+    ///
+    /// # Errors
+    /// If a database can't be asked: the view stays as it was. A table that can't be introspected any more is logged
+    /// and keeps the schema it had.
+    pub async fn refresh(&self, force: bool) -> Result<bool, DatabaseError> {
+        let _one = self.refreshing.lock().await;
+        let (generation, entries) = self.catalog_database()?.catalog().await?;
+        let old = self.view.load_full();
+        if generation == old.generation && !force {
+            return Ok(false);
+        }
+        let mut view = View { generation, ..View::default() };
+        for entry in entries {
+            let table = match self.introspect(&entry).await {
+                Ok(schema) => Arc::new(EnabledTable { schema, settings: entry.settings }),
+                Err(error) => match old.tables.get(&entry.table) {
+                    Some(kept) if error.class() != crate::ErrorClass::Transient => {
+                        tracing::error!(table = %entry.table, %error, "an enabled table can't be introspected; its last known schema stays in use");
+                        kept.clone()
+                    }
+                    _ => return Err(error),
+                },
+            };
+            view.by_namespace.insert(table.settings.namespace.clone(), table.clone());
+            view.by_topic.insert(table.settings.topic.clone(), table.clone());
+            view.tables.insert(entry.table, table);
+        }
+        let changed = view.tables != old.tables;
+        self.view.store(Arc::new(view));
+        Ok(changed)
+    }
+
+    /// The schema of a table as an entry of the catalog wants it: grouped by `group_by`.
+    ///
+    /// # Errors
+    /// If the table is not there or can't be used; if `group_by` names a column that is not part of the key.
+    pub async fn introspect(&self, entry: &CatalogEntry) -> Result<TableSchema, DatabaseError> {
+        let name = &entry.table.database;
+        let database = self.database(name).ok_or_else(|| DatabaseError::Unfit(format!("no database named {name} is configured")))?;
+        let mut schema = database.introspect(name, &entry.table.table).await?;
+        if !entry.settings.group_by.is_empty() {
+            let position = |column: &model::ColumnName| {
+                schema.key().position(|c| c.name == *column).ok_or_else(|| DatabaseError::Unsupported {
+                    table: entry.table.table.clone(),
+                    reason: format!("group_by names {column}, which is not part of the primary key"),
+                })
+            };
+            schema.group = entry.settings.group_by.iter().map(position).collect::<Result<_, _>>()?;
+        }
+        Ok(schema)
+    }
+}

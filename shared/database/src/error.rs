@@ -1,0 +1,64 @@
+//! Errors of a database, classified once per dialect.
+
+use model::TableName;
+
+/// What an error means for the record that caused it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorClass {
+    /// The database can't do it now: deadlock, lock wait, lost connection, read-only, too many connections. Try again.
+    Transient,
+    /// Another row stands in the way that may be on its way itself: foreign key without parent, unique value taken.
+    Dependent,
+    /// The table is not what it was: unknown table or column. Introspect again.
+    Schema,
+    /// The row can never be written: too long, out of range, check constraint.
+    Permanent,
+}
+
+/// Why a call to the database failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DatabaseError {
+    /// A statement failed. The transaction was rolled back.
+    #[error("the database refused a statement on {table} ({class:?}, code {code}): {message}")]
+    Statement {
+        /// The table.
+        table: String,
+        /// What it means.
+        class: ErrorClass,
+        /// The database's own code (SQLSTATE/number), for people.
+        code: String,
+        /// The database's message; may not hold row values when logged.
+        message: String,
+    },
+    /// The connection broke or the time was up: the transaction may or may not have been committed.
+    #[error("the database did not answer: {0}; the outcome is unknown")]
+    Unknown(String),
+    /// Another owner holds a shard of the batch. The transaction was rolled back.
+    #[error("another replica owns a shard of table {0} now")]
+    NotOwner(TableName),
+    /// There is no such table.
+    #[error("the database has no table {0}")]
+    NoSuchTable(TableName),
+    /// The table can't be used, with the reason.
+    #[error("table {table} can't be used: {reason}")]
+    Unsupported {
+        /// The table.
+        table: TableName,
+        /// Why, and what would help.
+        reason: String,
+    },
+    /// The configuration or the stored state does not fit.
+    #[error("{0}")]
+    Unfit(String),
+}
+
+impl DatabaseError {
+    /// What the error means for the batch.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Statement { class, .. } => *class,
+            Self::Unknown(_) | Self::NotOwner(_) => ErrorClass::Transient,
+            Self::NoSuchTable(_) | Self::Unsupported { .. } | Self::Unfit(_) => ErrorClass::Schema,
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The traits, and what goes into and comes out of their calls.
+
+use std::{future::Future, time::Duration};
+
+use bytes::Bytes;
+use model::{Epoch, Topic};
+
+/// A partition of a topic. Its number is the number of the shard.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicPartition {
+    /// The topic.
+    pub topic: Topic,
+    /// The partition; equals the shard's number.
+    pub partition: u16,
+}
+
+/// A record to be appended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Where to; the partition is set explicitly.
+    pub to: TopicPartition,
+    /// The record key: the canonical bytes of the primary key; empty for a fence.
+    pub key: Bytes,
+    /// The encoded event.
+    pub payload: Bytes,
+}
+
+/// A record that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogRecord {
+    /// Where it lies.
+    pub from: TopicPartition,
+    /// Its offset.
+    pub offset: i64,
+    /// The record key.
+    pub key: Bytes,
+    /// The encoded event.
+    pub payload: Bytes,
+}
+
+/// How far a partition has been worked off: the offset of the next record, and the epoch in force there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Progress {
+    /// The offset of the first record that is not done.
+    pub offset: i64,
+    /// The epoch in force just before it.
+    pub epoch: Epoch,
+}
+
+/// Why a record was not acknowledged by the log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// It is certainly not in the log and never will be.
+    #[error("the event log refused the record: {0}")]
+    Refused(String),
+    /// It may be in the log, or may still get there.
+    #[error("the event log did not acknowledge the record: {0}; the outcome is unknown")]
+    Unknown(String),
+    /// It is larger than the log takes.
+    #[error("the record has {bytes} bytes, more than the event log takes")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+    },
+}
+
+/// Why a call to the log failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LogError {
+    /// It can't be reached, or did not answer in time. Trying again may help.
+    #[error("the event log can't be reached: {0}")]
+    Unavailable(String),
+    /// There is no such topic.
+    #[error("the event log has no topic {0}; enable the table again to have it made")]
+    NoSuchTopic(Topic),
+    /// It has been set up in a way that would break a promise.
+    #[error("the event log is not fit for use: {0}")]
+    Unfit(String),
+    /// This member was fenced, or the log's files are damaged: it has to be started again.
+    #[error("the event log refuses this process: {0}")]
+    Fatal(String),
+}
+
+/// What is to be checked of a topic before it is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogSettings {
+    /// One node is explicitly allowed: replication below 3 and min.insync.replicas below 2.
+    pub allow_single_node: bool,
+}
+
+/// The writing face.
+pub trait EventPublisher: Send + Sync + 'static {
+    /// Whether the log is believed to take records now; cheap, no I/O. While it says no, a write that needs the log
+    /// is refused before anything is touched.
+    fn is_available(&self) -> bool;
+
+    /// The largest payload that the log takes, in bytes.
+    fn max_payload_bytes(&self) -> usize;
+
+    /// Makes the topic if there is none, and checks its settings (delete, not compact; replication; min.insync;
+    /// unclean election off) and its number of partitions.
+    fn ensure_topic(&self, topic: &Topic, partitions: u16, settings: LogSettings) -> impl Future<Output = Result<(), LogError>> + Send;
+
+    /// Appends records, each durably (acks=all), those of one partition in the given order; answers in the order
+    /// of the arguments, with the offset of each.
+    fn publish(&self, records: Vec<Outgoing>) -> impl Future<Output = Vec<Result<i64, PublishError>>> + Send;
+
+    /// Waits until everything handed over has been acknowledged or given up, at most so long.
+    fn flush(&self, within: Duration) -> impl Future<Output = ()> + Send;
+}
+
+/// The reading face for those who are in no group: checkpoints and openings.
+pub trait LogReader: Send + Sync + 'static {
+    /// The first offset that the log still has and the offset of the next record to come, per partition. What an
+    /// aborted or open transaction hides counts as there.
+    fn bounds(&self, partitions: &[TopicPartition]) -> impl Future<Output = Result<Vec<(i64, i64)>, LogError>> + Send;
+
+    /// What the drain group has committed.
+    fn committed(&self, partitions: &[TopicPartition]) -> impl Future<Output = Result<Vec<Option<Progress>>, LogError>> + Send;
+
+    /// Reads a partition from `from` up to, not including, `to`: calls `each` for the records in order. `each` breaks off by `false`.
+    fn read(
+        &self,
+        partition: &TopicPartition,
+        from: i64,
+        to: i64,
+        each: &mut (dyn FnMut(LogRecord) -> bool + Send),
+    ) -> impl Future<Output = Result<(), LogError>> + Send;
+}
+
+/// A partition that a group member got.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assignment {
+    /// Which.
+    pub partition: TopicPartition,
+    /// From where it goes on; `None`: nothing was ever committed, it starts at the log's beginning with epoch 0.
+    pub committed: Option<Progress>,
+}
+
+/// What happens to a group member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceEvent {
+    /// Records of assigned partitions, in order per partition. At least one.
+    Records(Vec<LogRecord>),
+    /// New partitions; their records come after this. Others stay.
+    Assigned(Vec<Assignment>),
+    /// Partitions that go to others; the noted progress has been committed. No record of them comes after this.
+    Revoked(Vec<TopicPartition>),
+    /// Partitions that others have already; nothing was or may be committed for them.
+    Lost(Vec<TopicPartition>),
+}
+
+/// The face of one member of the drain group.
+pub trait EventSource: Send + 'static {
+    /// Subscribes to exactly these topics from now on.
+    fn subscribe(&mut self, topics: &[Topic]) -> impl Future<Output = Result<(), LogError>> + Send;
+
+    /// The next thing that happens. Must be called all the time, also while everything is paused: that is what
+    /// keeps the membership. Cancel-safe.
+    fn next(&mut self) -> impl Future<Output = Result<SourceEvent, LogError>> + Send;
+
+    /// Stops the delivery of these partitions. Records that were already on their way may still come.
+    fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), LogError>;
+
+    /// Goes on where delivery was stopped; nothing is left out.
+    fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), LogError>;
+
+    /// Notes how far assigned partitions are done. Committed on a timer, before a partition is given up, and at
+    /// [`EventSource::close`]; never for a lost one.
+    fn note_progress(&mut self, progress: &[(TopicPartition, Progress)]);
+
+    /// Commits what was noted and leaves the group, at most so long.
+    fn close(self, within: Duration) -> impl Future<Output = Result<(), LogError>> + Send;
+}

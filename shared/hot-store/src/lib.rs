@@ -1,0 +1,19 @@
+//! The hot store: the newest version of every record that was written or read of late.
+//!
+//! It is the write-ahead log in front of the database and the cache behind which nobody sees the database lag.
+//! [`HotStore`] is cut so that a store with conditional transactions (DynamoDB) could carry it as well as one with
+//! scripts: every method touches one shard, and every condition is part of the call.
+
+mod error;
+pub mod memory;
+mod opening;
+#[cfg(feature = "redis")]
+pub mod redis;
+mod store;
+
+pub use error::HotStoreError;
+pub use opening::{Checkpoint, Claim, LogPoint, OpeningStart, OpeningToken, Restore};
+pub use store::{
+    Answer, Budget, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, Grant, HotStore, LeaseOutcome, LeaseToken,
+    Precondition, RecordId, Settings, ShardHeader, Slot, Stamp, Write, WriteOutcome,
+};

@@ -1,0 +1,78 @@
+//! What the store keeps so that a shard can be opened again after a restart of the store.
+
+use std::collections::BTreeMap;
+
+use model::{Epoch, Image, Topic, Version};
+
+use crate::RecordId;
+
+/// An offset from which a partition can be read, and the epoch that is in force there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LogPoint {
+    /// The offset of the next event to read.
+    pub offset: i64,
+    /// The epoch in force just before it.
+    pub epoch: Epoch,
+}
+
+/// From where each of the shard's partitions must be read again if the store loses the tail of its history: an
+/// event is in the store before it is in the log, so what the log held when the checkpoint was read is in the store
+/// that holds the checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Checkpoint(pub BTreeMap<Topic, LogPoint>);
+
+/// Names one attempt to open a shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpeningToken(pub String);
+
+/// From where an opening reads. Kept in the header, so that a successor resumes from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpeningStart {
+    /// Per topic.
+    pub points: BTreeMap<Topic, LogPoint>,
+    /// The store held nothing that could be trusted (no checkpoint, or one that the log no longer reaches): every
+    /// record of an earlier epoch is dropped.
+    pub discard: bool,
+}
+
+/// What a new opener finds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The epoch in the header; 0 if there is none.
+    pub epoch: Epoch,
+    /// The surviving checkpoint.
+    pub checkpoint: Option<Checkpoint>,
+    /// The start that an earlier opener stored *under the live incarnation*; it is to be resumed from.
+    pub resumed: Option<OpeningStart>,
+}
+
+/// A record that an opening puts back, if the store holds nothing, a lower version, a lease or a remembered absence.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Restore {
+    /// An event of the log: dirty, and already queued.
+    Dirty {
+        /// The record.
+        record: RecordId,
+        /// The event's version.
+        version: Version,
+        /// The event's image.
+        image: Image,
+    },
+    /// The row (or tombstone) of the database is at least as new as the event: it stands in the hot store as clean, over any lower version.
+    Clean {
+        /// The record.
+        record: RecordId,
+        /// The row's version.
+        version: Version,
+        /// The row or tombstone.
+        image: Image,
+    },
+    /// The database has neither row nor tombstone, and the event is at or below the purge horizon: an image at or
+    /// below `horizon` is removed.
+    Gone {
+        /// The record.
+        record: RecordId,
+        /// The purge horizon.
+        horizon: Version,
+    },
+}

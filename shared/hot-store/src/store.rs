@@ -1,0 +1,276 @@
+//! The trait, and what goes into and comes out of its calls.
+
+use std::{future::Future, time::Duration};
+
+use model::{Epoch, Image, KeyBytes, Namespace, Shard, Version};
+
+use crate::{Checkpoint, Claim, HotStoreError, OpeningStart, OpeningToken, Restore};
+
+/// A record's place in the hot store.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordId {
+    /// The table's namespace.
+    pub namespace: Namespace,
+    /// The canonical key.
+    pub key: KeyBytes,
+}
+
+/// What must hold for a write to take effect; checked in the same atomic step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precondition {
+    /// Nothing.
+    None,
+    /// No such record (a tombstone or a remembered absence). What is not in the store is [`WriteOutcome::Cold`].
+    Absent,
+    /// As [`Precondition::Absent`], but what is not in the store counts as absent.
+    AbsentFromStore,
+    /// There is such a record. What is not in the store is [`WriteOutcome::Cold`].
+    Present,
+    /// The record has this version, and the shard is in this epoch (after a loss a version can come again).
+    At {
+        /// The version that was read.
+        version: Version,
+        /// The shard's epoch when it was read.
+        epoch: Epoch,
+    },
+}
+
+/// One write. The store assigns the version.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Write {
+    /// The record.
+    pub record: RecordId,
+    /// What must hold.
+    pub precondition: Precondition,
+    /// The image to store. With [`Precondition::AbsentFromStore`] the store sets its `since` to the new version.
+    pub image: Image,
+}
+
+/// What became of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteOutcome {
+    /// Stored as dirty and unqueued, without a TTL.
+    Stored {
+        /// Its version.
+        version: Version,
+        /// The epoch under which it was written, and must be marked queued.
+        epoch: Epoch,
+        /// The image's `since` as stored: kept from a dirty predecessor that was created so.
+        since: Option<Version>,
+    },
+    /// `Absent` was asked, and there is a record.
+    Exists,
+    /// `Present` or `At` was asked, and the record is known to be absent.
+    Missing,
+    /// `At` was asked, and version or epoch are others.
+    Changed,
+    /// The store does not hold the record, so it can't tell.
+    Cold,
+}
+
+/// What the store knows of a record.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Slot {
+    /// An image: a row or a tombstone.
+    Image {
+        /// Its version.
+        version: Version,
+        /// The image.
+        image: Image,
+        /// Whether the database does not have it yet.
+        dirty: bool,
+    },
+    /// The database was asked a moment ago and has no such row.
+    Absent,
+    /// Somebody is reading the database for it.
+    Leased,
+    /// Nothing.
+    Empty,
+}
+
+/// Slots in the order in which they were asked for, and the shard's epoch at that moment (an etag needs it).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// The shard's epoch.
+    pub epoch: Epoch,
+    /// One per record.
+    pub slots: Vec<Slot>,
+}
+
+/// A record at a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stamp {
+    /// The record.
+    pub record: RecordId,
+    /// The version.
+    pub version: Version,
+}
+
+/// The right to fill one record from the database; lost by any write, by expiry, by a restart of the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseToken(pub String);
+
+/// What became of the wish for a lease.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LeaseOutcome {
+    /// Read the database, then fill.
+    Granted(LeaseToken),
+    /// The slot is not empty: here is what it holds ([`Slot::Leased`]: wait for the other reader).
+    Taken(Slot),
+}
+
+/// What the database said.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fill {
+    /// A row or a tombstone with its version; stored as clean.
+    Image {
+        /// The row's version.
+        version: Version,
+        /// The row.
+        image: Image,
+    },
+    /// No such row; remembered for a short time.
+    Absent,
+}
+
+/// A record that the database now holds at `version`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Clean {
+    /// The record.
+    pub record: RecordId,
+    /// The version that the transaction wrote or found.
+    pub version: Version,
+    /// Set when the database turned out to be newer than the event: replaces a lower image, as clean.
+    pub newer: Option<Image>,
+}
+
+/// What became of a mark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CleanOutcome {
+    /// Clean now; the TTL has started.
+    Cleaned,
+    /// A newer version is there, which stays dirty.
+    Newer,
+    /// The store does not hold the record.
+    Gone,
+}
+
+/// Which dirty records are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dirty {
+    /// Those that are not known to be in the log.
+    Unqueued,
+    /// All that the database does not have.
+    All,
+}
+
+/// A dirty record.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DirtyRecord {
+    /// The record.
+    pub record: RecordId,
+    /// Its version.
+    pub version: Version,
+    /// Its image.
+    pub image: Image,
+}
+
+/// The state of a shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardHeader {
+    /// Open for the live incarnation of the store.
+    pub open: bool,
+    /// The epoch, 0 before the first opening.
+    pub epoch: Epoch,
+    /// The newest version given.
+    pub clock: Version,
+    /// How many records are dirty.
+    pub dirty: u64,
+    /// How many of them are unqueued.
+    pub unqueued: u64,
+    /// The version of the oldest dirty record.
+    pub oldest_dirty: Option<Version>,
+}
+
+/// What the store is and how it is set up, for the checks at start.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Settings {
+    /// What forbids to start: each a sentence that says what to change.
+    pub refused: Vec<String>,
+    /// What weakens a promise, and should be logged.
+    pub warned: Vec<String>,
+}
+
+/// The hot store.
+///
+/// Every call concerns one shard, is atomic, and answers [`HotStoreError::Closed`] unless the shard is open for the
+/// live incarnation of the store (but for the calls that open it, [`HotStore::header`] and [`HotStore::settings`]).
+/// Results are in the order of the arguments. Calls with several records are atomic per record at least.
+pub trait HotStore: Send + Sync + 'static {
+    /// Writes records in the given order: checks the precondition, assigns the next version
+    /// ([`Version::next`]), stores the image without TTL, puts it into the dirty and the unqueued set.
+    fn write(&self, shard: Shard, writes: Vec<Write>) -> impl Future<Output = Result<Vec<WriteOutcome>, HotStoreError>> + Send;
+
+    /// Reads slots.
+    fn read(&self, shard: Shard, records: Vec<RecordId>) -> impl Future<Output = Result<Answer, HotStoreError>> + Send;
+
+    /// Takes records out of the unqueued set, those that are still at the given version; all fail with
+    /// [`HotStoreError::Closed`] if the shard's epoch is not `epoch`. A version that was superseded meanwhile counts
+    /// as marked (`true`); `false`: the store no longer knows this or a newer version of the record as written.
+    fn mark_queued(&self, shard: Shard, epoch: Epoch, stamps: Vec<Stamp>) -> impl Future<Output = Result<Vec<bool>, HotStoreError>> + Send;
+
+    /// Asks for the right to fill an empty slot. The lease ends by itself after `ttl`.
+    fn lease(&self, shard: Shard, record: RecordId, ttl: Duration) -> impl Future<Output = Result<LeaseOutcome, HotStoreError>> + Send;
+
+    /// Fills a slot, if the lease still stands there; says whether it did. The entry expires after `ttl`.
+    fn fill(&self, shard: Shard, record: RecordId, token: LeaseToken, fill: Fill, ttl: Duration) -> impl Future<Output = Result<bool, HotStoreError>> + Send;
+
+    /// Marks records as held by the database. A record at that version becomes clean and gets `ttl`; a lower one is
+    /// replaced by [`Clean::newer`] if given; a higher one stays dirty.
+    fn mark_clean(&self, shard: Shard, cleans: Vec<Clean>, ttl: Duration) -> impl Future<Output = Result<Vec<CleanOutcome>, HotStoreError>> + Send;
+
+    /// Dirty records in the order of their versions, from above `after`, at most `limit`; with the shard's epoch.
+    fn dirty(&self, shard: Shard, which: Dirty, after: Version, limit: usize) -> impl Future<Output = Result<(Epoch, Vec<DirtyRecord>), HotStoreError>> + Send;
+
+    /// The shard's state; also of a closed one.
+    fn header(&self, shard: Shard) -> impl Future<Output = Result<ShardHeader, HotStoreError>> + Send;
+
+    /// Stores a checkpoint; `Closed` if the shard's epoch is not `epoch`.
+    fn checkpoint(&self, shard: Shard, epoch: Epoch, checkpoint: Checkpoint) -> impl Future<Output = Result<(), HotStoreError>> + Send;
+
+    /// Takes a closed shard over: every other opener's token is void from here on. The claim is bound to the live
+    /// incarnation of the store. `Ok(None)`: the shard is open, there is nothing to do.
+    fn claim(&self, shard: Shard, token: &OpeningToken) -> impl Future<Output = Result<Option<Claim>, HotStoreError>> + Send;
+
+    /// Begins to open, conditional on token and incarnation: stores start and epoch; leases, remembered absences and
+    /// (with `discard`) images of earlier epochs count as nothing from here on, and dirty sets are emptied with them.
+    fn begin_opening(&self, shard: Shard, token: &OpeningToken, epoch: Epoch, start: OpeningStart) -> impl Future<Output = Result<(), HotStoreError>> + Send;
+
+    /// Puts records back, conditional on token and incarnation. Clean ones get `ttl`.
+    fn restore(&self, shard: Shard, token: &OpeningToken, records: Vec<Restore>, ttl: Duration) -> impl Future<Output = Result<(), HotStoreError>> + Send;
+
+    /// Opens the shard, conditional on token and incarnation: the clock rises to `clock` at least, `checkpoint` becomes the shard's
+    /// checkpoint, the epoch that [`HotStore::begin_opening`] stored is the shard's epoch.
+    fn finish_opening(&self, shard: Shard, token: &OpeningToken, clock: Version, checkpoint: Checkpoint) -> impl Future<Output = Result<(), HotStoreError>> + Send;
+
+    /// Whether the store is fit for its job.
+    fn settings(&self) -> impl Future<Output = Result<Settings, HotStoreError>> + Send;
+}
+
+/// An answer of the budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grant {
+    /// Go ahead.
+    Now,
+    /// Ask again after this time.
+    After(Duration),
+}
+
+/// One limit over all drain replicas: the generic cell rate algorithm (ITU-T I.371) on the store's own clock.
+///
+/// No burst: after `rows` were granted nothing is granted for `rows / rate` seconds, so that no one-second window
+/// sees more than the rate and one batch.
+pub trait Budget: Send + Sync + 'static {
+    /// Takes `rows` of the budget named `name` at `rows_per_second`, or says when to ask again.
+    fn take(&self, name: &str, rows: u32, rows_per_second: f64) -> impl Future<Output = Result<Grant, HotStoreError>> + Send;
+}

@@ -1,0 +1,29 @@
+//! The vocabulary of Shock Absorber: tables, keys, values, versions, shards and the stored formats.
+//!
+//! No I/O happens here. Everything that two processes must agree on (how a key hashes to a shard, how an
+//! event or an image is laid out in bytes, what the schema of a table accepts) lives in this crate, so that
+//! it can be tested by itself and pinned by golden bytes.
+
+mod codec;
+mod event;
+mod image;
+mod key;
+mod names;
+mod row;
+mod schema;
+mod shard;
+mod validate;
+mod value;
+mod version;
+
+pub use codec::{CODEC_VERSION, CodecError};
+pub use event::{Event, EventBody, Fence, Mutation, RequestId};
+pub use image::{Content, Image, Operation};
+pub use key::{Key, KeyBytes, MAX_KEY_BYTES};
+pub use names::{ColumnName, DatabaseName, InvalidName, Namespace, TableName, TableRef, Topic};
+pub use row::Row;
+pub use schema::{Column, ColumnDefault, ColumnType, Fingerprint, TableSchema, VersionGuard};
+pub use shard::{Shard, ShardCount, ShardCountError};
+pub use validate::{Violation, ViolationReason};
+pub use value::{TimeOfDay, Value, ValueKind};
+pub use version::{Epoch, Version};

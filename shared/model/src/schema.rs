@@ -1,0 +1,185 @@
+//! A table's schema as it was introspected from the database.
+
+use std::fmt;
+
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::{ColumnName, Key, Row, ShardCount, Shard, TableRef, Value, ValueKind};
+
+/// What a column holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ColumnType {
+    /// A truth value: BOOLEAN, TINYINT(1).
+    Bool,
+    /// A signed integer of 8, 16, 24, 32 or 64 bits.
+    Int {
+        /// Width.
+        bits: u8,
+    },
+    /// An unsigned integer of 8, 16, 24, 32 or 64 bits.
+    Uint {
+        /// Width.
+        bits: u8,
+    },
+    /// A double.
+    Double,
+    /// A decimal; a value always has exactly `scale` digits after the point.
+    Decimal {
+        /// Digits in all.
+        precision: u16,
+        /// Digits after the point.
+        scale: u16,
+    },
+    /// Text of at most so many characters and bytes.
+    Text {
+        /// Limit in characters, as of VARCHAR(n).
+        max_chars: Option<u64>,
+        /// Limit in bytes, as of TEXT.
+        max_bytes: Option<u64>,
+    },
+    /// Bytes, at most so many.
+    Bytes {
+        /// Limit in bytes.
+        max_bytes: Option<u64>,
+    },
+    /// An instant.
+    Timestamp {
+        /// Digits of the fraction of a second, 0 to 6.
+        fraction: u8,
+    },
+    /// A civil date and time.
+    DateTime {
+        /// Digits of the fraction of a second, 0 to 6.
+        fraction: u8,
+    },
+    /// A civil date.
+    Date,
+    /// A time, may exceed 24 h.
+    Time {
+        /// Digits of the fraction of a second, 0 to 6.
+        fraction: u8,
+    },
+    /// JSON as text.
+    Json,
+}
+
+impl ColumnType {
+    /// The kind of value that such a column holds.
+    pub fn kind(&self) -> ValueKind {
+        match self {
+            ColumnType::Bool => ValueKind::Bool,
+            ColumnType::Int { .. } => ValueKind::Int64,
+            ColumnType::Uint { .. } => ValueKind::Uint64,
+            ColumnType::Double => ValueKind::Double,
+            ColumnType::Decimal { .. } => ValueKind::Decimal,
+            ColumnType::Text { .. } => ValueKind::Text,
+            ColumnType::Bytes { .. } => ValueKind::Bytes,
+            ColumnType::Timestamp { .. } => ValueKind::Timestamp,
+            ColumnType::DateTime { .. } => ValueKind::DateTime,
+            ColumnType::Date => ValueKind::Date,
+            ColumnType::Time { .. } => ValueKind::Time,
+            ColumnType::Json => ValueKind::Json,
+        }
+    }
+}
+
+/// What a column gets that a write does not name.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ColumnDefault {
+    /// Nothing: NULL where that is allowed, else the write must name the column.
+    None,
+    /// A constant, already in the column's type.
+    Constant(Value),
+    /// The time of the write.
+    CurrentTimestamp,
+    /// An expression that only the database can evaluate: the write must name the column.
+    Expression,
+}
+
+/// One column.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Column {
+    /// Its name.
+    pub name: ColumnName,
+    /// Its type.
+    pub ty: ColumnType,
+    /// Whether it may be NULL.
+    pub nullable: bool,
+    /// Its default.
+    pub default: ColumnDefault,
+    /// `ON UPDATE CURRENT_TIMESTAMP`: gets the time of each write that does not name it.
+    pub on_update_now: bool,
+}
+
+/// Where the version of a row is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VersionGuard {
+    /// In the row itself, column `_sa_version`.
+    Column,
+    /// In the ledger, for tables that may not be altered.
+    Ledger,
+}
+
+/// A table: its columns and its primary key.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TableSchema {
+    /// The table.
+    pub table: TableRef,
+    /// All columns but our own `_sa_version`, in the table's order.
+    pub columns: Vec<Column>,
+    /// Positions in `columns` of the primary key's columns, in the key's order.
+    pub key_columns: Vec<usize>,
+    /// Positions *in the key* of the columns that decide the shard; all of them unless `group_by` says less.
+    pub group: Vec<usize>,
+    /// Whether another unique key than the primary one exists; such a table is not written by upsert.
+    pub has_secondary_unique: bool,
+    /// Where versions are kept.
+    pub guard: VersionGuard,
+}
+
+/// A hash over names and types of a schema: tells that a stored row was validated under another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fingerprint(pub u64);
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl TableSchema {
+    /// The column of that name.
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|c| c.name.as_str() == name)
+    }
+
+    /// The columns of the primary key, in the key's order.
+    pub fn key(&self) -> impl ExactSizeIterator<Item = &Column> + Clone {
+        self.key_columns.iter().map(|&at| &self.columns[at])
+    }
+
+    /// The columns outside the primary key, in the table's order.
+    pub fn non_key(&self) -> impl Iterator<Item = &Column> + Clone {
+        self.columns.iter().enumerate().filter(|(at, _)| !self.key_columns.contains(at)).map(|(_, c)| c)
+    }
+
+    /// The key of a complete row; `None` if a key column is missing.
+    pub fn key_of(&self, row: &Row) -> Option<Key> {
+        self.key().map(|c| row.get(c.name.as_str()).cloned()).collect::<Option<Vec<_>>>().map(Key)
+    }
+
+    /// The shard of a record.
+    pub fn shard_of(&self, key: &Key, shards: ShardCount) -> Shard {
+        shards.shard_of(&key.group_bytes(&self.group))
+    }
+
+    /// A hash over the names, types and nullability of all columns and the key.
+    pub fn fingerprint(&self) -> Fingerprint {
+        let mut hash = Xxh3::new();
+        for column in &self.columns {
+            hash.update(format!("{:?} {:?} {}\n", column.name, column.ty, column.nullable).as_bytes());
+        }
+        hash.update(format!("{:?}", self.key_columns).as_bytes());
+        Fingerprint(hash.digest())
+    }
+}
