@@ -109,16 +109,32 @@ pub trait Database: Send + Sync + 'static {
     /// # Errors
     /// `NoSuchTable`; `Unsupported` for a table without primary key, a type that we don't carry, a generated
     /// column, an auto-increment key.
-    fn introspect(&self, database: &DatabaseName, table: &TableName) -> impl Future<Output = Result<TableSchema, DatabaseError>> + Send;
+    fn introspect(
+        &self,
+        database: &DatabaseName,
+        table: &TableName,
+    ) -> impl Future<Output = Result<TableSchema, DatabaseError>> + Send;
 
     /// Reads rows by key, committed data of the primary; in the order of the keys.
-    fn read(&self, schema: &TableSchema, keys: &[Key]) -> impl Future<Output = Result<Vec<DatabaseRow>, DatabaseError>> + Send;
+    fn read(
+        &self,
+        schema: &TableSchema,
+        keys: &[Key],
+    ) -> impl Future<Output = Result<Vec<DatabaseRow>, DatabaseError>> + Send;
 
     /// Writes `owner` into the shard rows, making those that are missing.
-    fn take_ownership(&self, claims: &[ShardClaim], owner: &Owner) -> impl Future<Output = Result<(), DatabaseError>> + Send;
+    fn take_ownership(
+        &self,
+        claims: &[ShardClaim],
+        owner: &Owner,
+    ) -> impl Future<Output = Result<(), DatabaseError>> + Send;
 
     /// The shard row of each table; zeros where there is none.
-    fn shard_rows(&self, tables: &[TableName], shard: Shard) -> impl Future<Output = Result<Vec<ShardRow>, DatabaseError>> + Send;
+    fn shard_rows(
+        &self,
+        tables: &[TableName],
+        shard: Shard,
+    ) -> impl Future<Output = Result<Vec<ShardRow>, DatabaseError>> + Send;
 
     /// Applies a batch in one transaction: first one statement that locks the shard rows, checks their owners and
     /// raises the high-water version; then the changes, each guarded by its version; results in the order of the

@@ -44,7 +44,9 @@ impl<D: Database> TableDirectory<D> {
     /// # Errors
     /// If none is configured.
     pub fn catalog_database(&self) -> Result<&Arc<D>, DatabaseError> {
-        self.databases.first().map(|(_, d)| d).ok_or_else(|| DatabaseError::Unfit("no database is configured: name at least one under `databases`".into()))
+        self.databases.first().map(|(_, d)| d).ok_or_else(|| {
+            DatabaseError::Unfit("no database is configured: name at least one under `databases`".into())
+        })
     }
 
     /// The configured databases, in their order.
@@ -118,7 +120,9 @@ impl<D: Database> TableDirectory<D> {
     /// If the table is not there or can't be used; if `group_by` names a column that is not part of the key.
     pub async fn introspect(&self, entry: &CatalogEntry) -> Result<TableSchema, DatabaseError> {
         let name = &entry.table.database;
-        let database = self.database(name).ok_or_else(|| DatabaseError::Unfit(format!("no database named {name} is configured")))?;
+        let database = self
+            .database(name)
+            .ok_or_else(|| DatabaseError::Unfit(format!("no database named {name} is configured")))?;
         let mut schema = database.introspect(name, &entry.table.table).await?;
         if !entry.settings.group_by.is_empty() {
             let position = |column: &model::ColumnName| {

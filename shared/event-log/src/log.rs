@@ -99,7 +99,12 @@ pub trait EventPublisher: Send + Sync + 'static {
 
     /// Makes the topic if there is none, and checks its settings (delete, not compact; replication; min.insync;
     /// unclean election off) and its number of partitions.
-    fn ensure_topic(&self, topic: &Topic, partitions: u16, settings: LogSettings) -> impl Future<Output = Result<(), LogError>> + Send;
+    fn ensure_topic(
+        &self,
+        topic: &Topic,
+        partitions: u16,
+        settings: LogSettings,
+    ) -> impl Future<Output = Result<(), LogError>> + Send;
 
     /// Appends records, each durably (acks=all), those of one partition in the given order; answers in the order
     /// of the arguments, with the offset of each.
@@ -116,7 +121,10 @@ pub trait LogReader: Send + Sync + 'static {
     fn bounds(&self, partitions: &[TopicPartition]) -> impl Future<Output = Result<Vec<(i64, i64)>, LogError>> + Send;
 
     /// What the drain group has committed.
-    fn committed(&self, partitions: &[TopicPartition]) -> impl Future<Output = Result<Vec<Option<Progress>>, LogError>> + Send;
+    fn committed(
+        &self,
+        partitions: &[TopicPartition],
+    ) -> impl Future<Output = Result<Vec<Option<Progress>>, LogError>> + Send;
 
     /// Reads a partition from `from` up to, not including, `to`: calls `each` for the records in order. `each` breaks off by `false`.
     fn read(

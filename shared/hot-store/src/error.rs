@@ -6,7 +6,9 @@ use model::Shard;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HotStoreError {
     /// The shard is not open for the store's live incarnation: the store was restarted, or is new. Nothing was done.
-    #[error("shard {shard} is closed: the hot store was restarted and the shard has not been opened since; an ingest replica opens it by reading the log")]
+    #[error(
+        "shard {shard} is closed: the hot store was restarted and the shard has not been opened since; an ingest replica opens it by reading the log"
+    )]
     Closed {
         /// The shard.
         shard: Shard,

@@ -209,7 +209,11 @@ pub struct Settings {
 pub trait HotStore: Send + Sync + 'static {
     /// Writes records in the given order: checks the precondition, assigns the next version
     /// ([`Version::next`]), stores the image without TTL, puts it into the dirty and the unqueued set.
-    fn write(&self, shard: Shard, writes: Vec<Write>) -> impl Future<Output = Result<Vec<WriteOutcome>, HotStoreError>> + Send;
+    fn write(
+        &self,
+        shard: Shard,
+        writes: Vec<Write>,
+    ) -> impl Future<Output = Result<Vec<WriteOutcome>, HotStoreError>> + Send;
 
     /// Reads slots.
     fn read(&self, shard: Shard, records: Vec<RecordId>) -> impl Future<Output = Result<Answer, HotStoreError>> + Send;
@@ -217,41 +221,96 @@ pub trait HotStore: Send + Sync + 'static {
     /// Takes records out of the unqueued set, those that are still at the given version; all fail with
     /// [`HotStoreError::Closed`] if the shard's epoch is not `epoch`. A version that was superseded meanwhile counts
     /// as marked (`true`); `false`: the store no longer knows this or a newer version of the record as written.
-    fn mark_queued(&self, shard: Shard, epoch: Epoch, stamps: Vec<Stamp>) -> impl Future<Output = Result<Vec<bool>, HotStoreError>> + Send;
+    fn mark_queued(
+        &self,
+        shard: Shard,
+        epoch: Epoch,
+        stamps: Vec<Stamp>,
+    ) -> impl Future<Output = Result<Vec<bool>, HotStoreError>> + Send;
 
     /// Asks for the right to fill an empty slot. The lease ends by itself after `ttl`.
-    fn lease(&self, shard: Shard, record: RecordId, ttl: Duration) -> impl Future<Output = Result<LeaseOutcome, HotStoreError>> + Send;
+    fn lease(
+        &self,
+        shard: Shard,
+        record: RecordId,
+        ttl: Duration,
+    ) -> impl Future<Output = Result<LeaseOutcome, HotStoreError>> + Send;
 
     /// Fills a slot, if the lease still stands there; says whether it did. The entry expires after `ttl`.
-    fn fill(&self, shard: Shard, record: RecordId, token: LeaseToken, fill: Fill, ttl: Duration) -> impl Future<Output = Result<bool, HotStoreError>> + Send;
+    fn fill(
+        &self,
+        shard: Shard,
+        record: RecordId,
+        token: LeaseToken,
+        fill: Fill,
+        ttl: Duration,
+    ) -> impl Future<Output = Result<bool, HotStoreError>> + Send;
 
     /// Marks records as held by the database. A record at that version becomes clean and gets `ttl`; a lower one is
     /// replaced by [`Clean::newer`] if given; a higher one stays dirty.
-    fn mark_clean(&self, shard: Shard, cleans: Vec<Clean>, ttl: Duration) -> impl Future<Output = Result<Vec<CleanOutcome>, HotStoreError>> + Send;
+    fn mark_clean(
+        &self,
+        shard: Shard,
+        cleans: Vec<Clean>,
+        ttl: Duration,
+    ) -> impl Future<Output = Result<Vec<CleanOutcome>, HotStoreError>> + Send;
 
     /// Dirty records in the order of their versions, from above `after`, at most `limit`; with the shard's epoch.
-    fn dirty(&self, shard: Shard, which: Dirty, after: Version, limit: usize) -> impl Future<Output = Result<(Epoch, Vec<DirtyRecord>), HotStoreError>> + Send;
+    fn dirty(
+        &self,
+        shard: Shard,
+        which: Dirty,
+        after: Version,
+        limit: usize,
+    ) -> impl Future<Output = Result<(Epoch, Vec<DirtyRecord>), HotStoreError>> + Send;
 
     /// The shard's state; also of a closed one.
     fn header(&self, shard: Shard) -> impl Future<Output = Result<ShardHeader, HotStoreError>> + Send;
 
     /// Stores a checkpoint; `Closed` if the shard's epoch is not `epoch`.
-    fn checkpoint(&self, shard: Shard, epoch: Epoch, checkpoint: Checkpoint) -> impl Future<Output = Result<(), HotStoreError>> + Send;
+    fn checkpoint(
+        &self,
+        shard: Shard,
+        epoch: Epoch,
+        checkpoint: Checkpoint,
+    ) -> impl Future<Output = Result<(), HotStoreError>> + Send;
 
     /// Takes a closed shard over: every other opener's token is void from here on. The claim is bound to the live
     /// incarnation of the store. `Ok(None)`: the shard is open, there is nothing to do.
-    fn claim(&self, shard: Shard, token: &OpeningToken) -> impl Future<Output = Result<Option<Claim>, HotStoreError>> + Send;
+    fn claim(
+        &self,
+        shard: Shard,
+        token: &OpeningToken,
+    ) -> impl Future<Output = Result<Option<Claim>, HotStoreError>> + Send;
 
     /// Begins to open, conditional on token and incarnation: stores start and epoch; leases, remembered absences and
     /// (with `discard`) images of earlier epochs count as nothing from here on, and dirty sets are emptied with them.
-    fn begin_opening(&self, shard: Shard, token: &OpeningToken, epoch: Epoch, start: OpeningStart) -> impl Future<Output = Result<(), HotStoreError>> + Send;
+    fn begin_opening(
+        &self,
+        shard: Shard,
+        token: &OpeningToken,
+        epoch: Epoch,
+        start: OpeningStart,
+    ) -> impl Future<Output = Result<(), HotStoreError>> + Send;
 
     /// Puts records back, conditional on token and incarnation. Clean ones get `ttl`.
-    fn restore(&self, shard: Shard, token: &OpeningToken, records: Vec<Restore>, ttl: Duration) -> impl Future<Output = Result<(), HotStoreError>> + Send;
+    fn restore(
+        &self,
+        shard: Shard,
+        token: &OpeningToken,
+        records: Vec<Restore>,
+        ttl: Duration,
+    ) -> impl Future<Output = Result<(), HotStoreError>> + Send;
 
     /// Opens the shard, conditional on token and incarnation: the clock rises to `clock` at least, `checkpoint` becomes the shard's
     /// checkpoint, the epoch that [`HotStore::begin_opening`] stored is the shard's epoch.
-    fn finish_opening(&self, shard: Shard, token: &OpeningToken, clock: Version, checkpoint: Checkpoint) -> impl Future<Output = Result<(), HotStoreError>> + Send;
+    fn finish_opening(
+        &self,
+        shard: Shard,
+        token: &OpeningToken,
+        clock: Version,
+        checkpoint: Checkpoint,
+    ) -> impl Future<Output = Result<(), HotStoreError>> + Send;
 
     /// Whether the store is fit for its job.
     fn settings(&self) -> impl Future<Output = Result<Settings, HotStoreError>> + Send;
@@ -272,5 +331,10 @@ pub enum Grant {
 /// sees more than the rate and one batch.
 pub trait Budget: Send + Sync + 'static {
     /// Takes `rows` of the budget named `name` at `rows_per_second`, or says when to ask again.
-    fn take(&self, name: &str, rows: u32, rows_per_second: f64) -> impl Future<Output = Result<Grant, HotStoreError>> + Send;
+    fn take(
+        &self,
+        name: &str,
+        rows: u32,
+        rows_per_second: f64,
+    ) -> impl Future<Output = Result<Grant, HotStoreError>> + Send;
 }

@@ -14,7 +14,10 @@ mod stored {
     include!(concat!(env!("OUT_DIR"), "/shockabsorber.storage.v1.rs"));
 }
 
-use stored::{StoredColumn, StoredEvent, StoredFence, StoredImage, StoredMutation, StoredOperation, StoredValue, stored_value::Kind};
+use stored::{
+    StoredColumn, StoredEvent, StoredFence, StoredImage, StoredMutation, StoredOperation, StoredValue,
+    stored_value::Kind,
+};
 
 /// The layout that this build writes. It reads this one and every earlier one.
 pub const CODEC_VERSION: u32 = 1;
@@ -59,8 +62,13 @@ impl Event {
             EventBody::Mutations(mutations) => (mutations.iter().map(store_mutation).collect(), None),
             EventBody::Fence(fence) => (Vec::new(), Some(StoredFence { opener: fence.opener.clone() })),
         };
-        let stored =
-            StoredEvent { codec_version: CODEC_VERSION, shard: self.shard.0.into(), epoch: self.epoch.0, mutations, fence };
+        let stored = StoredEvent {
+            codec_version: CODEC_VERSION,
+            shard: self.shard.0.into(),
+            epoch: self.epoch.0,
+            mutations,
+            fence,
+        };
         Bytes::from(stored.encode_to_vec())
     }
 
@@ -126,9 +134,10 @@ fn load_version(number: u64) -> Result<Version, CodecError> {
 fn store_image(image: &Image) -> StoredImage {
     let columns = match &image.content {
         Content::Tombstone => Vec::new(),
-        Content::Row(row) => {
-            row.iter().map(|(name, value)| StoredColumn { name: name.to_string(), value: Some(store_value(value)) }).collect()
-        }
+        Content::Row(row) => row
+            .iter()
+            .map(|(name, value)| StoredColumn { name: name.to_string(), value: Some(store_value(value)) })
+            .collect(),
     };
     let operation = match image.operation {
         Operation::Fill => StoredOperation::Unspecified,
@@ -207,7 +216,9 @@ fn load_value(stored: StoredValue) -> Result<Value, CodecError> {
         Kind::TimestampMicros(micros) => {
             Value::Timestamp(Timestamp::from_microsecond(micros).map_err(|e| malformed("timestamp", e))?)
         }
-        Kind::DatetimeValue(text) => Value::DateTime(text.parse::<civil::DateTime>().map_err(|e| malformed("datetime", e))?),
+        Kind::DatetimeValue(text) => {
+            Value::DateTime(text.parse::<civil::DateTime>().map_err(|e| malformed("datetime", e))?)
+        }
         Kind::DateValue(text) => Value::Date(text.parse::<civil::Date>().map_err(|e| malformed("date", e))?),
         Kind::TimeMicros(micros) => Value::Time(TimeOfDay { micros }),
         Kind::JsonValue(text) => Value::Json(text),

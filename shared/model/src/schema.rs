@@ -4,7 +4,7 @@ use std::fmt;
 
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::{ColumnName, Key, Row, ShardCount, Shard, TableRef, Value, ValueKind};
+use crate::{ColumnName, Key, Row, Shard, ShardCount, TableRef, Value, ValueKind};
 
 /// What a column holds.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -60,7 +60,8 @@ mod tests {
     fn groups_hash_to_the_shards_they_have_always_hashed_to() {
         // Golden: a change here would send the records of every installation to other shards.
         let count = ShardCount::DEFAULT;
-        let shards: Vec<u16> = [&b""[..], b"a", b"payment-1", b"payment-2"].iter().map(|g| count.shard_of(g).0).collect();
+        let shards: Vec<u16> =
+            [&b""[..], b"a", b"payment-1", b"payment-2"].iter().map(|g| count.shard_of(g).0).collect();
         assert_eq!(shards, golden());
     }
 

@@ -63,14 +63,22 @@ impl TableSchema {
         let mut wrong = Vec::new();
         for (name, _) in named.iter() {
             if !self.key().any(|c| c.name == *name) {
-                let problem = if self.column(name.as_str()).is_some() { "is not part of the primary key" } else { "the table has no such column" };
+                let problem = if self.column(name.as_str()).is_some() {
+                    "is not part of the primary key"
+                } else {
+                    "the table has no such column"
+                };
                 wrong.push(violation(name.as_str(), ViolationReason::UnknownColumn, problem));
             }
         }
         let mut values = Vec::with_capacity(self.key_columns.len());
         for column in self.key() {
             match named.get(column.name.as_str()) {
-                None | Some(Value::Null) => wrong.push(violation(column.name.as_str(), ViolationReason::MissingKey, "is part of the primary key and must be given")),
+                None | Some(Value::Null) => wrong.push(violation(
+                    column.name.as_str(),
+                    ViolationReason::MissingKey,
+                    "is part of the primary key and must be given",
+                )),
                 Some(value) => match column.accept(value.clone()) {
                     Ok(value) => values.push(value),
                     Err(v) => wrong.push(v),
@@ -80,7 +88,11 @@ impl TableSchema {
         let key = Key(values);
         if wrong.is_empty() && key.to_bytes().as_bytes().len() > MAX_KEY_BYTES {
             let first = self.key().next().map_or("", |c| c.name.as_str());
-            wrong.push(violation(first, ViolationReason::OutOfRange, format!("the primary key is longer than {MAX_KEY_BYTES} bytes")));
+            wrong.push(violation(
+                first,
+                ViolationReason::OutOfRange,
+                format!("the primary key is longer than {MAX_KEY_BYTES} bytes"),
+            ));
         }
         if wrong.is_empty() { Ok(key) } else { Err(wrong) }
     }
@@ -95,9 +107,11 @@ impl TableSchema {
         let mut row = Row::default();
         for (at, column) in self.columns.iter().enumerate() {
             let value = match named.get(column.name.as_str()) {
-                Some(Value::Null) | None if self.key_columns.contains(&at) => {
-                    Err(violation(column.name.as_str(), ViolationReason::MissingKey, "is part of the primary key and must be given"))
-                }
+                Some(Value::Null) | None if self.key_columns.contains(&at) => Err(violation(
+                    column.name.as_str(),
+                    ViolationReason::MissingKey,
+                    "is part of the primary key and must be given",
+                )),
                 Some(value) => column.accept(value.clone()),
                 None => column.default_at(now),
             };
@@ -121,7 +135,9 @@ impl TableSchema {
                 if column.on_update_now {
                     match column.ty.at_instant(now) {
                         Some(value) => drop(changes.insert(column.name.clone(), value)),
-                        None => wrong.push(violation(column.name.as_str(), ViolationReason::MissingColumn, "must be given")),
+                        None => {
+                            wrong.push(violation(column.name.as_str(), ViolationReason::MissingColumn, "must be given"))
+                        }
                     }
                 }
                 continue;
@@ -174,11 +190,19 @@ impl Column {
     /// What the database would refuse in strict mode.
     pub fn accept(&self, value: Value) -> Result<Value, Violation> {
         if value.is_null() {
-            return if self.nullable { Ok(value) } else { Err(violation(self.name.as_str(), ViolationReason::NotNullable, "may not be NULL")) };
+            return if self.nullable {
+                Ok(value)
+            } else {
+                Err(violation(self.name.as_str(), ViolationReason::NotNullable, "may not be NULL"))
+            };
         }
         let given = value.kind();
         self.ty.accept(value).map_err(|refusal| match refusal {
-            Refusal::Type => violation(self.name.as_str(), ViolationReason::WrongType, format!("is a {} column, the value is a {given}", self.ty.kind())),
+            Refusal::Type => violation(
+                self.name.as_str(),
+                ViolationReason::WrongType,
+                format!("is a {} column, the value is a {given}", self.ty.kind()),
+            ),
             Refusal::Range(problem) => violation(self.name.as_str(), ViolationReason::OutOfRange, problem),
         })
     }
@@ -187,10 +211,14 @@ impl Column {
         let must_be_given = |why: &str| Err(violation(self.name.as_str(), ViolationReason::MissingColumn, why));
         match &self.default {
             ColumnDefault::Constant(value) => Ok(value.clone()),
-            ColumnDefault::CurrentTimestamp => self.ty.at_instant(now).map_or_else(|| must_be_given("must be given"), Ok),
+            ColumnDefault::CurrentTimestamp => {
+                self.ty.at_instant(now).map_or_else(|| must_be_given("must be given"), Ok)
+            }
             ColumnDefault::None if self.nullable => Ok(Value::Null),
             ColumnDefault::None => must_be_given("has no default and may not be NULL: it must be given"),
-            ColumnDefault::Expression => must_be_given("has a default that only the database can evaluate: it must be given"),
+            ColumnDefault::Expression => {
+                must_be_given("has a default that only the database can evaluate: it must be given")
+            }
         }
     }
 }
@@ -228,9 +256,15 @@ impl ColumnType {
             (Self::Uint { bits }, Value::Uint64(n)) => Value::Uint64(unsigned(i128::from(n), *bits)?),
             (Self::Double, Value::Double(x)) if x.is_finite() => Value::Double(x),
             (Self::Double, Value::Double(_)) => return Err(range("must be finite")),
-            (Self::Decimal { precision, scale }, Value::Decimal(text)) => Value::Decimal(decimal(&text, *precision, *scale)?),
-            (Self::Decimal { precision, scale }, Value::Int64(n)) => Value::Decimal(decimal(&n.to_string(), *precision, *scale)?),
-            (Self::Decimal { precision, scale }, Value::Uint64(n)) => Value::Decimal(decimal(&n.to_string(), *precision, *scale)?),
+            (Self::Decimal { precision, scale }, Value::Decimal(text)) => {
+                Value::Decimal(decimal(&text, *precision, *scale)?)
+            }
+            (Self::Decimal { precision, scale }, Value::Int64(n)) => {
+                Value::Decimal(decimal(&n.to_string(), *precision, *scale)?)
+            }
+            (Self::Decimal { precision, scale }, Value::Uint64(n)) => {
+                Value::Decimal(decimal(&n.to_string(), *precision, *scale)?)
+            }
             (Self::Text { max_chars, max_bytes }, Value::Text(text)) => {
                 bounded("characters", text.chars().count(), *max_chars)?;
                 bounded("bytes", text.len(), *max_bytes)?;
@@ -284,7 +318,11 @@ fn unsigned(n: i128, bits: u8) -> Result<u64, Refusal> {
 
 fn fits_fraction(nanos: i32, fraction: u8) -> Result<(), Refusal> {
     let unit = 10_i32.pow(9 - u32::from(fraction.min(6)));
-    if nanos % unit == 0 { Ok(()) } else { Err(range(format!("has more than {fraction} digits after the second, which the column would round"))) }
+    if nanos % unit == 0 {
+        Ok(())
+    } else {
+        Err(range(format!("has more than {fraction} digits after the second, which the column would round")))
+    }
 }
 
 /// A decimal in the column's own form: no needless zeros in front, exactly `scale` digits after the point, no
@@ -303,7 +341,11 @@ fn decimal(text: &str, precision: u16, scale: u16) -> Result<String, Refusal> {
         return Err(range(format!("has {} digits after the point, the column holds {scale}", fraction.len())));
     }
     if whole.len() > precision - scale {
-        return Err(range(format!("has {} digits before the point, the column holds {}", whole.len(), precision - scale)));
+        return Err(range(format!(
+            "has {} digits before the point, the column holds {}",
+            whole.len(),
+            precision - scale
+        )));
     }
     let sign = if negative && !(whole.is_empty() && fraction.is_empty()) { "-" } else { "" };
     let whole = if whole.is_empty() { "0" } else { whole };

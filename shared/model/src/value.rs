@@ -135,7 +135,8 @@ impl FromStr for TimeOfDay {
         };
         let (sign, rest) = text.strip_prefix('-').map_or((1, text), |rest| (-1, rest));
         let mut parts = rest.split(':');
-        let (Some(hours), Some(minutes), Some(seconds), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+        let (Some(hours), Some(minutes), Some(seconds), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
         else {
             return Err(InvalidTime);
         };
