@@ -1,0 +1,132 @@
+//! The stored formats: golden bytes of every released layout, and that what is written reads back.
+
+#![allow(clippy::unwrap_used)]
+
+use bytes::Bytes;
+use jiff::{Timestamp, civil};
+use model::{
+    CodecError, ColumnName, Content, DatabaseName, Epoch, Event, EventBody, Fence, Fingerprint, Image, Key, KeyBytes,
+    Mutation, Operation, RequestId, Row, Shard, TableName, TableRef, TimeOfDay, Value, Version,
+};
+use proptest::prelude::*;
+
+fn every_value() -> Vec<(&'static str, Value)> {
+    vec![
+        ("a_null", Value::Null),
+        ("b_bool", Value::Bool(true)),
+        ("c_int", Value::Int64(-9_007_199_254_740_993)),
+        ("d_uint", Value::Uint64(u64::MAX)),
+        ("e_double", Value::Double(0.1)),
+        ("f_decimal", Value::Decimal("-12345678901234567890.123456789".into())),
+        ("g_text", Value::Text("कखग 👋".into())),
+        ("h_bytes", Value::Bytes(Bytes::from_static(&[0, 255, 1]))),
+        ("i_timestamp", Value::Timestamp("2026-11-21T10:20:30.123456Z".parse::<Timestamp>().unwrap())),
+        ("j_datetime", Value::DateTime(civil::date(2026, 11, 21).at(10, 20, 30, 123_456_000))),
+        ("k_date", Value::Date(civil::date(2026, 11, 21))),
+        ("l_time", Value::Time(TimeOfDay { micros: -3_020_399_000_000 })),
+        ("m_json", Value::Json("{\"b\": 1, \"a\": 12345678901234567890}".into())),
+    ]
+}
+
+fn image() -> Image {
+    let row: Row = every_value().into_iter().map(|(name, value)| (ColumnName::new(name).unwrap(), value)).collect();
+    Image {
+        content: Content::Row(row),
+        operation: Operation::Update,
+        fingerprint: Fingerprint(0x0123_4567_89ab_cdef),
+        request_id: Some(RequestId::new("request-1").unwrap()),
+        since: Version::new(1_795_231_081_800_300),
+    }
+}
+
+fn mutation(image: Image) -> Event {
+    let table = TableRef { database: DatabaseName::new("main").unwrap(), table: TableName::new("payments").unwrap() };
+    let key = Key(vec![Value::Text("north".into()), Value::Int64(7)]);
+    let mutation = Mutation { table, key, version: Version::new(1_795_231_081_800_301).unwrap(), image };
+    Event { shard: Shard(17), epoch: Epoch(3), body: EventBody::Mutations(vec![mutation]) }
+}
+
+fn tombstone() -> Image {
+    Image {
+        content: Content::Tombstone,
+        operation: Operation::Delete,
+        fingerprint: Fingerprint(1),
+        request_id: None,
+        since: None,
+    }
+}
+
+fn fence() -> Event {
+    Event { shard: Shard(17), epoch: Epoch(4), body: EventBody::Fence(Fence { opener: "ingest-0".into() }) }
+}
+
+/// Compares with `fixtures/NAME.hex`. A new layout gets a new file; a file that is there never changes.
+fn assert_golden(name: &str, bytes: &[u8]) {
+    let path = format!("{}/fixtures/{name}.hex", env!("CARGO_MANIFEST_DIR"));
+    let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+    if std::env::var_os("WRITE_FIXTURES").is_some() && !std::path::Path::new(&path).exists() {
+        std::fs::write(&path, format!("{hex}\n")).unwrap();
+    }
+    assert_eq!(
+        std::fs::read_to_string(&path).unwrap().trim(),
+        hex,
+        "{name} is laid out in another way than it was released"
+    );
+}
+
+#[test]
+fn golden_bytes() {
+    assert_golden("event-v1-mutation", &mutation(image()).encode());
+    assert_golden("event-v1-delete", &mutation(tombstone()).encode());
+    assert_golden("event-v1-fence", &fence().encode());
+    assert_golden("image-v1", &image().encode());
+    assert_golden("image-v1-tombstone", &tombstone().encode());
+    let values = every_value().into_iter().map(|(_, value)| value).collect();
+    assert_golden("key-v1", Key(values).to_bytes().as_bytes());
+}
+
+#[test]
+fn what_is_written_reads_back() {
+    for event in [mutation(image()), mutation(tombstone()), fence()] {
+        assert_eq!(Event::decode(event.encode()), Ok(event));
+    }
+    assert_eq!(Image::decode(image().encode()), Ok(image()));
+    let key = Key(every_value().into_iter().map(|(_, value)| value).collect());
+    assert_eq!(key.to_bytes().decode(), Ok(key));
+}
+
+#[test]
+fn what_is_not_ours_or_too_new_is_refused() {
+    for junk in [&b""[..], b"junk", &[0xff; 40]] {
+        assert!(matches!(Event::decode(Bytes::copy_from_slice(junk)), Err(CodecError::Malformed { .. })));
+    }
+    // Field 1, the layout, is the first of an image: 2 instead of 1.
+    let mut later = image().encode().to_vec();
+    assert_eq!(later[..2], [0x08, 0x01]);
+    later[1] = 2;
+    assert_eq!(Image::decode(Bytes::from(later)), Err(CodecError::TooNew { what: "image", found: 2 }));
+}
+
+fn key_value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        any::<bool>().prop_map(Value::Bool),
+        any::<i64>().prop_map(Value::Int64),
+        any::<u64>().prop_map(Value::Uint64),
+        ".{0,6}".prop_map(Value::Text),
+        prop::collection::vec(any::<u8>(), 0..6).prop_map(|b| Value::Bytes(Bytes::from(b))),
+    ]
+}
+
+proptest! {
+    /// Two keys are the same key exactly if their bytes are equal.
+    #[test]
+    fn keys_are_as_different_as_their_bytes(a in prop::collection::vec(key_value(), 1..4), b in prop::collection::vec(key_value(), 1..4)) {
+        prop_assert_eq!(Key(a.clone()).to_bytes() == Key(b.clone()).to_bytes(), a == b);
+    }
+
+    #[test]
+    fn no_bytes_make_the_decoders_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let bytes = Bytes::from(bytes);
+        let _ = (Event::decode(bytes.clone()), Image::decode(bytes.clone()), KeyBytes::from_stored(bytes).decode());
+    }
+}
