@@ -1,0 +1,295 @@
+//! The settings, in the order and with the names of `default.yaml`. What they mean is said there.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+
+use super::{
+    duration,
+    secret::{ConnectionUrl, Secret},
+    tables::TablesSettings,
+};
+
+/// Everything that can be set. Made by [`Settings::load`]; serialised without secrets.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// How many shards records hash to.
+    pub shards: u32,
+    /// The ingest service.
+    pub ingest: IngestSettings,
+    /// The drain service.
+    pub drain: DrainSettings,
+    /// How often replicas look for changed tables.
+    #[serde(with = "duration::text")]
+    pub table_refresh: Duration,
+    /// From the first signal to the end.
+    #[serde(with = "duration::text")]
+    pub shutdown_deadline: Duration,
+    /// The hot store.
+    pub redis: RedisSettings,
+    /// The event log.
+    pub kafka: KafkaSettings,
+    /// The databases; the first one holds the catalog.
+    pub databases: Vec<DatabaseSettings>,
+    /// What is set per table.
+    pub tables: TablesSettings,
+    /// Logs.
+    pub telemetry: TelemetrySettings,
+    /// The single-process edition.
+    pub embedded: EmbeddedSettings,
+}
+
+/// `ingest`: the service that accepts writes and answers reads.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IngestSettings {
+    /// Where the gRPC API listens.
+    pub listen: SocketAddr,
+    /// Where metrics and health are served.
+    pub admin_listen: SocketAddr,
+    /// Larger messages are refused.
+    pub max_message_bytes: usize,
+    /// Items of one BatchWrite.
+    pub max_batch_items: usize,
+    /// Requests being worked on at once.
+    pub max_in_flight: usize,
+    /// Cold reads of the database at once.
+    pub max_cold_reads: usize,
+    /// How long a reader may take to fill a cold record.
+    #[serde(with = "duration::text")]
+    pub lease_ttl: Duration,
+    /// How long an absent row is remembered.
+    #[serde(with = "duration::text")]
+    pub absent_ttl: Duration,
+    /// Records of one sweep of one shard by the relay.
+    pub relay_batch: usize,
+    /// How often the relay sweeps.
+    #[serde(with = "duration::text")]
+    pub relay_interval: Duration,
+    /// How often checkpoints are written.
+    #[serde(with = "duration::text")]
+    pub checkpoint_interval: Duration,
+    /// gRPC server reflection.
+    pub reflection: bool,
+}
+
+/// `drain`: the service that writes to the databases.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrainSettings {
+    /// Where metrics and health are served.
+    pub admin_listen: SocketAddr,
+    /// The name of this replica; empty for the host's.
+    pub replica: String,
+    /// Rows per second and table over all replicas; 0 is no limit. It may be below 1.
+    pub rows_per_second: f64,
+    /// Rows of one transaction.
+    pub batch_rows: usize,
+    /// Bytes of one transaction.
+    pub batch_bytes: usize,
+    /// How long a batch that is not full waits for more.
+    #[serde(with = "duration::text")]
+    pub batch_age: Duration,
+    /// Writer lanes per table and replica.
+    pub lanes: usize,
+    /// Records gathered per lane.
+    pub lane_capacity: usize,
+    /// The first delay between attempts.
+    #[serde(with = "duration::text")]
+    pub retry_initial: Duration,
+    /// The longest delay between attempts.
+    #[serde(with = "duration::text")]
+    pub retry_max: Duration,
+}
+
+/// `redis`: the hot store.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RedisSettings {
+    /// Where it is.
+    pub url: ConnectionUrl,
+    /// Whether it is a cluster; refused for now.
+    pub cluster: bool,
+    /// The user; empty for the default one.
+    pub username: String,
+    /// Its password; empty for none.
+    pub password: Secret,
+    /// The logical database.
+    pub db: u32,
+    /// Connections.
+    pub pool: usize,
+    /// How long connecting may take.
+    #[serde(with = "duration::text")]
+    pub connect_timeout: Duration,
+    /// How long an answer may take.
+    #[serde(with = "duration::text")]
+    pub response_timeout: Duration,
+    /// The first part of every key.
+    pub prefix: String,
+}
+
+/// `kafka`: the event log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KafkaSettings {
+    /// `host:port,host:port`.
+    pub brokers: String,
+    /// The topic of a table; see [`KafkaSettings::topic_of`].
+    pub topic_template: String,
+    /// The consumer group of the drain replicas.
+    pub group: String,
+    /// Which group protocol they speak.
+    pub group_protocol: GroupProtocol,
+    /// When a silent member is thrown out.
+    #[serde(with = "duration::text")]
+    pub session_timeout: Duration,
+    /// Static membership; empty for none.
+    pub group_instance_id: String,
+    /// Must be `all`.
+    #[serde(deserialize_with = "text_or_number")]
+    pub acks: String,
+    /// How long the producer waits for more to send together.
+    #[serde(with = "duration::text")]
+    pub linger: Duration,
+    /// When a delivery's outcome counts as unknown.
+    #[serde(with = "duration::text")]
+    pub delivery_timeout: Duration,
+    /// The largest event.
+    pub max_message_bytes: usize,
+    /// Copies of a topic.
+    pub replication_factor: u16,
+    /// Copies that must have an event before it is acknowledged.
+    pub min_insync_replicas: u16,
+    /// How long events are kept.
+    #[serde(with = "duration::text")]
+    pub retention: Duration,
+    /// Accept topics with fewer copies.
+    pub allow_single_node: bool,
+    /// How to talk to the brokers.
+    pub security_protocol: SecurityProtocol,
+    /// The SASL mechanism; empty for none.
+    pub sasl_mechanism: String,
+    /// The SASL user.
+    pub sasl_username: String,
+    /// The SASL password.
+    pub sasl_password: Secret,
+    /// The file of the authority that signed the brokers' certificates; empty for the system's.
+    pub ssl_ca_location: String,
+}
+
+/// An entry of `databases`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DatabaseSettings {
+    /// The name that tables are addressed by.
+    pub name: String,
+    /// Where it is.
+    pub url: ConnectionUrl,
+    /// Connections.
+    pub pool: u32,
+}
+
+impl Default for DatabaseSettings {
+    // Name and address are empty, so that each can come from a source of its own; `validate` refuses what stays empty.
+    fn default() -> Self {
+        Self { name: String::new(), url: ConnectionUrl::default(), pool: 16 }
+    }
+}
+
+/// `telemetry`: logs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TelemetrySettings {
+    /// A level or a filter.
+    pub log: String,
+    /// How log lines look.
+    pub log_format: LogFormat,
+}
+
+/// `embedded`: the single-process edition.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EmbeddedSettings {
+    /// Where its log and its database lie.
+    pub data_dir: PathBuf,
+    /// Undrained bytes of its log.
+    pub max_log_bytes: u64,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The group protocol of Kafka's consumers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupProtocol {
+    /// The members assign; any broker.
+    Classic,
+    /// The broker assigns (KIP-848); brokers from 4.0.
+    Consumer,
+}
+
+impl GroupProtocol {
+    /// As librdkafka spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Classic => "classic",
+            Self::Consumer => "consumer",
+        }
+    }
+}
+
+/// How brokers are talked to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecurityProtocol {
+    /// Neither encryption nor authentication.
+    Plaintext,
+    /// TLS.
+    Ssl,
+    /// SASL without encryption.
+    SaslPlaintext,
+    /// SASL over TLS.
+    SaslSsl,
+}
+
+impl SecurityProtocol {
+    /// As librdkafka spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Plaintext => "plaintext",
+            Self::Ssl => "ssl",
+            Self::SaslPlaintext => "sasl_plaintext",
+            Self::SaslSsl => "sasl_ssl",
+        }
+    }
+
+    /// Whether a mechanism and a user are needed.
+    pub fn uses_sasl(self) -> bool {
+        matches!(self, Self::SaslPlaintext | Self::SaslSsl)
+    }
+}
+
+impl KafkaSettings {
+    /// The topic of a table, by the template.
+    pub fn topic_of(&self, database: &str, table: &str) -> String {
+        self.topic_template.replace("{database}", database).replace("{table}", table)
+    }
+}
+
+/// `acks: 1` is a number to YAML; it deserves the same answer as `acks: "1"`.
+fn text_or_number<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    match serde_json::Value::deserialize(from)? {
+        serde_json::Value::String(text) => Ok(text),
+        serde_json::Value::Number(number) => Ok(number.to_string()),
+        _ => Err(D::Error::custom("this must be text")),
+    }
+}

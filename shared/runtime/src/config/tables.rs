@@ -1,0 +1,134 @@
+//! What is set per table, and what a table ends up with.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Settings, duration};
+
+/// `tables`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TablesSettings {
+    /// What every table gets.
+    pub defaults: TableDefaults,
+    /// What some tables get, by `database.table`.
+    pub per_table: BTreeMap<String, TableOverrides>,
+}
+
+/// `tables.defaults`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TableDefaults {
+    /// How long a record stays in the hot store once the database has it.
+    #[serde(with = "duration::text")]
+    pub ttl: Duration,
+}
+
+/// An entry of `tables.per_table`: what it leaves out is as for every table.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TableOverrides {
+    /// How long a record stays in the hot store once the database has it.
+    #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<Duration>,
+    /// Rows per second over all drain replicas; 0 is no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rows_per_second: Option<f64>,
+    /// Rows of one transaction.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch_rows: Option<usize>,
+    /// How long a batch that is not full waits for more.
+    #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
+    pub batch_age: Option<Duration>,
+    /// Under what its records lie in the hot store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Which columns of the key decide the shard.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group_by: Option<Vec<String>>,
+    /// Where a create looks for an existing record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub create_check: Option<CreateCheck>,
+}
+
+/// Where a create looks for an existing record.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CreateCheck {
+    /// In the hot store, and for a cold key in the database.
+    #[default]
+    Database,
+    /// In the hot store only.
+    HotStore,
+}
+
+/// What is in effect for one table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EffectiveTable {
+    /// How long a record stays in the hot store once the database has it.
+    pub ttl: Duration,
+    /// Rows per second over all drain replicas; `None` is no limit.
+    pub rows_per_second: Option<f64>,
+    /// Rows of one transaction.
+    pub batch_rows: usize,
+    /// How long a batch that is not full waits for more.
+    pub batch_age: Duration,
+    /// Under what its records lie in the hot store; `database.table` unless set.
+    pub namespace: String,
+    /// Which columns of the key decide the shard; empty for all of them.
+    pub group_by: Vec<String>,
+    /// Where a create looks for an existing record.
+    pub create_check: CreateCheck,
+}
+
+impl Settings {
+    /// What is in effect for a table, named `database.table`.
+    pub fn table(&self, name: &str) -> EffectiveTable {
+        let own = self.tables.per_table.get(name).cloned().unwrap_or_default();
+        let rate = own.rows_per_second.unwrap_or(self.drain.rows_per_second);
+        EffectiveTable {
+            ttl: own.ttl.unwrap_or(self.tables.defaults.ttl),
+            rows_per_second: (rate > 0.0).then_some(rate),
+            batch_rows: own.batch_rows.unwrap_or(self.drain.batch_rows),
+            batch_age: own.batch_age.unwrap_or(self.drain.batch_age),
+            namespace: own.namespace.unwrap_or_else(|| name.to_owned()),
+            group_by: own.group_by.unwrap_or_default(),
+            create_check: own.create_check.unwrap_or_default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_table_gets_its_own_values_and_the_general_ones_for_the_rest() {
+        let mut settings = Settings::default();
+        settings.drain.rows_per_second = 1000.0;
+        let own = "{ttl: 1h, rows_per_second: 0.5, group_by: [tenant], create_check: hot_store}";
+        settings.tables.per_table.insert("main.payments".into(), serde_saphyr::from_str(own).unwrap());
+
+        let payments = settings.table("main.payments");
+        assert_eq!(payments.ttl, Duration::from_secs(3600));
+        assert_eq!(payments.rows_per_second, Some(0.5));
+        assert_eq!(payments.group_by, ["tenant"]);
+        assert_eq!(payments.create_check, CreateCheck::HotStore);
+        assert_eq!(payments.batch_rows, settings.drain.batch_rows);
+        assert_eq!(payments.namespace, "main.payments");
+
+        let others = settings.table("main.orders");
+        assert_eq!(others.ttl, Duration::from_secs(600));
+        assert_eq!(others.rows_per_second, Some(1000.0));
+        assert_eq!(others.namespace, "main.orders");
+    }
+
+    #[test]
+    fn a_rate_of_nought_is_no_limit() {
+        let mut settings = Settings::default();
+        settings.drain.rows_per_second = 0.0;
+        assert_eq!(settings.table("main.orders").rows_per_second, None);
+    }
+}
