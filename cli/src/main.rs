@@ -1,1 +1,64 @@
-fn main() {}
+//! `shock-absorber`: the embedded edition, the demo, and the commands for data and operators.
+
+mod config;
+mod demo;
+mod dev;
+mod record;
+mod table;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use runtime::ConfigArgs;
+
+/// The example table; also what `dev` starts with when it is given nothing else.
+pub(crate) const PAYMENTS_SQL: &str = include_str!("../sql/payments.sql");
+
+/// Stands in front of a database that must not be written faster than it can bear.
+#[derive(Debug, Parser)]
+#[command(name = "shock-absorber", version)]
+struct Cli {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Where the API listens
+    #[arg(long, global = true, env = "SHOCK_ABSORBER_ENDPOINT", default_value = "http://127.0.0.1:7070")]
+    endpoint: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run everything in one process, on memory and SQLite; no server is needed
+    Dev(dev::DevArgs),
+    /// Show a shock absorbed: a surge, a kill -9 in the middle, every row compared
+    Demo(demo::DemoArgs),
+    /// Read a record
+    Get(record::GetArgs),
+    /// Write a record as a whole
+    Put(record::PutArgs),
+    /// Change columns of a record
+    Update(record::UpdateArgs),
+    /// Delete a record
+    Delete(record::DeleteArgs),
+    /// Tables: list, show, enable, disable, prepare
+    #[command(subcommand)]
+    Table(table::TableCommand),
+    /// Configuration: show what is in effect
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let Cli { config, endpoint, command } = Cli::parse();
+    match command {
+        Command::Dev(arguments) => dev::run(arguments, &config).await,
+        Command::Demo(arguments) => demo::run(arguments, &config).await,
+        Command::Get(arguments) => record::get(arguments, &endpoint).await,
+        Command::Put(arguments) => record::put(arguments, &endpoint).await,
+        Command::Update(arguments) => record::update(arguments, &endpoint).await,
+        Command::Delete(arguments) => record::delete(arguments, &endpoint).await,
+        Command::Table(command) => table::run(command, &config, &endpoint).await,
+        Command::Config(command) => config::run(command, &config),
+    }
+}

@@ -1,0 +1,129 @@
+//! `get`, `put`, `update`, `delete`: records as JSON, in the types of the table's columns.
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use serde_json::{Map, Value};
+use shock_absorber_client::{AckLevel, Accepted, Acknowledge, Client, Precondition, Row, Table, TableRef, Write};
+
+/// Which table, `table` or `database.table`.
+#[derive(Debug, Args)]
+pub(crate) struct Target {
+    /// `table`, or `database.table` if several databases are configured
+    table: String,
+}
+
+/// How a write is to be done.
+#[derive(Debug, Args)]
+pub(crate) struct WriteOptions {
+    /// Only if the record still has this etag
+    #[arg(long)]
+    etag: Option<String>,
+    /// The level to wait for: logged, queued, applied
+    #[arg(long, default_value = "queued")]
+    ack: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GetArgs {
+    #[command(flatten)]
+    target: Target,
+    /// The primary key, as JSON: '{"id": "p1"}'
+    key: String,
+    /// Only these columns; may be repeated
+    #[arg(long)]
+    column: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PutArgs {
+    #[command(flatten)]
+    target: Target,
+    /// The row, as JSON
+    row: String,
+    #[command(flatten)]
+    options: WriteOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpdateArgs {
+    #[command(flatten)]
+    target: Target,
+    /// The primary key, as JSON
+    key: String,
+    /// The columns to change, as JSON
+    changes: String,
+    #[command(flatten)]
+    options: WriteOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeleteArgs {
+    #[command(flatten)]
+    target: Target,
+    /// The primary key, as JSON
+    key: String,
+    #[command(flatten)]
+    options: WriteOptions,
+}
+
+/// A connection and the table that a command is about.
+struct Session {
+    client: Client,
+    table: Table,
+}
+
+impl Session {
+    async fn open(endpoint: &str, target: &Target) -> Result<Self> {
+        let client = Client::connect(endpoint).await.context("is it running? `shock-absorber dev` starts it")?;
+        let table = client.get_table(&TableRef::from(target.table.as_str())).await?;
+        Ok(Self { client, table })
+    }
+
+    fn row(&self, json: &str) -> Result<Row> {
+        let columns: Map<String, Value> = serde_json::from_str(json).context("not a JSON object of columns")?;
+        Ok(Row::from_json(&self.table, &columns)?)
+    }
+
+    async fn write(&self, write: Write, options: &WriteOptions) -> Result<()> {
+        let write = match &options.etag {
+            Some(etag) => write.only_if(Precondition::Etag(etag.clone())),
+            None => write,
+        };
+        let level = match options.ack.as_str() {
+            "logged" => AckLevel::Logged,
+            "queued" => AckLevel::Queued,
+            "applied" => AckLevel::Applied,
+            other => bail!("{other} is no level: use logged, queued or applied"),
+        };
+        let Accepted { reached, etag } = self.client.write(write, &Acknowledge::required(level)).await?;
+        let reached = reached.map_or_else(|| "accepted".into(), |level| format!("{level:?}").to_uppercase());
+        println!("{reached}  etag {etag}");
+        Ok(())
+    }
+}
+
+pub(crate) async fn get(arguments: GetArgs, endpoint: &str) -> Result<()> {
+    let session = Session::open(endpoint, &arguments.target).await?;
+    let found = session.client.get_columns(&session.table.table, session.row(&arguments.key)?, &arguments.column).await?;
+    println!("{}", serde_json::to_string_pretty(&found.row.to_json())?);
+    eprintln!("etag {}", found.etag);
+    Ok(())
+}
+
+pub(crate) async fn put(arguments: PutArgs, endpoint: &str) -> Result<()> {
+    let session = Session::open(endpoint, &arguments.target).await?;
+    let write = Write::put(&session.table.table, session.row(&arguments.row)?);
+    session.write(write, &arguments.options).await
+}
+
+pub(crate) async fn update(arguments: UpdateArgs, endpoint: &str) -> Result<()> {
+    let session = Session::open(endpoint, &arguments.target).await?;
+    let write = Write::update(&session.table.table, session.row(&arguments.key)?, session.row(&arguments.changes)?);
+    session.write(write, &arguments.options).await
+}
+
+pub(crate) async fn delete(arguments: DeleteArgs, endpoint: &str) -> Result<()> {
+    let session = Session::open(endpoint, &arguments.target).await?;
+    let write = Write::delete(&session.table.table, session.row(&arguments.key)?);
+    session.write(write, &arguments.options).await
+}
