@@ -1,0 +1,206 @@
+"""A client that is not ours: stubs made by grpcio-tools from proto/, driven against a running Shock Absorber.
+
+Needs SHOCK_ABSORBER_TEST_ENDPOINT (host:port) with the table `payments` of cli/sql/payments.sql; without it, it starts
+`shock-absorber dev` (SHOCK_ABSORBER_BIN, or target/debug/shock-absorber) by itself.
+"""
+
+import importlib
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+import uuid
+
+import grpc
+from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from grpc_status import rpc_status
+from grpc_tools import protoc
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PROTO = ROOT / "proto"
+
+
+def generate(into):
+    """Makes the stubs, as any user of the protos would."""
+    files = sorted(str(f.relative_to(PROTO)) for f in (PROTO / "shockabsorber/v1").glob("*.proto"))
+    well_known = str(pathlib.Path(protoc.__file__).parent / "_proto")
+    arguments = ["protoc", f"-I{PROTO}", f"-I{well_known}", f"--python_out={into}", f"--grpc_python_out={into}", *files]
+    if protoc.main(arguments) != 0:
+        raise RuntimeError("protoc failed")
+    sys.path.insert(0, str(into))
+    names = ("value_pb2", "record_service_pb2", "record_service_pb2_grpc", "table_service_pb2", "table_service_pb2_grpc")
+    return [importlib.import_module(f"shockabsorber.v1.{name}") for name in names]
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class ClientTest(unittest.TestCase):
+    """The same calls as the Rust client makes."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.directory = tempfile.TemporaryDirectory(prefix="shock-absorber-python-")
+        stubs = pathlib.Path(cls.directory.name, "stubs")
+        stubs.mkdir()
+        cls.values, cls.records, records_grpc, cls.tables, tables_grpc = generate(stubs)
+        cls.server = None
+        endpoint = os.environ.get("SHOCK_ABSORBER_TEST_ENDPOINT")
+        if not endpoint:
+            endpoint = f"127.0.0.1:{free_port()}"
+            binary = os.environ.get("SHOCK_ABSORBER_BIN", str(ROOT / "target/debug/shock-absorber"))
+            settings = (f"ingest.listen={endpoint}", "ingest.admin_listen=127.0.0.1:0", "drain.admin_listen=127.0.0.1:0")
+            arguments = [binary, "dev", "--data-dir", str(pathlib.Path(cls.directory.name, "data"))]
+            for setting in settings:
+                arguments += ["--set", setting]
+            cls.server = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        cls.channel = grpc.insecure_channel(endpoint)
+        grpc.channel_ready_future(cls.channel).result(timeout=30)
+        cls.record = records_grpc.RecordServiceStub(cls.channel)
+        cls.table_service = tables_grpc.TableServiceStub(cls.channel)
+        cls.wait_until_serving()
+        cls.payments = cls.values.TableRef(table="payments")
+        cls.table_service.EnableTable(cls.tables.EnableTableRequest(table=cls.payments), timeout=30)
+
+    @classmethod
+    def wait_until_serving(cls):
+        health = health_pb2_grpc.HealthStub(cls.channel)
+        deadline = time.monotonic() + 30
+        while health.Check(health_pb2.HealthCheckRequest()).status != health_pb2.HealthCheckResponse.SERVING:
+            if time.monotonic() > deadline:
+                raise TimeoutError("the server does not report SERVING")
+            time.sleep(0.05)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.channel.close()
+        if cls.server:
+            cls.server.terminate()
+            cls.server.wait(timeout=30)
+        cls.directory.cleanup()
+
+    def value(self, **kind):
+        return self.values.Value(**kind)
+
+    def payment(self, **changes):
+        text = lambda s: self.value(string_value=s)
+        columns = {
+            "id": text(f"py-{uuid.uuid4().hex[:12]}"),
+            "amount": self.value(decimal_value="1250.50"),
+            "currency": text("INR"),
+            "payer_upi": text("a@upi"),
+            "payee_upi": text("b@upi"),
+            "tenant": text("north"),
+            "customer": text("c-1"),
+            "leg": text("DEBIT"),
+            "action": text("PAY"),
+            "meta": self.value(json_value='{"n": 12345678901234567890}'),
+            "error_code": self.value(null_value=0),
+            "created_at": self.value(datetime_value="2026-01-01T10:00:00.000001"),
+            "updated_at": self.value(datetime_value="2026-01-01T10:00:00"),
+        }
+        columns.update(changes)
+        return self.values.Row(columns=columns)
+
+    def key(self, row):
+        return self.values.Row(columns={"id": row.columns["id"]})
+
+    def get(self, row, columns=()):
+        return self.record.GetRecord(self.records.GetRecordRequest(table=self.payments, key=self.key(row), columns=columns))
+
+    def refused(self, code, reason, call, request):
+        with self.assertRaises(grpc.RpcError) as caught:
+            call(request)
+        self.assertEqual(caught.exception.code(), code, caught.exception.details())
+        details = self.details(rpc_status.from_call(caught.exception))
+        info = [d for d in details if isinstance(d, error_details_pb2.ErrorInfo)]
+        self.assertEqual([(i.domain, i.reason) for i in info], [("shockabsorber", reason)])
+        return details
+
+    def details(self, status):
+        kinds = (error_details_pb2.ErrorInfo, error_details_pb2.BadRequest, error_details_pb2.RetryInfo)
+        found = []
+        for packed in status.details:
+            for kind in kinds:
+                if packed.Is(kind.DESCRIPTOR):
+                    message = kind()
+                    packed.Unpack(message)
+                    found.append(message)
+        return found
+
+    def test_a_record_lives_and_dies(self):
+        row = self.payment()
+        created = self.record.CreateRecord(self.records.CreateRecordRequest(table=self.payments, row=row))
+        self.assertEqual(created.result.reached, self.records.ACK_LEVEL_QUEUED)
+        found = self.get(row)
+        self.assertEqual(found.etag, created.result.etag)
+        self.assertEqual(found.row.columns["amount"].decimal_value, "1250.50")
+        self.assertEqual(found.row.columns["status"].string_value, "INITIATED")
+        self.assertEqual(found.row.columns["error_code"].WhichOneof("kind"), "null_value")
+        changes = self.values.Row(columns={"status": self.value(string_value="SUCCESS")})
+        request = self.records.UpdateRecordRequest(table=self.payments, key=self.key(row), changes=changes)
+        self.record.UpdateRecord(request)
+        selected = self.get(row, columns=["status", "amount"]).row
+        self.assertEqual(sorted(selected.columns), ["amount", "status"])
+        self.assertEqual(selected.columns["status"].string_value, "SUCCESS")
+        self.record.DeleteRecord(self.records.DeleteRecordRequest(table=self.payments, key=self.key(row)))
+        request = self.records.GetRecordRequest(table=self.payments, key=self.key(row))
+        self.refused(grpc.StatusCode.NOT_FOUND, "NOT_FOUND", self.record.GetRecord, request)
+
+    def test_conditions(self):
+        row = self.payment()
+        create = self.records.CreateRecordRequest(table=self.payments, row=row)
+        etag = self.record.CreateRecord(create).result.etag
+        self.refused(grpc.StatusCode.ALREADY_EXISTS, "ALREADY_EXISTS", self.record.CreateRecord, create)
+        put = self.records.PutRecordRequest(table=self.payments, row=row, precondition=self.records.Precondition(etag=etag))
+        self.record.PutRecord(put)
+        self.refused(grpc.StatusCode.ABORTED, "ETAG_MISMATCH", self.record.PutRecord, put)
+        missing = self.payment()
+        changes = self.values.Row(columns={"status": self.value(string_value="SUCCESS")})
+        update = self.records.UpdateRecordRequest(table=self.payments, key=self.key(missing), changes=changes)
+        self.refused(grpc.StatusCode.NOT_FOUND, "NOT_FOUND", self.record.UpdateRecord, update)
+
+    def test_bad_input_names_the_field_and_stores_nothing(self):
+        row = self.payment(amount=self.value(double_value=1.5))
+        request = self.records.PutRecordRequest(table=self.payments, row=row)
+        details = self.refused(grpc.StatusCode.INVALID_ARGUMENT, "WRONG_TYPE", self.record.PutRecord, request)
+        fields = [v.field for d in details if isinstance(d, error_details_pb2.BadRequest) for v in d.field_violations]
+        self.assertEqual(fields, ['row.columns["amount"]'])
+        request = self.records.GetRecordRequest(table=self.payments, key=self.key(row))
+        self.refused(grpc.StatusCode.NOT_FOUND, "NOT_FOUND", self.record.GetRecord, request)
+
+    def test_a_batch_has_one_outcome_per_item(self):
+        good, bad = self.payment(), self.payment(colour=self.value(string_value="red"))
+        items = [
+            self.records.WriteItem(create=self.records.CreateRecordRequest(table=self.payments, row=good)),
+            self.records.WriteItem(put=self.records.PutRecordRequest(table=self.payments, row=bad)),
+            self.records.WriteItem(delete=self.records.DeleteRecordRequest(table=self.payments, key=self.key(good))),
+            self.records.WriteItem(create=self.records.CreateRecordRequest(table=self.payments, row=good)),
+        ]
+        results = self.record.BatchWrite(self.records.BatchWriteRequest(items=items)).results
+        self.assertEqual([r.WhichOneof("outcome") for r in results], ["result", "status", "result", "result"])
+        self.assertEqual(results[1].status.code, grpc.StatusCode.INVALID_ARGUMENT.value[0])
+        info = [d for d in self.details(results[1].status) if isinstance(d, error_details_pb2.ErrorInfo)]
+        self.assertEqual([i.reason for i in info], ["UNKNOWN_COLUMN"])
+        self.assertEqual(self.get(good).etag, results[3].result.etag)
+
+    def test_tables_and_reflection(self):
+        tables = self.table_service.ListTables(self.tables.ListTablesRequest()).tables
+        payments = [t for t in tables if t.table.table == "payments"]
+        self.assertEqual([(t.enabled, list(t.primary_key)) for t in payments], [(True, ["id"])])
+        services = ProtoReflectionDescriptorDatabase(self.channel).get_services()
+        self.assertIn("shockabsorber.v1.RecordService", services)
+        self.assertIn("shockabsorber.v1.TableService", services)
+
+
+if __name__ == "__main__":
+    unittest.main()
