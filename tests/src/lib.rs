@@ -1,1 +1,19 @@
-//! tests
+//! The test kit: real servers and our own processes, started on free ports in temporary directories, and hurt as tests
+//! need it: killed, stopped, frozen, restarted on the same port and data.
+//!
+//! - [`servers`]: Redis, Kafka and MariaDB.
+//! - [`Service`]: `ingest-svc`, `drain-svc` and `shock-absorber` as processes.
+//! - [`given`]: the servers that `./tests/run` has started for all tests that break none.
+//! - [`eventually`]: waiting for what must come to be, within a bound.
+
+mod eventually;
+pub mod given;
+pub mod http;
+pub mod port;
+mod process;
+pub mod servers;
+mod service;
+
+pub use eventually::eventually;
+pub use process::Process;
+pub use service::{Service, ServiceSettings};
