@@ -2,6 +2,10 @@
 
 #![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated code; the protos hold the documentation")]
 
+mod reason;
+
+pub use reason::Reason;
+
 /// Package `shockabsorber.v1`.
 pub mod v1 {
     tonic::include_proto!("shockabsorber.v1");

@@ -1,1 +1,57 @@
-//! shock-absorber-client
+//! A client of Shock Absorber.
+//!
+//! ```no_run
+//! use shock_absorber_client::{Client, Row};
+//!
+//! # async fn example() -> Result<(), shock_absorber_client::ClientError> {
+//! let client = Client::connect("http://127.0.0.1:7070").await?;
+//! let payment = Row::new().set("id", "p-1").set("amount", 1_250).set("currency", "INR");
+//! let accepted = client.create("main.payments", payment).await?;
+//! let found = client.get("main.payments", Row::new().set("id", "p-1")).await?;
+//! assert_eq!(found.etag, accepted.etag);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What is tried again
+//!
+//! Within [`Builder::timeout`], after the delay that the server asks for, with jittered exponential backoff:
+//!
+//! - **Reads:** whenever the server was unavailable or overloaded, the connection broke, or an attempt was not answered
+//!   in time.
+//! - **Blind puts and deletes** (no precondition): the same, but not after an attempt that was not answered in time,
+//!   on which the server may still be at work. A blind write that is sent twice may overwrite what somebody else wrote
+//!   between the two; who minds that gives a precondition.
+//! - **Creates, updates and conditional writes**: only when it is certain that nothing was touched: the server refused
+//!   ([`Reason::is_refusal`]), or the connection could not be made. After an unknown outcome a second attempt could
+//!   meet the first one's effect and report `ALREADY_EXISTS` or `ETAG_MISMATCH` for a write that succeeded, since the
+//!   server does not deduplicate request ids yet. Such a call fails, and [`ClientError::is_outcome_unknown`] says so.
+//!
+//! A call that was abandoned (its future dropped) may still take effect.
+
+mod batch;
+mod batcher;
+mod client;
+mod connections;
+mod error;
+#[cfg(feature = "json")]
+mod json;
+mod key_group;
+mod retry;
+mod row;
+mod table;
+mod value;
+mod write;
+
+pub use batcher::{Batcher, BatcherOptions, Pending};
+pub use client::{Client, Found};
+pub use connections::Builder;
+pub use error::{ClientError, FieldProblem, ServerError};
+#[cfg(feature = "json")]
+pub use json::JsonError;
+pub use proto::Reason;
+pub use row::Row;
+pub use table::{Column, ColumnKind, Table, TableRef};
+pub use tonic::Code;
+pub use value::{Value, ValueError};
+pub use write::{Accepted, AckLevel, Acknowledge, Precondition, Write};

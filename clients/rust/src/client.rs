@@ -1,0 +1,322 @@
+//! The calls.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use proto::v1::{self, write_item::Operation};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    Accepted, Acknowledge, Builder, ClientError, Precondition, Row, Table, TableRef, Write,
+    connections::{Connection, Connections},
+    error::is_timeout,
+    retry::{Backoff, Repeat},
+};
+
+/// A record that was read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// The columns that were asked for.
+    pub row: Row,
+    /// Names this version of the record, for a later precondition.
+    pub etag: String,
+}
+
+#[derive(Debug)]
+struct Shared {
+    connections: Connections,
+    timeout: Duration,
+    attempt_timeout: Duration,
+    /// The columns of primary keys that were looked up; a primary key does not change while a table is in use.
+    keys: Mutex<HashMap<TableRef, Arc<[String]>>>,
+}
+
+/// A client. Cheap to clone; clones share the connections.
+#[derive(Debug, Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+    acknowledge: Acknowledge,
+}
+
+impl Client {
+    /// Connects to one server, `http://host:port`, with the defaults of [`Builder`].
+    ///
+    /// # Errors
+    /// If the address is none, or nobody answers there.
+    pub async fn connect(endpoint: impl Into<String>) -> Result<Self, ClientError> {
+        Self::builder(endpoint).connect().await
+    }
+
+    /// Sets up a client.
+    pub fn builder(endpoint: impl Into<String>) -> Builder {
+        Builder::new(endpoint)
+    }
+
+    pub(crate) fn new(connections: Connections, builder: &Builder) -> Self {
+        let shared = Shared {
+            connections,
+            timeout: builder.timeout,
+            attempt_timeout: builder.attempt_timeout,
+            keys: Mutex::default(),
+        };
+        Self { shared: Arc::new(shared), acknowledge: builder.acknowledge }
+    }
+
+    /// The same client, asking for another acknowledgement of its writes.
+    #[must_use]
+    pub fn acknowledging(&self, acknowledge: Acknowledge) -> Self {
+        Self { shared: self.shared.clone(), acknowledge }
+    }
+
+    /// Creates a record; `ALREADY_EXISTS` if there is one.
+    ///
+    /// # Errors
+    /// [`ClientError`]; as with all writes see [`ClientError::is_outcome_unknown`].
+    pub async fn create(&self, table: impl Into<TableRef>, row: Row) -> Result<Accepted, ClientError> {
+        self.write(&Write::create(table, row)).await
+    }
+
+    /// Writes a record whether there is one or not.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn put(&self, table: impl Into<TableRef>, row: Row) -> Result<Accepted, ClientError> {
+        self.write(&Write::put(table, row)).await
+    }
+
+    /// Changes some columns of a record; `NOT_FOUND` if there is none.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn update(&self, table: impl Into<TableRef>, key: Row, changes: Row) -> Result<Accepted, ClientError> {
+        self.write(&Write::update(table, key, changes)).await
+    }
+
+    /// Deletes a record; of one that is not there, too.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn delete(&self, table: impl Into<TableRef>, key: Row) -> Result<Accepted, ClientError> {
+        self.write(&Write::delete(table, key)).await
+    }
+
+    /// Deletes a record if it is still the one with that etag.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn delete_at(
+        &self,
+        table: impl Into<TableRef>,
+        key: Row,
+        etag: impl Into<String>,
+    ) -> Result<Accepted, ClientError> {
+        self.write(&Write::delete(table, key).only_if(Precondition::Etag(etag.into()))).await
+    }
+
+    /// Makes one write, with its precondition and request id.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn write(&self, write: &Write) -> Result<Accepted, ClientError> {
+        let build = || write.to_proto(Some(self.acknowledge));
+        let result = self
+            .call(write.repeat(), self.acknowledge.wait, build, |mut connection, request| async move {
+                let (metadata, extensions, operation) = request.into_parts();
+                macro_rules! send {
+                    ($method:ident, $message:expr) => {{
+                        let request = Request::from_parts(metadata, extensions, $message);
+                        connection.records.$method(request).await.map(|answer| answer.map(|answer| answer.result))
+                    }};
+                }
+                match operation {
+                    Operation::Create(message) => send!(create_record, message),
+                    Operation::Put(message) => send!(put_record, message),
+                    Operation::Update(message) => send!(update_record, message),
+                    Operation::Delete(message) => send!(delete_record, message),
+                }
+            })
+            .await?;
+        Accepted::from_answer(result)
+    }
+
+    /// Reads a record: always its newest acknowledged write. `NOT_FOUND` if there is none.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn get(&self, table: impl Into<TableRef>, key: Row) -> Result<Found, ClientError> {
+        self.get_columns(table, key, &[]).await
+    }
+
+    /// Reads some columns of a record; all if none is named.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn get_columns(
+        &self,
+        table: impl Into<TableRef>,
+        key: Row,
+        columns: &[&str],
+    ) -> Result<Found, ClientError> {
+        let table = table.into();
+        let build = || v1::GetRecordRequest {
+            table: Some(table.to_proto()),
+            key: Some(key.to_proto()),
+            columns: columns.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        let found = self
+            .call(Repeat::Read, Duration::ZERO, build, |mut connection, request| async move {
+                connection.records.get_record(request).await
+            })
+            .await?;
+        let row = found.row.ok_or_else(|| ClientError::BadAnswer("there is no row in it".into()))?;
+        Ok(Found { row: Row::from_proto(row)?, etag: found.etag })
+    }
+
+    /// The tables of the configured databases, enabled or not.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn list_tables(&self) -> Result<Vec<Table>, ClientError> {
+        let answer = self
+            .call(
+                Repeat::Read,
+                Duration::ZERO,
+                || v1::ListTablesRequest {},
+                |mut connection, request| async move { connection.tables.list_tables(request).await },
+            )
+            .await?;
+        Ok(answer.tables.into_iter().map(Table::from_proto).collect())
+    }
+
+    /// One table with its columns.
+    ///
+    /// # Errors
+    /// [`ClientError`]; `UNKNOWN_TABLE` if the database has none of that name.
+    pub async fn get_table(&self, table: impl Into<TableRef>) -> Result<Table, ClientError> {
+        let table = Some(table.into().to_proto());
+        let build = || v1::GetTableRequest { table: table.clone() };
+        let answer = self
+            .call(Repeat::Read, Duration::ZERO, build, |mut connection, request| async move {
+                connection.tables.get_table(request).await
+            })
+            .await?;
+        Table::from_answer(answer.table)
+    }
+
+    /// Enables a table; no harm if it is enabled.
+    ///
+    /// # Errors
+    /// [`ClientError`]; `TABLE_UNSUPPORTED` with the reason if it can't be carried.
+    pub async fn enable_table(&self, table: impl Into<TableRef>) -> Result<Table, ClientError> {
+        let table = Some(table.into().to_proto());
+        let build = || v1::EnableTableRequest { table: table.clone() };
+        let answer = self
+            .call(Repeat::Blind, Duration::ZERO, build, |mut connection, request| async move {
+                connection.tables.enable_table(request).await
+            })
+            .await?;
+        Table::from_answer(answer.table)
+    }
+
+    /// Disables a table; what was accepted is still drained.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn disable_table(&self, table: impl Into<TableRef>) -> Result<Table, ClientError> {
+        let table = Some(table.into().to_proto());
+        let build = || v1::DisableTableRequest { table: table.clone() };
+        let answer = self
+            .call(Repeat::Blind, Duration::ZERO, build, |mut connection, request| async move {
+                connection.tables.disable_table(request).await
+            })
+            .await?;
+        Table::from_answer(answer.table)
+    }
+
+    pub(crate) fn acknowledge(&self) -> Acknowledge {
+        self.acknowledge
+    }
+
+    pub(crate) fn backoff(&self) -> Backoff {
+        Backoff::new(Instant::now() + self.shared.timeout + self.acknowledge.wait)
+    }
+
+    /// The columns of a table's primary key, asked for once; `None` if the server can't say now.
+    pub(crate) async fn key_columns(&self, table: &TableRef) -> Option<Arc<[String]>> {
+        let known = |keys: &Mutex<HashMap<TableRef, Arc<[String]>>>| {
+            keys.lock().unwrap_or_else(PoisonError::into_inner).get(table).cloned()
+        };
+        if let Some(columns) = known(&self.shared.keys) {
+            return Some(columns);
+        }
+        let request = v1::GetTableRequest { table: Some(table.to_proto()) };
+        let answer = self
+            .attempt(self.shared.attempt_timeout, request, |mut connection, request| async move {
+                connection.tables.get_table(request).await
+            })
+            .await;
+        let columns: Arc<[String]> = Table::from_answer(answer.ok()?.table).ok()?.primary_key.into();
+        if columns.is_empty() {
+            return None;
+        }
+        self.shared.keys.lock().unwrap_or_else(PoisonError::into_inner).insert(table.clone(), columns.clone());
+        Some(columns)
+    }
+
+    /// A call with its attempts.
+    async fn call<Q, A, F>(
+        &self,
+        repeat: Repeat,
+        wait: Duration,
+        build: impl Fn() -> Q,
+        send: impl Fn(Connection, Request<Q>) -> F,
+    ) -> Result<A, ClientError>
+    where
+        F: Future<Output = Result<Response<A>, Status>>,
+    {
+        let mut backoff = Backoff::new(Instant::now() + self.shared.timeout + wait);
+        let mut settled = true;
+        loop {
+            let limit = backoff.remaining().min(self.shared.attempt_timeout + wait);
+            let error = match self.attempt(limit, build(), &send).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            let delay =
+                if repeat.may_follow(&error) { backoff.delay(error.retry_after(), rand::random()) } else { None };
+            let Some(delay) = delay else {
+                let hides_unknown = !settled && repeat != Repeat::Read && error.is_refusal();
+                return Err(if hides_unknown { ClientError::Unsettled(Box::new(error)) } else { error });
+            };
+            settled &= error.is_refusal();
+            tokio::time::sleep(delay).await;
+        }
+    }
+
+    /// One attempt over the next connection.
+    pub(crate) async fn attempt<Q, A, F>(
+        &self,
+        limit: Duration,
+        message: Q,
+        send: impl Fn(Connection, Request<Q>) -> F,
+    ) -> Result<A, ClientError>
+    where
+        F: Future<Output = Result<Response<A>, Status>>,
+    {
+        let mut request = Request::new(message);
+        request.set_timeout(limit);
+        match tokio::time::timeout(limit, send(self.shared.connections.next(), request)).await {
+            Ok(Ok(answer)) => Ok(answer.into_inner()),
+            Ok(Err(status)) if !is_timeout(&status) => Err(ClientError::from(status)),
+            Ok(Err(_)) | Err(_) => Err(ClientError::TimedOut(limit)),
+        }
+    }
+
+    pub(crate) fn attempt_limit(&self, backoff: &Backoff) -> Duration {
+        backoff.remaining().min(self.shared.attempt_timeout + self.acknowledge.wait)
+    }
+}

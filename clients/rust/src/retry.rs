@@ -1,0 +1,134 @@
+//! Which failures are tried again, and when. No I/O.
+
+use std::time::{Duration, Instant};
+
+use proto::Reason;
+use tonic::Code;
+
+use crate::ClientError;
+
+/// What a second attempt would mean after a first one of unknown outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// Nothing: it only reads.
+    Read,
+    /// The same again: it writes the same whatever was there.
+    Blind,
+    /// It could meet its own first effect: only to be repeated if there certainly was none.
+    Guarded,
+}
+
+impl Repeat {
+    /// Whether a call that failed so is sent again.
+    pub(crate) fn may_follow(self, error: &ClientError) -> bool {
+        let unknown = error.is(Reason::OutcomeUnknown);
+        if error.server().is_some_and(|server| server.do_not_retry) && !(unknown && self == Self::Blind) {
+            // With an unknown outcome the server says so to protect those who can't tell a blind write from others.
+            return false;
+        }
+        let passing = match error {
+            ClientError::Connect(_) | ClientError::Transport(_) => true,
+            // The server may still be working on it: a write that was sent again and acknowledged, and then
+            // overwritten by a later one, could be brought back by the first attempt.
+            ClientError::TimedOut(_) => self == Self::Read,
+            ClientError::Server(server) => {
+                matches!(server.code, Code::Unavailable | Code::ResourceExhausted) || error.is(Reason::Conflict)
+            }
+            _ => false,
+        };
+        passing && (self != Self::Guarded || error.is_refusal())
+    }
+}
+
+/// When attempts are made: exponential, jittered, never before the server's delay, never past the deadline.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Backoff {
+    deadline: Instant,
+    next: Duration,
+}
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_millis(20);
+    const LONGEST: Duration = Duration::from_secs(2);
+
+    pub(crate) fn new(deadline: Instant) -> Self {
+        Self { deadline, next: Self::FIRST }
+    }
+
+    /// What is left for attempts.
+    pub(crate) fn remaining(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// How long to wait before the next attempt; `None` if it would come too late. `jitter` is in 0..1.
+    pub(crate) fn delay(&mut self, retry_after: Option<Duration>, jitter: f64) -> Option<Duration> {
+        let step = self.next;
+        self.next = (step * 2).min(Self::LONGEST);
+        // With a delay from the server the jitter comes on top of it, so that those whom it refused together don't
+        // come back together.
+        let delay = match retry_after {
+            Some(asked) => asked + step.min(asked.max(Self::FIRST)).mul_f64(jitter),
+            None => step.mul_f64(0.5 + jitter / 2.0),
+        };
+        (delay < self.remaining()).then_some(delay)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+    use proto::ERROR_DOMAIN;
+    use tonic::Status;
+    use tonic_types::{ErrorDetails, StatusExt};
+
+    use super::*;
+
+    fn answered(reason: Reason) -> ClientError {
+        let details = ErrorDetails::with_error_info(reason.as_str(), ERROR_DOMAIN, HashMap::new());
+        Status::with_error_details(reason.code(), "x", details).into()
+    }
+
+    #[test]
+    fn a_guarded_write_follows_only_a_refusal_that_passes() {
+        let broken = ClientError::Transport("reset".into());
+        let late = ClientError::TimedOut(Duration::from_secs(1));
+        let never_sent = ClientError::Connect("refused".into());
+        for repeat in [Repeat::Read, Repeat::Blind] {
+            assert!(repeat.may_follow(&broken) && repeat.may_follow(&never_sent));
+            assert!(repeat.may_follow(&answered(Reason::ShardClosed)));
+            assert!(repeat.may_follow(&answered(Reason::OutcomeUnknown)));
+            assert!(!repeat.may_follow(&answered(Reason::WrongType)));
+            assert!(!repeat.may_follow(&answered(Reason::LevelNotReached)));
+        }
+        assert!(Repeat::Guarded.may_follow(&never_sent));
+        assert!(Repeat::Guarded.may_follow(&answered(Reason::ShardClosed)));
+        assert!(Repeat::Guarded.may_follow(&answered(Reason::Overloaded)));
+        assert!(Repeat::Guarded.may_follow(&answered(Reason::Conflict)));
+        assert!(!Repeat::Guarded.may_follow(&answered(Reason::EtagMismatch)));
+        assert!(!Repeat::Guarded.may_follow(&answered(Reason::OutcomeUnknown)));
+        assert!(!Repeat::Guarded.may_follow(&broken));
+        assert!(!Repeat::Guarded.may_follow(&late));
+        assert!(!Repeat::Blind.may_follow(&late) && Repeat::Read.may_follow(&late));
+        assert!(!Repeat::Guarded.may_follow(&ClientError::from(Status::unavailable("a proxy"))));
+    }
+
+    proptest! {
+        #[test]
+        fn a_delay_is_never_shorter_than_the_server_asks_and_never_past_the_deadline(
+            asked in prop::option::of(0_u64..3_000), jitter in 0.0..1.0_f64, left in 0_u64..5_000, attempts in 1..12_usize,
+        ) {
+            let left = Duration::from_millis(left);
+            let asked = asked.map(Duration::from_millis);
+            let mut backoff = Backoff::new(Instant::now() + left);
+            for _ in 0..attempts {
+                if let Some(delay) = backoff.delay(asked, jitter) {
+                    prop_assert!(delay >= asked.unwrap_or_default());
+                    prop_assert!(delay <= left);
+                    prop_assert!(delay <= asked.unwrap_or_default() + Backoff::LONGEST);
+                }
+            }
+        }
+    }
+}

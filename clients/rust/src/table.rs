@@ -1,0 +1,126 @@
+//! Tables as the server describes them.
+
+use std::fmt;
+
+use proto::v1;
+
+use crate::ClientError;
+
+/// A table, named by the configured database that holds it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TableRef {
+    /// The database; empty means the only one that is configured.
+    pub database: String,
+    /// The table.
+    pub table: String,
+}
+
+impl TableRef {
+    /// A table of a database. Needed instead of the conversion from text when the table's name holds a dot and no
+    /// database is named.
+    pub fn new(database: impl Into<String>, table: impl Into<String>) -> Self {
+        Self { database: database.into(), table: table.into() }
+    }
+
+    pub(crate) fn to_proto(&self) -> v1::TableRef {
+        v1::TableRef { database: self.database.clone(), table: self.table.clone() }
+    }
+}
+
+/// `database.table`, or `table` alone.
+impl From<&str> for TableRef {
+    fn from(name: &str) -> Self {
+        let (database, table) = name.split_once('.').unwrap_or(("", name));
+        Self::new(database, table)
+    }
+}
+
+impl From<&TableRef> for TableRef {
+    fn from(table: &TableRef) -> Self {
+        table.clone()
+    }
+}
+
+impl fmt::Display for TableRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.database.is_empty() { f.write_str(&self.table) } else { write!(f, "{}.{}", self.database, self.table) }
+    }
+}
+
+/// What kind of values a column holds; as in the API.
+pub type ColumnKind = v1::ColumnKind;
+
+/// One column of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// What it holds.
+    pub kind: ColumnKind,
+    /// Whether it may be NULL.
+    pub nullable: bool,
+    /// Whether a write may leave it out although it may not be NULL.
+    pub has_default: bool,
+}
+
+/// A table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// Its name.
+    pub table: TableRef,
+    /// Whether it is written through Shock Absorber.
+    pub enabled: bool,
+    /// Its columns, in the table's order.
+    pub columns: Vec<Column>,
+    /// The columns of its primary key, in the key's order.
+    pub primary_key: Vec<String>,
+    /// Its topic, if it is enabled.
+    pub topic: String,
+    /// Why it can't be enabled; empty if it can.
+    pub unsupported_reason: String,
+}
+
+impl Table {
+    /// The column of that name.
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+
+    pub(crate) fn from_proto(table: v1::Table) -> Self {
+        let name = table.table.unwrap_or_default();
+        Self {
+            table: TableRef { database: name.database, table: name.table },
+            enabled: table.enabled,
+            columns: table
+                .columns
+                .into_iter()
+                .map(|column| Column {
+                    kind: column.kind(),
+                    name: column.name,
+                    nullable: column.nullable,
+                    has_default: column.has_default,
+                })
+                .collect(),
+            primary_key: table.primary_key,
+            topic: table.topic,
+            unsupported_reason: table.unsupported_reason,
+        }
+    }
+
+    pub(crate) fn from_answer(table: Option<v1::Table>) -> Result<Self, ClientError> {
+        table.map(Self::from_proto).ok_or_else(|| ClientError::BadAnswer("there is no table in it".into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_split_at_its_first_dot_since_databases_have_none() {
+        assert_eq!(TableRef::from("payments"), TableRef::new("", "payments"));
+        assert_eq!(TableRef::from("main.payments"), TableRef::new("main", "payments"));
+        assert_eq!(TableRef::from("main.a.b"), TableRef::new("main", "a.b"));
+        assert_eq!(TableRef::from("main.a.b").to_string(), "main.a.b");
+    }
+}

@@ -1,0 +1,143 @@
+//! The stable names of everything that can go wrong: `google.rpc.ErrorInfo.reason`.
+
+use std::fmt;
+
+use tonic::Code;
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, $code:ident, $touched:ident;)*) => {
+        /// Why a call failed; part of the API. A name never changes its meaning, new ones may come.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum Reason {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Reason {
+            /// Every reason there is.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// The name, as it stands in `ErrorInfo.reason`.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+
+            /// The gRPC code that goes with it.
+            pub const fn code(self) -> Code {
+                match self {
+                    $(Self::$variant => Code::$code,)*
+                }
+            }
+
+            /// Whether it is certain that the write had no effect and never will have one.
+            pub const fn is_refusal(self) -> bool {
+                match self {
+                    $(Self::$variant => reasons!(@$touched),)*
+                }
+            }
+
+            /// The reason of that name; `None` for one that this release does not know.
+            pub fn parse(name: &str) -> Option<Self> {
+                match name {
+                    $($name => Some(Self::$variant),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+    (@untouched) => { true };
+    (@maybe) => { false };
+}
+
+reasons! {
+    /// The table has no such column.
+    UnknownColumn = "UNKNOWN_COLUMN", InvalidArgument, untouched;
+    /// The value is of another kind than the column.
+    WrongType = "WRONG_TYPE", InvalidArgument, untouched;
+    /// NULL where none may be.
+    NotNullable = "NOT_NULLABLE", InvalidArgument, untouched;
+    /// A column that must be named was not.
+    MissingColumn = "MISSING_COLUMN", InvalidArgument, untouched;
+    /// A column of the primary key is missing or NULL.
+    MissingKey = "MISSING_KEY", InvalidArgument, untouched;
+    /// Outside the column's range, length or precision.
+    OutOfRange = "OUT_OF_RANGE", InvalidArgument, untouched;
+    /// An update names a column of the primary key with another value than the record's key.
+    KeyChanged = "KEY_CHANGED", InvalidArgument, untouched;
+    /// A field of the request is missing or malformed; the field violations say which.
+    InvalidArgument = "INVALID_ARGUMENT", InvalidArgument, untouched;
+    /// No database of that name is configured, or the request must name one.
+    UnknownDatabase = "UNKNOWN_DATABASE", InvalidArgument, untouched;
+    /// The record is larger than the event log takes.
+    RecordTooLarge = "RECORD_TOO_LARGE", InvalidArgument, untouched;
+    /// The batch has more items than the server takes.
+    BatchTooLarge = "BATCH_TOO_LARGE", InvalidArgument, untouched;
+    /// The message is larger than the server takes.
+    MessageTooLarge = "MESSAGE_TOO_LARGE", InvalidArgument, untouched;
+    /// What was read does not fit into one answer; select fewer columns.
+    AnswerTooLarge = "ANSWER_TOO_LARGE", OutOfRange, untouched;
+    /// The database has no such table.
+    UnknownTable = "UNKNOWN_TABLE", NotFound, untouched;
+    /// The table is not enabled.
+    TableNotEnabled = "TABLE_NOT_ENABLED", FailedPrecondition, untouched;
+    /// The table can't be enabled, or not as the configuration wants it.
+    TableUnsupported = "TABLE_UNSUPPORTED", FailedPrecondition, untouched;
+    /// There is such a record already.
+    AlreadyExists = "ALREADY_EXISTS", AlreadyExists, untouched;
+    /// There is no such record.
+    NotFound = "NOT_FOUND", NotFound, untouched;
+    /// The record is not the one that the etag names.
+    EtagMismatch = "ETAG_MISMATCH", Aborted, untouched;
+    /// Others kept changing the record; try again.
+    Conflict = "CONFLICT", Aborted, untouched;
+    /// The hot store was restarted and the record's shard has not been opened since.
+    ShardClosed = "SHARD_CLOSED", Unavailable, untouched;
+    /// The hot store is full.
+    HotStoreFull = "HOT_STORE_FULL", ResourceExhausted, untouched;
+    /// The hot store can't be reached.
+    HotStoreUnavailable = "HOT_STORE_UNAVAILABLE", Unavailable, untouched;
+    /// The event log can't be reached, and the acknowledgement needs it.
+    LogUnavailable = "LOG_UNAVAILABLE", Unavailable, untouched;
+    /// The database can't be reached, and the call needs it.
+    DatabaseUnavailable = "DATABASE_UNAVAILABLE", Unavailable, untouched;
+    /// The write may or may not have taken effect, or may still do so.
+    OutcomeUnknown = "OUTCOME_UNKNOWN", Unavailable, maybe;
+    /// The write took effect, but the required acknowledgement was not reached in time.
+    LevelNotReached = "LEVEL_NOT_REACHED", DeadlineExceeded, maybe;
+    /// The level of acknowledgement can't be given.
+    LevelUnsupported = "LEVEL_UNSUPPORTED", Unimplemented, untouched;
+    /// Too much is waiting for the database.
+    BacklogFull = "BACKLOG_FULL", ResourceExhausted, untouched;
+    /// The server is working on as many requests as it takes.
+    Overloaded = "OVERLOADED", ResourceExhausted, untouched;
+    /// The server is being stopped.
+    ShuttingDown = "SHUTTING_DOWN", Unavailable, untouched;
+    /// The server has no such method.
+    UnknownMethod = "UNKNOWN_METHOD", Unimplemented, untouched;
+    /// What the server met must not happen; its log says more.
+    Internal = "INTERNAL", Internal, maybe;
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_distinct_read_back_and_fit_the_form_that_google_rpc_asks_for() {
+        for (at, reason) in Reason::ALL.iter().enumerate() {
+            let name = reason.as_str();
+            assert_eq!(Reason::parse(name), Some(*reason));
+            assert!(Reason::ALL[..at].iter().all(|other| other.as_str() != name), "{name} twice");
+            assert!(name.len() <= 63 && name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'), "{name}");
+        }
+        assert_eq!(Reason::parse("NO_SUCH_REASON"), None);
+    }
+}
