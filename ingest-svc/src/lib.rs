@@ -1,1 +1,24 @@
-//! ingest-svc
+//! The side of Shock Absorber that clients speak to.
+//!
+//! A write walks through the rooms from left to right: [`grpc`] (transport) hands it to [`accept`], which validates
+//! it, writes it into the hot store, puts it into the event log and acknowledges it. [`read`] answers from the hot
+//! store, or from the database under a lease. What a crash leaves half-way is healed by [`relay`]; what a restart of
+//! the hot store closes is opened again by [`opening`]. [`tables`] says which tables take part.
+//!
+//! The use cases know the three stores by their traits only; [`app`] is the one place that names backends.
+
+pub mod accept;
+pub mod app;
+mod core_parts;
+mod error;
+mod etag;
+pub mod grpc;
+pub mod opening;
+pub mod read;
+pub mod relay;
+pub mod startup;
+pub mod tables;
+
+pub use core_parts::{Core, HotTtl, IngestOptions};
+pub use error::{Part, StoreError};
+pub use etag::{Etag, InvalidEtag};

@@ -1,0 +1,322 @@
+//! The second step of a write: into the hot store, where its precondition is checked and its version assigned.
+
+use bytes::Bytes;
+use database::Database;
+use event_log::{EventPublisher, LogReader};
+use futures::future::join_all;
+use hot_store::{HotStore, Precondition, RecordId, Slot, Write, WriteOutcome};
+use jiff::Timestamp;
+use model::{Content, Epoch, Image, Operation, Row, Shard, Topic, Version};
+
+use super::{
+    WriteError,
+    draft::Draft,
+    merge, not_attempted,
+    rounds::{Manner, next_round},
+    validate::{Checked, Intent, fits},
+};
+use crate::{Core, Etag, Part, StoreError, read::cold};
+
+/// A write of a batch, and its place there.
+#[derive(Debug)]
+pub(super) struct Item {
+    pub(super) index: usize,
+    pub(super) checked: Checked,
+}
+
+/// A write that the hot store holds, with its event ready for the log.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) index: usize,
+    pub(super) shard: Shard,
+    pub(super) topic: Topic,
+    pub(super) record: RecordId,
+    pub(super) version: Version,
+    pub(super) epoch: Epoch,
+    pub(super) payload: Bytes,
+}
+
+impl Stored {
+    pub(super) fn etag(&self) -> Etag {
+        Etag { version: self.version, epoch: self.epoch }
+    }
+}
+
+type Outcome = (usize, Result<Stored, WriteError>);
+
+/// An item of a round that has no outcome yet.
+struct Open {
+    item: Item,
+    /// What stood in the way last time.
+    obstacle: Obstacle,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Obstacle {
+    Cold,
+    Race,
+}
+
+/// A write that is ready for the hot store.
+struct Ready {
+    item: Item,
+    precondition: Precondition,
+    draft: Draft,
+}
+
+/// Writes the items of one shard, those of one key in the given order.
+pub(super) async fn write_shard<H, L, D>(
+    core: &Core<H, L, D>,
+    shard: Shard,
+    items: Vec<Item>,
+    now: Timestamp,
+) -> Vec<Outcome>
+where
+    H: HotStore,
+    L: EventPublisher + LogReader,
+    D: Database,
+{
+    let mut outcomes = Vec::with_capacity(items.len());
+    let mut pending = items;
+    while !pending.is_empty() {
+        let (round, rest) = next_round(pending, |item| (&item.checked.record, item.checked.intent.manner()));
+        pending = rest;
+        if let Err(stopped) = write_round(core, shard, round, now, &mut outcomes).await {
+            outcomes.extend(pending.into_iter().map(|item| (item.index, Err(not_attempted(&stopped)))));
+            break;
+        }
+    }
+    outcomes
+}
+
+impl Intent {
+    fn manner(&self) -> Manner {
+        match self {
+            Self::Store { precondition: Precondition::None, .. } => Manner::Blind,
+            Self::Store { .. } => Manner::Conditional,
+            Self::Update { .. } => Manner::Update,
+        }
+    }
+}
+
+/// Writes one round, again and again for what turned out cold or lost a race. An error ends the shard's batch.
+async fn write_round<H, L, D>(
+    core: &Core<H, L, D>,
+    shard: Shard,
+    round: Vec<Item>,
+    now: Timestamp,
+    outcomes: &mut Vec<Outcome>,
+) -> Result<(), WriteError>
+where
+    H: HotStore,
+    L: EventPublisher + LogReader,
+    D: Database,
+{
+    let mut open = round;
+    let attempts = core.options.write_attempts.max(1);
+    for attempt in 1.. {
+        let (ready, mut again) = match prepare(core, shard, open, now, outcomes).await {
+            Ok(prepared) => prepared,
+            Err((items, error)) => return Err(fail(items, error, outcomes)),
+        };
+        if !ready.is_empty() {
+            let writes = ready.iter().map(Ready::to_write).collect();
+            match core.hot.write(shard, writes).await {
+                Err(error) => {
+                    let error = WriteError::of_write(error);
+                    let unread = again.into_iter().map(|open| open.item);
+                    // Those were not part of the call.
+                    outcomes.extend(unread.map(|item| (item.index, Err(not_attempted(&error)))));
+                    return Err(fail(ready.into_iter().map(|ready| ready.item), error, outcomes));
+                }
+                Ok(results) => {
+                    for (ready, outcome) in ready.into_iter().zip(results) {
+                        match judge(ready, outcome) {
+                            Judged::Done(outcome) => outcomes.push(outcome),
+                            Judged::Again(one) => again.push(one),
+                        }
+                    }
+                }
+            }
+        }
+        if again.is_empty() {
+            return Ok(());
+        }
+        if attempt == attempts {
+            outcomes.extend(again.into_iter().map(|open| (open.item.index, Err(open.give_up(attempts)))));
+            return Ok(());
+        }
+        open = warm(core, shard, again, outcomes).await;
+    }
+    Ok(())
+}
+
+fn fail(items: impl IntoIterator<Item = Item>, error: WriteError, outcomes: &mut Vec<Outcome>) -> WriteError {
+    outcomes.extend(items.into_iter().map(|item| (item.index, Err(error.clone()))));
+    error
+}
+
+/// Makes writes of the items: as they are, or, for updates, from what the hot store holds.
+#[allow(clippy::type_complexity, reason = "the pair is taken apart at the only call")]
+async fn prepare<H, L, D>(
+    core: &Core<H, L, D>,
+    shard: Shard,
+    items: Vec<Item>,
+    now: Timestamp,
+    outcomes: &mut Vec<Outcome>,
+) -> Result<(Vec<Ready>, Vec<Open>), (Vec<Item>, WriteError)>
+where
+    H: HotStore,
+    L: EventPublisher + LogReader,
+    D: Database,
+{
+    let is_update = |item: &&Item| matches!(item.checked.intent, Intent::Update { .. });
+    let to_read: Vec<RecordId> = items.iter().filter(is_update).map(|item| item.checked.record.clone()).collect();
+    let (epoch, slots) = if to_read.is_empty() {
+        (Epoch::ZERO, Vec::new())
+    } else {
+        match core.hot.read(shard, to_read).await {
+            Ok(answer) => (answer.epoch, answer.slots),
+            // Nothing was written yet, so a read without an answer is no unknown outcome.
+            Err(error) => return Err((items, WriteError::Store(error.into()))),
+        }
+    };
+    let mut slots = slots.into_iter();
+    let (mut ready, mut again) = (Vec::with_capacity(items.len()), Vec::new());
+    let max = core.log.max_payload_bytes();
+    for item in items {
+        match &item.checked.intent {
+            Intent::Store { precondition, draft } => {
+                let (precondition, draft) = (*precondition, draft.clone());
+                ready.push(Ready { item, precondition, draft });
+            }
+            Intent::Update { changes, etag } => {
+                let table = &item.checked.table.schema.table;
+                match slots.next().unwrap_or(Slot::Empty) {
+                    Slot::Empty | Slot::Leased => again.push(Open { item, obstacle: Obstacle::Cold }),
+                    Slot::Absent | Slot::Image { image: Image { content: Content::Tombstone, .. }, .. } => {
+                        outcomes.push((item.index, Err(WriteError::NotFound(table.clone()))));
+                    }
+                    Slot::Image { version, image: Image { content: Content::Row(row), fingerprint, .. }, .. } => {
+                        let read = Etag { version, epoch };
+                        if etag.is_some_and(|etag| etag != read) {
+                            outcomes.push((item.index, Err(WriteError::Aborted(table.clone()))));
+                            continue;
+                        }
+                        match update(&item.checked, row, fingerprint, changes.clone(), max, now) {
+                            Ok(draft) => ready.push(Ready { item, precondition: read.into(), draft }),
+                            Err(error) => outcomes.push((item.index, Err(error))),
+                        }
+                    }
+                }
+            }
+        }
+    }
+    Ok((ready, again))
+}
+
+fn update(
+    checked: &Checked,
+    stored: Row,
+    stored_under: model::Fingerprint,
+    changes: Row,
+    max_payload_bytes: usize,
+    now: Timestamp,
+) -> Result<Draft, WriteError> {
+    let schema = &checked.table.schema;
+    let row = merge::after_image(schema, checked.fingerprint, stored, stored_under, changes, now)
+        .map_err(|violations| WriteError::Invalid { part: Part::Changes, violations })?;
+    let image = Image {
+        content: Content::Row(row),
+        operation: Operation::Update,
+        fingerprint: checked.fingerprint,
+        request_id: checked.request_id.clone(),
+        since: None,
+    };
+    let draft = Draft { table: schema.table.clone(), shard: checked.shard, key: checked.key.clone(), image };
+    fits(&draft, &checked.record, max_payload_bytes)?;
+    Ok(draft)
+}
+
+enum Judged {
+    Done(Outcome),
+    Again(Open),
+}
+
+/// What the store's answer means for the one who asked for the write.
+fn judge(ready: Ready, outcome: WriteOutcome) -> Judged {
+    let Ready { item, precondition, draft } = ready;
+    let table = &item.checked.table.schema.table;
+    // Who named an etag wants that version and no other.
+    let insists = match &item.checked.intent {
+        Intent::Store { .. } => matches!(precondition, Precondition::At { .. }),
+        Intent::Update { etag, .. } => etag.is_some(),
+    };
+    let error = match outcome {
+        WriteOutcome::Stored { version, epoch, since } => {
+            let stored = Stored {
+                index: item.index,
+                shard: item.checked.shard,
+                topic: item.checked.table.settings.topic.clone(),
+                record: item.checked.record,
+                version,
+                epoch,
+                payload: draft.seal(version, epoch, since),
+            };
+            return Judged::Done((item.index, Ok(stored)));
+        }
+        WriteOutcome::Cold => return Judged::Again(Open { item, obstacle: Obstacle::Cold }),
+        WriteOutcome::Exists => WriteError::AlreadyExists(table.clone()),
+        WriteOutcome::Missing | WriteOutcome::Changed if insists => WriteError::Aborted(table.clone()),
+        WriteOutcome::Missing => WriteError::NotFound(table.clone()),
+        WriteOutcome::Changed => return Judged::Again(Open { item, obstacle: Obstacle::Race }),
+    };
+    Judged::Done((item.index, Err(error)))
+}
+
+/// Brings cold records into the hot store; those that can't be brought fail.
+async fn warm<H, L, D>(core: &Core<H, L, D>, shard: Shard, again: Vec<Open>, outcomes: &mut Vec<Outcome>) -> Vec<Item>
+where
+    H: HotStore,
+    L: EventPublisher + LogReader,
+    D: Database,
+{
+    let loads = again.iter().map(|open| async move {
+        match open.obstacle {
+            Obstacle::Race => Ok(()),
+            Obstacle::Cold => {
+                let checked = &open.item.checked;
+                cold::warm(core, &checked.table, shard, &checked.record, &checked.key).await
+            }
+        }
+    });
+    let loaded = join_all(loads).await;
+    let mut warm = Vec::with_capacity(again.len());
+    for (open, loaded) in again.into_iter().zip(loaded) {
+        match loaded {
+            Ok(()) => warm.push(open.item),
+            Err(error) => outcomes.push((open.item.index, Err(error.into()))),
+        }
+    }
+    warm
+}
+
+impl Open {
+    fn give_up(&self, attempts: u32) -> WriteError {
+        let table = self.item.checked.table.schema.table.clone();
+        match self.obstacle {
+            Obstacle::Race => WriteError::Conflict { table, attempts },
+            Obstacle::Cold => WriteError::Store(StoreError::Contended { table }),
+        }
+    }
+}
+
+impl Ready {
+    fn to_write(&self) -> Write {
+        Write {
+            record: self.item.checked.record.clone(),
+            precondition: self.precondition,
+            image: self.draft.image.clone(),
+        }
+    }
+}

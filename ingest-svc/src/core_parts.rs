@@ -1,0 +1,131 @@
+//! What all use cases of a replica share: the three stores, the tables, the options.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use database::TableDirectory;
+use model::{ShardCount, TableRef};
+use tokio::sync::{Semaphore, watch};
+use tokio_util::task::TaskTracker;
+
+use crate::{opening::OpeningProgress, tables::TableOptions};
+
+/// How long records stay in the hot store once the database has them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HotTtl {
+    /// For tables that are not named.
+    pub default: Duration,
+    /// For those that are.
+    pub per_table: HashMap<TableRef, Duration>,
+}
+
+impl HotTtl {
+    /// That of a table.
+    pub fn of(&self, table: &TableRef) -> Duration {
+        self.per_table.get(table).copied().unwrap_or(self.default)
+    }
+}
+
+/// What can be set about the use cases. The defaults are those of the configuration.
+#[derive(Debug, Clone)]
+pub struct IngestOptions {
+    /// The name of this replica, in logs and fences.
+    pub replica: String,
+    /// Cold reads of the database at once.
+    pub max_cold_reads: usize,
+    /// How long a reader may take to fill a cold record.
+    pub lease_ttl: Duration,
+    /// How long "there is no such row" is remembered.
+    pub absent_ttl: Duration,
+    /// How long a clean record stays.
+    pub hot_ttl: HotTtl,
+    /// Attempts of a write whose record changes under it, or turns cold again.
+    pub write_attempts: u32,
+    /// A produce that takes longer has an unknown outcome. Above the log's own delivery timeout.
+    pub publish_timeout: Duration,
+    /// Batches that are produced behind the back of clients who asked for LOGGED only; past it the relay does it.
+    pub max_background_batches: usize,
+    /// Records that the relay produces again at once.
+    pub relay_batch: usize,
+    /// How often the relay sweeps.
+    pub relay_interval: Duration,
+    /// How often the end of the log is written into the shards.
+    pub checkpoint_interval: Duration,
+    /// How often closed shards are looked for.
+    pub opening_interval: Duration,
+    /// Shards that are opened, swept or asked at once.
+    pub shards_at_once: usize,
+    /// How often tables that were enabled, disabled or altered elsewhere are looked for.
+    pub table_refresh: Duration,
+    /// How tables are enabled.
+    pub tables: TableOptions,
+}
+
+impl Default for IngestOptions {
+    fn default() -> Self {
+        Self {
+            replica: "ingest".to_owned(),
+            max_cold_reads: 32,
+            lease_ttl: Duration::from_secs(5),
+            absent_ttl: Duration::from_secs(5),
+            hot_ttl: HotTtl { default: Duration::from_secs(600), per_table: HashMap::new() },
+            write_attempts: 8,
+            publish_timeout: Duration::from_secs(15),
+            max_background_batches: 1024,
+            relay_batch: 256,
+            relay_interval: Duration::from_secs(1),
+            checkpoint_interval: Duration::from_secs(1),
+            opening_interval: Duration::from_millis(250),
+            shards_at_once: 16,
+            table_refresh: Duration::from_secs(1),
+            tables: TableOptions::default(),
+        }
+    }
+}
+
+/// What all use cases of a replica share.
+pub struct Core<H, L, D> {
+    /// The hot store.
+    pub hot: Arc<H>,
+    /// The event log.
+    pub log: Arc<L>,
+    /// The databases and the enabled tables.
+    pub directory: Arc<TableDirectory<D>>,
+    /// The number of shards.
+    pub shards: ShardCount,
+    /// What was set.
+    pub options: IngestOptions,
+    /// Writes under way, also those whose client has gone: close it and wait for it before the stores are closed.
+    pub tasks: TaskTracker,
+    pub(crate) cold_reads: Semaphore,
+    pub(crate) background: Arc<Semaphore>,
+    pub(crate) opening: watch::Sender<OpeningProgress>,
+}
+
+impl<H, L, D> Core<H, L, D> {
+    /// Puts the parts together; nothing is asked or started yet.
+    pub fn new(
+        hot: Arc<H>,
+        log: Arc<L>,
+        directory: Arc<TableDirectory<D>>,
+        shards: ShardCount,
+        options: IngestOptions,
+    ) -> Self {
+        let progress = OpeningProgress { opened: 0, total: shards.get() };
+        Self {
+            hot,
+            log,
+            directory,
+            shards,
+            tasks: TaskTracker::new(),
+            cold_reads: Semaphore::new(options.max_cold_reads.max(1)),
+            background: Arc::new(Semaphore::new(options.max_background_batches)),
+            opening: watch::Sender::new(progress),
+            options,
+        }
+    }
+
+    /// How many shards were open when they were last looked at; changes as [`crate::opening::run`] goes on.
+    pub fn opening_progress(&self) -> watch::Receiver<OpeningProgress> {
+        self.opening.subscribe()
+    }
+}

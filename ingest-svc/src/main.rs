@@ -1,0 +1,3 @@
+//! The ingest service.
+
+fn main() {}

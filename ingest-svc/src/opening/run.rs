@@ -1,0 +1,149 @@
+//! The loop that looks for closed shards and opens them.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use database::Database;
+use event_log::{EventPublisher, LogReader};
+use futures::{StreamExt as _, stream};
+use hot_store::{HotStore, HotStoreError};
+use model::{Epoch, Shard};
+use rand::seq::SliceRandom as _;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::{OpeningError, OpeningProgress, open_shard};
+use crate::Core;
+
+/// The longest time for which a replica leaves a shard alone after an attempt that failed.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// The shortest time for which it leaves a shard to the replica that took it over.
+const COURTESY: Duration = Duration::from_secs(1);
+
+/// What is remembered of a closed shard between two attempts.
+#[derive(Debug, Clone, Copy)]
+struct Attempts {
+    failed: u32,
+    not_before: Instant,
+    /// The next epoch must be above this one.
+    above: Epoch,
+}
+
+/// Opens closed shards, until `shutdown`. An opening that has begun is left where it is then: another replica, or
+/// the next start, goes on from its start.
+pub async fn run<H, L, D>(core: Arc<Core<H, L, D>>, shutdown: CancellationToken)
+where
+    H: HotStore,
+    L: EventPublisher + LogReader,
+    D: Database,
+{
+    let mut ticks = interval(core.options.opening_interval.max(Duration::from_millis(1)));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut attempts: HashMap<Shard, Attempts> = HashMap::new();
+    loop {
+        let round = async {
+            ticks.tick().await;
+            pass(&core, &mut attempts).await;
+        };
+        if shutdown.run_until_cancelled(round).await.is_none() {
+            return;
+        }
+    }
+}
+
+/// Looks at every shard once, and opens those that are closed and due.
+async fn pass<H, L, D>(core: &Core<H, L, D>, attempts: &mut HashMap<Shard, Attempts>)
+where
+    H: HotStore,
+    L: EventPublisher + LogReader,
+    D: Database,
+{
+    let at_once = core.options.shards_at_once.max(1);
+    let headers: Vec<_> = stream::iter(core.shards.all())
+        .map(|shard| async move { (shard, core.hot.header(shard).await) })
+        .buffer_unordered(at_once)
+        .collect()
+        .await;
+    let (mut open, mut closed) = (0, Vec::new());
+    for (shard, header) in headers {
+        match header {
+            Ok(header) if header.open => {
+                open += 1;
+                attempts.remove(&shard);
+            }
+            Ok(_) => closed.push(shard),
+            Err(error) => tracing::warn!(%shard, %error, "can't see whether a shard is open"),
+        }
+    }
+    report(core, open);
+    let now = Instant::now();
+    closed.retain(|shard| attempts.get(shard).is_none_or(|a| a.not_before <= now));
+    if closed.is_empty() {
+        return;
+    }
+    // Replicas that start together begin at different ends, and so seldom take a shard over from each other.
+    closed.shuffle(&mut rand::rng());
+    tracing::info!(shards = closed.len(), "opening shards of the hot store");
+    let earlier = &*attempts;
+    let mut openings = stream::iter(closed)
+        .map(|shard| async move {
+            let above = earlier.get(&shard).map_or(Epoch::ZERO, |a| a.above);
+            (shard, open_shard(core, shard, above).await)
+        })
+        .buffer_unordered(at_once);
+    let mut failures = Vec::new();
+    while let Some((shard, result)) = openings.next().await {
+        match result {
+            Ok(opened) => {
+                open += 1;
+                report(core, open);
+                if let Some(opened) = opened {
+                    tracing::debug!(
+                        %shard, epoch = %opened.epoch, mutations = opened.mutations, void = opened.void,
+                        discarded = opened.discarded, "opened a shard"
+                    );
+                }
+            }
+            Err(error) => failures.push((shard, error)),
+        }
+    }
+    drop(openings);
+    for (shard, error) in failures {
+        let next = after_failure(attempts.get(&shard), &error, core.options.opening_interval);
+        match &error {
+            OpeningError::HotStore(HotStoreError::Superseded { .. }) => {
+                tracing::info!(%shard, %error, "leaving a shard to another replica");
+            }
+            _ => {
+                tracing::warn!(%shard, %error, attempts = next.failed, "could not open a shard; it stays closed until an attempt succeeds")
+            }
+        }
+        attempts.insert(shard, next);
+    }
+    if open == core.shards.get() {
+        tracing::info!(shards = open, "all shards are open");
+    }
+}
+
+fn report<H, L, D>(core: &Core<H, L, D>, opened: u16) {
+    let progress = OpeningProgress { opened, total: core.shards.get() };
+    core.opening.send_if_modified(|shown| std::mem::replace(shown, progress) != progress);
+}
+
+/// When to try again: soon at first, then less and less often, at no regular time, so that two replicas do not take
+/// a shard from each other for ever.
+fn after_failure(earlier: Option<&Attempts>, error: &OpeningError, first: Duration) -> Attempts {
+    let failed = earlier.map_or(0, |a| a.failed).saturating_add(1);
+    let mut pause = first.saturating_mul(1 << failed.min(16)).min(LONGEST_PAUSE);
+    let mut above = earlier.map_or(Epoch::ZERO, |a| a.above);
+    match error {
+        OpeningError::HotStore(HotStoreError::Superseded { .. }) => {
+            pause = pause.saturating_add(COURTESY.saturating_mul(failed)).min(LONGEST_PAUSE);
+        }
+        OpeningError::Outrun { found, .. } => {
+            above = above.max(*found);
+            pause = Duration::ZERO;
+        }
+        _ => {}
+    }
+    Attempts { failed, not_before: Instant::now() + pause.mul_f64(rand::random_range(0.5..1.0)), above }
+}

@@ -1,0 +1,125 @@
+//! One attempt to open one shard, step by step.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use database::{Database, EnabledTable, ShardRow};
+use event_log::{EventPublisher, LogReader};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use hot_store::{Checkpoint, HotStore, LogPoint, OpeningToken};
+use model::{DatabaseName, Epoch, Shard, Topic, Version};
+use uuid::Uuid;
+
+use super::{
+    OpeningError, fence,
+    restore::{self, Stretch, Tally},
+    start,
+};
+use crate::Core;
+
+/// Partitions of one shard that are read at once.
+const PARTITIONS_AT_ONCE: usize = 4;
+
+/// A shard that was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opened {
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// Whether what the store held was dropped, because it had no checkpoint or none that the log reaches.
+    pub discarded: bool,
+    /// Mutations that were read.
+    pub mutations: u64,
+    /// Mutations that a fence had made void.
+    pub void: u64,
+}
+
+/// Opens a shard in an epoch above `above`; `None` if it is open.
+///
+/// # Errors
+/// Whatever stands in the way. The shard stays closed, and the next attempt, of any replica, goes on from the same
+/// start.
+pub async fn open_shard<H, L, D>(
+    core: &Core<H, L, D>,
+    shard: Shard,
+    above: Epoch,
+) -> Result<Option<Opened>, OpeningError>
+where
+    H: HotStore,
+    L: EventPublisher + LogReader,
+    D: Database,
+{
+    let token = OpeningToken(Uuid::new_v4().to_string());
+    let Some(claim) = core.hot.claim(shard, &token).await? else { return Ok(None) };
+    // After the claim: what was written before the store was restarted was written to a table that the catalog
+    // names by now, and each of their topics must get the fence.
+    core.directory.refresh(false).await?;
+    let tables = core.directory.all();
+    let topics: Vec<Topic> = tables.iter().map(|table| table.settings.topic.clone()).collect();
+
+    let start = start::choose(&claim, &start::ask(&*core.log, &topics, shard).await?);
+    let met = start.points.values().map(|point| point.epoch).fold(claim.epoch.max(above), Epoch::max);
+    let epoch = core.directory.catalog_database()?.next_epoch(shard, met).await?;
+    core.hot.begin_opening(shard, &token, epoch, start.clone()).await?;
+
+    let within = core.options.publish_timeout;
+    let fences = fence::append(&*core.log, &topics, shard, epoch, &core.options.replica, within).await?;
+    let rows = shard_rows(core, &tables, shard).await?;
+    let stretches = tables.iter().zip(rows).filter_map(|(table, row)| {
+        let topic = &table.settings.topic;
+        let (start, fence) = (*start.points.get(topic)?, *fences.get(topic)?);
+        Some(Stretch { topic, start, fence, table, row })
+    });
+    let mut clock = Version::ZERO;
+    let mut opened = Opened { epoch, discarded: start.discard, mutations: 0, void: 0 };
+    let tallies: Vec<Tally> = stream::iter(stretches.collect::<Vec<_>>())
+        .map(|stretch| {
+            clock = clock.max(stretch.row.high_water);
+            let token = &token;
+            async move { restore::restore(core, shard, token, &stretch).await }
+        })
+        .buffer_unordered(PARTITIONS_AT_ONCE)
+        .try_collect()
+        .await?;
+    for tally in tallies {
+        if tally.in_force > epoch {
+            return Err(OpeningError::Outrun { found: tally.in_force, drawn: epoch });
+        }
+        clock = clock.max(tally.seen);
+        opened.mutations += tally.mutations;
+        opened.void += tally.void;
+        if tally.strange > 0 {
+            tracing::warn!(%shard, records = tally.strange, "an opening met records that belong to no enabled table");
+        }
+    }
+    let point = |(topic, offset)| (topic, LogPoint { offset, epoch });
+    let checkpoint = Checkpoint(fences.into_iter().map(point).collect());
+    core.hot.finish_opening(shard, &token, clock, checkpoint).await?;
+    Ok(Some(opened))
+}
+
+/// The shard rows of the tables, in their order; one question per database.
+async fn shard_rows<H, L, D>(
+    core: &Core<H, L, D>,
+    tables: &[Arc<EnabledTable>],
+    shard: Shard,
+) -> Result<Vec<ShardRow>, OpeningError>
+where
+    D: Database,
+{
+    let mut by_database: BTreeMap<&DatabaseName, Vec<usize>> = BTreeMap::new();
+    for (at, table) in tables.iter().enumerate() {
+        by_database.entry(&table.schema.table.database).or_default().push(at);
+    }
+    let mut rows = vec![ShardRow { high_water: Version::ZERO, purge_horizon: Version::ZERO }; tables.len()];
+    for (name, places) in by_database {
+        let database = core.directory.database(name).ok_or_else(|| OpeningError::NoDatabase(name.clone()))?;
+        let names: Vec<_> = places.iter().map(|&at| tables[at].schema.table.table.clone()).collect();
+        let answer = database.shard_rows(&names, shard).await?;
+        if answer.len() < names.len() {
+            return Err(OpeningError::Incomplete { asked: names.len(), got: answer.len() });
+        }
+        for (at, row) in places.into_iter().zip(answer) {
+            rows[at] = row;
+        }
+    }
+    Ok(rows)
+}

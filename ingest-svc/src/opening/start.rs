@@ -1,0 +1,183 @@
+//! From where an opening reads each partition of its shard.
+
+use std::collections::BTreeMap;
+
+use event_log::{LogReader, Progress, TopicPartition};
+use hot_store::{Claim, LogPoint, OpeningStart};
+use model::{Epoch, Shard, Topic};
+
+use super::OpeningError;
+
+/// What the log says about one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Partition {
+    /// The first offset that the log still has.
+    pub(super) low: i64,
+    /// The offset of the next record to come.
+    pub(super) high: i64,
+    /// What the drain group has committed.
+    pub(super) committed: Option<Progress>,
+}
+
+/// Asks the log about the shard's partition of each topic.
+pub(super) async fn ask<L: LogReader>(
+    log: &L,
+    topics: &[Topic],
+    shard: Shard,
+) -> Result<BTreeMap<Topic, Partition>, OpeningError> {
+    let partitions: Vec<_> =
+        topics.iter().map(|topic| TopicPartition { topic: topic.clone(), partition: shard.0 }).collect();
+    let bounds = log.bounds(&partitions).await?;
+    let committed = log.committed(&partitions).await?;
+    let got = bounds.len().min(committed.len());
+    if got < topics.len() {
+        return Err(OpeningError::Incomplete { asked: topics.len(), got });
+    }
+    let answers = bounds.into_iter().zip(committed).map(|((low, high), committed)| Partition { low, high, committed });
+    Ok(topics.iter().cloned().zip(answers).collect())
+}
+
+/// Chooses the start. An earlier opener's start wins; then the surviving checkpoint; if there is none, or one that
+/// the log no longer reaches, what the store holds can't be trusted and all that the drain has not committed is
+/// read.
+pub(super) fn choose(claim: &Claim, partitions: &BTreeMap<Topic, Partition>) -> OpeningStart {
+    let (known, discard) = match (&claim.resumed, &claim.checkpoint) {
+        // What the store held was dropped already, if it had to be; what was put back since is of this opening.
+        (Some(start), _) => (&start.points, start.discard),
+        (None, Some(checkpoint)) => (&checkpoint.0, false),
+        (None, None) => return from_committed(partitions),
+    };
+    let points: Option<BTreeMap<_, _>> =
+        partitions.iter().map(|(topic, at)| Some((topic.clone(), reachable(known.get(topic), *at)?))).collect();
+    match points {
+        Some(points) => OpeningStart { points, discard },
+        None => from_committed(partitions),
+    }
+}
+
+/// The point, if the log still reaches it. A topic without one was made later than the checkpoint, so all of it is
+/// to be read.
+fn reachable(point: Option<&LogPoint>, Partition { low, high, .. }: Partition) -> Option<LogPoint> {
+    match point {
+        Some(point) => (low..=high).contains(&point.offset).then_some(*point),
+        None => (low == 0).then_some(LogPoint { offset: 0, epoch: Epoch::ZERO }),
+    }
+}
+
+fn from_committed(partitions: &BTreeMap<Topic, Partition>) -> OpeningStart {
+    let points = partitions.iter().map(|(topic, at)| {
+        let point = match at.committed {
+            Some(done) if (at.low..=at.high).contains(&done.offset) => {
+                LogPoint { offset: done.offset, epoch: done.epoch }
+            }
+            _ => {
+                if is_gap(*at) {
+                    tracing::error!(
+                        %topic,
+                        first_offset = at.low,
+                        committed = at.committed.map(|done| done.offset),
+                        "the event log has deleted records before they were drained: raise its retention"
+                    );
+                }
+                LogPoint { offset: at.low, epoch: at.committed.map_or(Epoch::ZERO, |done| in_force_at_low(done, *at)) }
+            }
+        };
+        (topic.clone(), point)
+    });
+    OpeningStart { points: points.collect(), discard: true }
+}
+
+/// Whether records are gone that were never drained.
+fn is_gap(at: Partition) -> bool {
+    at.low > at.committed.map_or(0, |done| done.offset)
+}
+
+/// Before the log's first record at least what was in force at the commit is in force; a log that ends before the
+/// commit is another log, about which nothing is known.
+fn in_force_at_low(done: Progress, at: Partition) -> Epoch {
+    if done.offset < at.low { done.epoch } else { Epoch::ZERO }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use hot_store::Checkpoint;
+
+    fn topic(name: &str) -> Topic {
+        Topic::new(name).unwrap()
+    }
+
+    fn points(of: &[(&str, i64, u32)]) -> BTreeMap<Topic, LogPoint> {
+        of.iter().map(|(t, offset, epoch)| (topic(t), LogPoint { offset: *offset, epoch: Epoch(*epoch) })).collect()
+    }
+
+    fn log(of: &[(&str, i64, i64, Option<(i64, u32)>)]) -> BTreeMap<Topic, Partition> {
+        of.iter()
+            .map(|(t, low, high, committed)| {
+                let committed = committed.map(|(offset, epoch)| Progress { offset, epoch: Epoch(epoch) });
+                (topic(t), Partition { low: *low, high: *high, committed })
+            })
+            .collect()
+    }
+
+    fn claim(checkpoint: Option<&[(&str, i64, u32)]>, resumed: Option<(&[(&str, i64, u32)], bool)>) -> Claim {
+        Claim {
+            epoch: Epoch(3),
+            checkpoint: checkpoint.map(|c| Checkpoint(points(c))),
+            resumed: resumed.map(|(p, discard)| OpeningStart { points: points(p), discard }),
+        }
+    }
+
+    fn start(of: &[(&str, i64, u32)], discard: bool) -> OpeningStart {
+        OpeningStart { points: points(of), discard }
+    }
+
+    #[test]
+    fn a_surviving_checkpoint_says_where_to_begin() {
+        let log = log(&[("a", 2, 9, Some((3, 1))), ("b", 0, 4, None)]);
+        assert_eq!(
+            choose(&claim(Some(&[("a", 5, 3), ("b", 4, 2)]), None), &log),
+            start(&[("a", 5, 3), ("b", 4, 2)], false)
+        );
+        // A topic that is younger than the checkpoint is read from its beginning, one that is gone is left out.
+        assert_eq!(
+            choose(&claim(Some(&[("a", 2, 3), ("x", 1, 1)]), None), &log),
+            start(&[("a", 2, 3), ("b", 0, 0)], false)
+        );
+    }
+
+    #[test]
+    fn an_earlier_opener_s_start_wins() {
+        let log = log(&[("a", 0, 9, Some((7, 2)))]);
+        let resumed: &[(&str, i64, u32)] = &[("a", 1, 1)];
+        assert_eq!(choose(&claim(Some(&[("a", 5, 3)]), Some((resumed, true))), &log), start(&[("a", 1, 1)], true));
+        assert_eq!(choose(&claim(None, Some((resumed, false))), &log), start(&[("a", 1, 1)], false));
+    }
+
+    #[test]
+    fn without_a_checkpoint_everything_uncommitted_is_read() {
+        let log = log(&[("a", 2, 9, Some((3, 1))), ("b", 0, 4, None)]);
+        assert_eq!(choose(&claim(None, None), &log), start(&[("a", 3, 1), ("b", 0, 0)], true));
+    }
+
+    #[test]
+    fn a_checkpoint_that_the_log_does_not_reach_counts_as_none() {
+        // Trimmed beyond it.
+        let trimmed = log(&[("a", 6, 9, Some((7, 2)))]);
+        assert_eq!(choose(&claim(Some(&[("a", 5, 3)]), None), &trimmed), start(&[("a", 7, 2)], true));
+        // Another log than the one that was checkpointed.
+        let shorter = log(&[("a", 0, 4, Some((4, 2)))]);
+        assert_eq!(choose(&claim(Some(&[("a", 5, 3)]), None), &shorter), start(&[("a", 4, 2)], true));
+        // A topic without a point that has lost its beginning takes the whole shard with it.
+        let headless = log(&[("a", 0, 9, Some((6, 2))), ("b", 1, 4, Some((2, 2)))]);
+        assert_eq!(choose(&claim(Some(&[("a", 5, 3)]), None), &headless), start(&[("a", 6, 2), ("b", 2, 2)], true));
+    }
+
+    #[test]
+    fn a_commit_that_the_log_does_not_reach_begins_where_the_log_does() {
+        assert_eq!(choose(&claim(None, None), &log(&[("a", 5, 9, Some((3, 2)))])), start(&[("a", 5, 2)], true));
+        assert_eq!(choose(&claim(None, None), &log(&[("a", 0, 2, Some((3, 2)))])), start(&[("a", 0, 0)], true));
+    }
+}

@@ -1,0 +1,177 @@
+//! Which tables are written through us: enabled and disabled at runtime, kept in the catalog, seen by all replicas.
+
+mod error;
+mod options;
+mod reuse;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use database::{CatalogEntry, Database, DatabaseError, TableSettings};
+use event_log::{EventPublisher, LogReader};
+use hot_store::HotStore;
+use model::{DatabaseName, TableRef, TableSchema, Topic};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+pub use error::TableError;
+pub use options::{TableOptions, TableOverride};
+
+use crate::Core;
+
+/// A table of a configured database.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TableInfo {
+    /// The table.
+    pub table: TableRef,
+    /// Its topic, if it is enabled.
+    pub topic: Option<Topic>,
+    /// Its schema, or why it can't be enabled.
+    pub schema: Result<TableSchema, String>,
+}
+
+impl TableInfo {
+    /// Whether it is written through us.
+    pub fn is_enabled(&self) -> bool {
+        self.topic.is_some()
+    }
+}
+
+/// Lists, enables and disables tables.
+pub struct Tables<H, L, D> {
+    core: Arc<Core<H, L, D>>,
+}
+
+impl<H, L, D> Clone for Tables<H, L, D> {
+    fn clone(&self) -> Self {
+        Self { core: self.core.clone() }
+    }
+}
+
+/// Looks every `table_refresh` for tables that other replicas enabled or disabled, until `shutdown`.
+pub async fn run<H, L, D>(core: Arc<Core<H, L, D>>, shutdown: CancellationToken)
+where
+    H: HotStore,
+    L: EventPublisher + LogReader,
+    D: Database,
+{
+    let mut ticks = interval(core.options.table_refresh.max(Duration::from_millis(1)));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        match core.directory.refresh(false).await {
+            Ok(true) => tracing::info!(enabled = core.directory.all().len(), "the enabled tables have changed"),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%error, "can't read which tables are enabled; the last known ones stay"),
+        }
+    }
+}
+
+impl<H, L, D> Tables<H, L, D>
+where
+    H: HotStore,
+    L: EventPublisher + LogReader,
+    D: Database,
+{
+    /// On these stores.
+    pub fn new(core: Arc<Core<H, L, D>>) -> Self {
+        Self { core }
+    }
+
+    /// All tables of the configured databases, by name.
+    ///
+    /// # Errors
+    /// If a database can't be asked.
+    pub async fn list(&self) -> Result<Vec<TableInfo>, TableError> {
+        self.core.directory.refresh(false).await?;
+        let mut infos = BTreeMap::new();
+        for (name, database) in self.core.directory.databases() {
+            for table in database.list_tables().await? {
+                let table = TableRef { database: name.clone(), table };
+                match self.inspect(&table).await {
+                    // Dropped since it was listed.
+                    Err(TableError::NotFound(_)) => {}
+                    info => drop(infos.insert(table, info?)),
+                }
+            }
+        }
+        Ok(infos.into_values().collect())
+    }
+
+    /// One table.
+    ///
+    /// # Errors
+    /// If there is none of that name, or the database can't be asked.
+    pub async fn get(&self, table: &TableRef) -> Result<TableInfo, TableError> {
+        self.core.directory.refresh(false).await?;
+        self.inspect(table).await
+    }
+
+    /// Enables a table: checks that it can be carried, makes its topic, enters it into the catalog. How it is
+    /// enabled is fixed from then on; enabling it again changes nothing.
+    ///
+    /// # Errors
+    /// See [`TableError`]. A table that could not be enabled is as it was.
+    pub async fn enable(&self, table: &TableRef) -> Result<TableInfo, TableError> {
+        let core = &*self.core;
+        core.directory.refresh(false).await?;
+        if let Some(enabled) = core.directory.table(table) {
+            core.log.ensure_topic(&enabled.settings.topic, core.shards.get(), core.options.tables.log).await?;
+            return self.inspect(table).await;
+        }
+        self.database(&table.database)?;
+        let settings = core.options.tables.settings_of(table)?;
+        let entry = CatalogEntry { table: table.clone(), settings };
+        core.directory.introspect(&entry).await.map_err(|error| TableError::of(table, error))?;
+        let topic = &entry.settings.topic;
+        core.log.ensure_topic(topic, core.shards.get(), core.options.tables.log).await?;
+        reuse::check(core, table, topic).await?;
+        if !core.directory.catalog_database()?.enable(&entry).await? {
+            let TableSettings { topic, namespace, .. } = entry.settings;
+            return Err(TableError::Taken { table: table.clone(), topic, namespace });
+        }
+        core.directory.refresh(true).await?;
+        tracing::info!(%table, %topic, "enabled a table");
+        self.inspect(table).await
+    }
+
+    /// Disables a table. Only one that the drain has written to the database completely: from then on nobody would.
+    ///
+    /// # Errors
+    /// See [`TableError`].
+    pub async fn disable(&self, table: &TableRef) -> Result<TableInfo, TableError> {
+        let core = &*self.core;
+        core.directory.refresh(false).await?;
+        let Some(enabled) = core.directory.table(table) else {
+            return self.inspect(table).await;
+        };
+        reuse::check_drained(core, &enabled).await?;
+        core.directory.catalog_database()?.disable(table).await?;
+        core.directory.refresh(true).await?;
+        tracing::info!(%table, "disabled a table");
+        self.inspect(table).await
+    }
+
+    fn database(&self, name: &DatabaseName) -> Result<&Arc<D>, TableError> {
+        self.core.directory.database(name).ok_or_else(|| TableError::NoSuchDatabase(name.clone()))
+    }
+
+    async fn inspect(&self, table: &TableRef) -> Result<TableInfo, TableError> {
+        let database = self.database(&table.database)?;
+        if let Some(enabled) = self.core.directory.table(table) {
+            return Ok(TableInfo {
+                table: table.clone(),
+                topic: Some(enabled.settings.topic.clone()),
+                schema: Ok(enabled.schema.clone()),
+            });
+        }
+        let schema = match database.introspect(&table.database, &table.table).await {
+            Ok(schema) => Ok(schema),
+            Err(DatabaseError::Unsupported { reason, .. }) => Err(reason),
+            Err(error) => return Err(TableError::of(table, error)),
+        };
+        Ok(TableInfo { table: table.clone(), topic: None, schema })
+    }
+}
