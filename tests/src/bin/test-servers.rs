@@ -36,11 +36,7 @@ async fn main() -> Result<()> {
     let (redis, kafka, mariadb) = tokio::try_join!(
         started(wants(Server::Redis).then(RedisServer::start)),
         started(wants(Server::Kafka).then(KafkaServer::start)),
-        started(wants(Server::Mariadb).then(|| async {
-            let server = MariaDbServer::start().await?;
-            server.create_schema(SCHEMA).await?;
-            Ok(server)
-        })),
+        started(wants(Server::Mariadb).then(mariadb)),
     )?;
     if let Some(redis) = &redis {
         println!("export {}={}", given::REDIS, redis.url());
@@ -64,6 +60,12 @@ async fn main() -> Result<()> {
     // What was started is killed as it goes out of scope. A read of the input may still block a thread: so no waiting.
     drop((redis, kafka, mariadb));
     std::process::exit(0)
+}
+
+async fn mariadb() -> Result<MariaDbServer> {
+    let server = MariaDbServer::start().await?;
+    server.create_schema(SCHEMA).await?;
+    Ok(server)
 }
 
 async fn started<T>(server: Option<impl Future<Output = Result<T>>>) -> Result<Option<T>> {

@@ -1,0 +1,58 @@
+//! The scenarios of the whole system. Each runs on the embedded edition and, with `./tests/run`, on real Redis, Kafka
+//! and MariaDB.
+
+mod scenarios;
+
+use shock_absorber_tests::{ServiceSettings, System};
+
+/// Tables of the scenarios: the example table, and one with a composite key.
+const TABLES: &str = concat!(
+    include_str!("../../cli/sql/payments.sql"),
+    "CREATE TABLE entries (tenant VARCHAR(20) NOT NULL, n BIGINT NOT NULL, amount DECIMAL(18, 2) NOT NULL, \
+     note VARCHAR(40), PRIMARY KEY (tenant, n));\n"
+);
+
+/// Fast enough to be waited for, slow enough to be overtaken.
+fn settings() -> ServiceSettings {
+    ServiceSettings::new().set("drain.rows_per_second", 200)
+}
+
+/// So slow that nothing is drained while a scenario looks.
+fn crawling() -> ServiceSettings {
+    ServiceSettings::new().set("drain.rows_per_second", 1)
+}
+
+macro_rules! scenarios {
+    ($($(#[$doc:meta])* $name:ident with $settings:ident;)*) => {
+        mod embedded {
+            use super::*;
+            $($(#[$doc])* #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() -> anyhow::Result<()> {
+                scenarios::$name(&mut System::embedded(TABLES, $settings()).await?).await
+            })*
+        }
+
+        mod on_servers {
+            use super::*;
+            $($(#[$doc])* #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            #[ignore = "needs a server: ./tests/run starts one"]
+            async fn $name() -> anyhow::Result<()> {
+                scenarios::$name(&mut System::on_shared_servers(TABLES, $settings()).await?).await
+            })*
+        }
+    };
+}
+
+scenarios! {
+    reads_see_the_newest_write_before_the_drain with crawling;
+    preconditions_hold_for_hot_and_cold_records with settings;
+    bad_input_is_refused_and_changes_nothing with settings;
+    a_batch_keeps_order_per_key_and_answers_per_item with settings;
+    what_was_acknowledged_reaches_the_database with settings;
+    rows_that_were_there_before_us_are_read_changed_and_deleted with settings;
+    nothing_is_lost_when_everything_is_killed with settings;
+    the_limit_holds_and_writes_are_coalesced with settings;
+    tables_are_enabled_and_disabled_for_good with settings;
+    applied_means_that_the_database_has_it with settings;
+    an_orderly_stop_leaves_nothing_behind with settings;
+}

@@ -1,0 +1,10 @@
+//! What the system must do, whatever it runs on.
+
+mod durability;
+mod payments;
+mod semantics;
+mod tables;
+
+pub(crate) use durability::*;
+pub(crate) use semantics::*;
+pub(crate) use tables::*;
