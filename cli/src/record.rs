@@ -2,7 +2,6 @@
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use serde_json::{Map, Value};
 use shock_absorber_client::{AckLevel, Accepted, Acknowledge, Client, Precondition, Row, Table, TableRef, Write};
 
 /// Which table, `table` or `database.table`.
@@ -80,8 +79,7 @@ impl Session {
     }
 
     fn row(&self, json: &str) -> Result<Row> {
-        let columns: Map<String, Value> = serde_json::from_str(json).context("not a JSON object of columns")?;
-        Ok(Row::from_json(&self.table, &columns)?)
+        Ok(Row::from_json(json, &self.table)?)
     }
 
     async fn write(&self, write: Write, options: &WriteOptions) -> Result<()> {
@@ -95,7 +93,7 @@ impl Session {
             "applied" => AckLevel::Applied,
             other => bail!("{other} is no level: use logged, queued or applied"),
         };
-        let Accepted { reached, etag } = self.client.write(write, &Acknowledge::required(level)).await?;
+        let Accepted { reached, etag } = self.client.acknowledging(Acknowledge::required(level)).write(&write).await?;
         let reached = reached.map_or_else(|| "accepted".into(), |level| format!("{level:?}").to_uppercase());
         println!("{reached}  etag {etag}");
         Ok(())
@@ -104,8 +102,9 @@ impl Session {
 
 pub(crate) async fn get(arguments: GetArgs, endpoint: &str) -> Result<()> {
     let session = Session::open(endpoint, &arguments.target).await?;
-    let found = session.client.get_columns(&session.table.table, session.row(&arguments.key)?, &arguments.column).await?;
-    println!("{}", serde_json::to_string_pretty(&found.row.to_json())?);
+    let columns: Vec<&str> = arguments.column.iter().map(String::as_str).collect();
+    let found = session.client.get_columns(&session.table.table, session.row(&arguments.key)?, &columns).await?;
+    println!("{}", found.row.to_json()?);
     eprintln!("etag {}", found.etag);
     Ok(())
 }

@@ -4,6 +4,7 @@
 //! - [`servers`]: Redis, Kafka and MariaDB.
 //! - [`Service`]: `ingest-svc`, `drain-svc` and `shock-absorber` as processes.
 //! - [`given`]: the servers that `./tests/run` has started for all tests that break none.
+//! - [`System`]: the whole of it, embedded or on real servers.
 //! - [`eventually`]: waiting for what must come to be, within a bound.
 
 mod eventually;
@@ -13,7 +14,9 @@ pub mod port;
 mod process;
 pub mod servers;
 mod service;
+mod system;
 
 pub use eventually::eventually;
 pub use process::Process;
 pub use service::{Service, ServiceSettings};
+pub use system::{OwnServers, System};

@@ -95,7 +95,7 @@ impl Payment {
             match written {
                 Ok(_) => return Ok(()),
                 // The attempt whose outcome was unknown had taken effect: the record is ours.
-                Err(error) if doubt && error.reason() == Some(Reason::AlreadyExists) => return Ok(()),
+                Err(error) if doubt && error.is(Reason::AlreadyExists) => return Ok(()),
                 Err(error) if may_go_away(&error) => doubt = doubt || error.is_outcome_unknown(),
                 Err(error) => return Err(error.into()),
             }
@@ -109,7 +109,7 @@ impl Payment {
             let begun = Instant::now();
             let found = match self.client.get(&self.table.table, self.key()).await {
                 Ok(found) => Some(found.row),
-                Err(error) if error.reason() == Some(Reason::NotFound) => None,
+                Err(error) if error.is(Reason::NotFound) => None,
                 Err(error) if may_go_away(&error) => {
                     sleep(Duration::from_millis(50)).await;
                     continue;
@@ -134,13 +134,13 @@ impl Payment {
     }
 
     fn row(&self, columns: &Columns) -> Result<Row> {
-        Ok(Row::from_json(&self.table, columns)?)
+        Ok(Row::from_json(&serde_json::to_string(columns)?, &self.table)?)
     }
 }
 
 fn may_go_away(error: &ClientError) -> bool {
     use shock_absorber_client::Code;
-    matches!(error.code(), Some(Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted | Code::Aborted) | None)
+    matches!(error.code(), Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted | Code::Aborted)
         || error.is_outcome_unknown()
 }
 

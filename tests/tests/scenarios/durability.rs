@@ -1,7 +1,7 @@
 //! Nothing is lost, nothing goes back, the limit holds.
 
 use anyhow::{Result, ensure};
-use shock_absorber_client::{Acknowledge, Row, Value, Write};
+use shock_absorber_client::{Row, Value, Write};
 use shock_absorber_tests::System;
 
 use super::{
@@ -29,7 +29,7 @@ pub(crate) async fn what_was_acknowledged_reaches_the_database(system: &mut Syst
     assert_eq!(system.number(kept).await?, 1);
     // A composite key with a number in it.
     let entry = |n: i64| Row::new().set("tenant", "south").set("n", n).set("amount", Value::Decimal("1".into()));
-    let entries = (0..20).map(|n| Write::put("entries", entry(n - 10))).collect();
+    let entries: Vec<_> = (0..20).map(|n| Write::put("entries", entry(n - 10))).collect();
     for result in client.batch_write(entries, &Acknowledge::default()).await {
         result?;
     }
@@ -73,8 +73,8 @@ pub(crate) async fn nothing_is_lost_when_everything_is_killed(system: &mut Syste
 pub(crate) async fn the_limit_holds_and_writes_are_coalesced(system: &mut System) -> Result<()> {
     // Ten records are written fifty times each, much faster than the 200 rows per second that the database may get.
     for n in 0..50 {
-        let writes = (0..10).map(|p| Write::put("payments", payment(&format!("p{p}"), &format!("{n}.00")))).collect();
-        for result in system.client.batch_write(writes, &Acknowledge::default()).await {
+        let writes: Vec<_> = (0..10).map(|p| Write::put("payments", payment(&format!("p{p}"), &format!("{n}.00")))).collect();
+        for result in system.client.batch_write(&writes).await {
             result?;
         }
     }
@@ -90,8 +90,8 @@ pub(crate) async fn the_limit_holds_and_writes_are_coalesced(system: &mut System
 }
 
 pub(crate) async fn an_orderly_stop_leaves_nothing_behind(system: &mut System) -> Result<()> {
-    let writes = (0..100).map(|n| Write::put("payments", payment(&format!("p{n}"), "1.00"))).collect();
-    for result in system.client.batch_write(writes, &Acknowledge::default()).await {
+    let writes: Vec<_> = (0..100).map(|n| Write::put("payments", payment(&format!("p{n}"), "1.00"))).collect();
+    for result in system.client.batch_write(&writes).await {
         result?;
     }
     for service in &mut system.services {

@@ -43,7 +43,7 @@ pub(crate) async fn read_status(system: &System, id: &str) -> Result<Option<Stri
             Value::String(text) => text.clone(),
             other => format!("{other:?}"),
         })),
-        Err(error) if error.reason() == Some(Reason::NotFound) => Ok(None),
+        Err(error) if error.is(Reason::NotFound) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
@@ -60,7 +60,7 @@ pub(crate) async fn drained(system: &System, sql: &str, expected: i64) -> Result
 #[track_caller]
 pub(crate) fn assert_refused<T: std::fmt::Debug>(result: Result<T, ClientError>, reason: Reason) {
     match result {
-        Err(error) => assert_eq!(error.reason(), Some(reason), "{error}"),
+        Err(error) => assert!(error.is(reason), "{error}"),
         Ok(done) => panic!("expected {reason:?}, but it was done: {done:?}"),
     }
 }

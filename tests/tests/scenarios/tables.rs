@@ -15,8 +15,8 @@ pub(crate) async fn tables_are_enabled_and_disabled_for_good(system: &mut System
     system.client.disable_table(&payments).await?;
     assert_refused(system.client.put("payments", payment("p2", "1.00")).await, Reason::TableNotEnabled);
     eventually("refusal by the other replica", Duration::from_secs(10), || async {
-        let refused = other.get("payments", key("p1")).await.err().and_then(|e| e.reason());
-        Ok((refused == Some(Reason::TableNotEnabled)).then_some(()))
+        let refused = other.get("payments", key("p1")).await.is_err_and(|e| e.is(Reason::TableNotEnabled));
+        Ok(refused.then_some(()))
     })
     .await?;
     system.kill_and_restart().await?;
