@@ -1,1 +1,28 @@
-//! On Redis.
+//! The hot store on Redis 7 or later: one script per call, all keys of a shard under one hash tag.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `options` | what it is told, and how a connection follows from that |
+//! | `keys` | every key's name |
+//! | `value` | the layout of a record's value |
+//! | `points` | the layout of checkpoints and starts |
+//! | `scripts` | the scripts, and how a call of one is put together |
+//! | `link` | one connection, and what a broken one means for who waits on it |
+//! | `reply` | what comes back |
+//! | `records`, `openings` | the calls |
+//! | `settings` | whether a server is fit for its job |
+
+mod keys;
+mod link;
+mod openings;
+mod options;
+mod points;
+mod records;
+mod reply;
+mod scripts;
+mod settings;
+mod store;
+mod value;
+
+pub use options::RedisOptions;
+pub use store::RedisStore;

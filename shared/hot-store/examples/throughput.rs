@@ -1,0 +1,100 @@
+//! What a Redis takes: `cargo run -p hot-store --example throughput -- redis://127.0.0.1:6379`.
+//! Each of 16 callers works on shards of its own, in calls of 100 records: write, mark queued, read, mark clean.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use hot_store::{
+    Checkpoint, Clean, HotStore, OpeningStart, OpeningToken, Precondition, RecordId, Stamp, Write, WriteOutcome,
+    redis::{RedisOptions, RedisStore},
+};
+use model::{
+    ColumnName, Content, Epoch, Fingerprint, Image, KeyBytes, Namespace, Operation, Row, Shard, Value, Version,
+};
+
+const CALLERS: u16 = 16;
+const RECORDS_PER_CALL: u32 = 100;
+const CALLS: u32 = 40;
+
+#[tokio::main]
+async fn main() {
+    let url = std::env::args().nth(1).expect("give the URL of a Redis that may be written to");
+    let prefix = format!("throughput-{}", rand::random::<u64>());
+    let store = Arc::new(RedisStore::connect(RedisOptions { url, prefix, ..RedisOptions::default() }).await.unwrap());
+    for shard in (0..CALLERS).map(Shard) {
+        open(&store, shard).await;
+    }
+    let mut versions = Vec::new();
+    for step in ["write", "mark queued", "read", "mark clean"] {
+        let start = Instant::now();
+        let given = std::mem::take(&mut versions);
+        let callers = (0..CALLERS).map(|caller| {
+            let (store, shard) = (Arc::clone(&store), Shard(caller));
+            let given = given.get(usize::from(caller)).cloned().unwrap_or_default();
+            tokio::spawn(async move { run(&store, shard, step, given).await })
+        });
+        for caller in callers.collect::<Vec<_>>() {
+            versions.push(caller.await.unwrap());
+        }
+        let records = u32::from(CALLERS) * CALLS * RECORDS_PER_CALL;
+        println!("{step:12} {:8.0} records/s", f64::from(records) / start.elapsed().as_secs_f64());
+    }
+}
+
+async fn open(store: &RedisStore, shard: Shard) {
+    let token = OpeningToken("throughput".to_owned());
+    store.claim(shard, &token).await.unwrap();
+    let start = OpeningStart { points: Default::default(), discard: true };
+    store.begin_opening(shard, &token, Epoch(1), start).await.unwrap();
+    store.finish_opening(shard, &token, Version::ZERO, Checkpoint::default()).await.unwrap();
+}
+
+async fn run(store: &RedisStore, shard: Shard, step: &str, versions: Vec<Version>) -> Vec<Version> {
+    let mut out = Vec::new();
+    for call in 0..CALLS {
+        let numbers = call * RECORDS_PER_CALL..(call + 1) * RECORDS_PER_CALL;
+        let stamped = || numbers.clone().map(|n| (record(n), versions[n as usize]));
+        match step {
+            "write" => {
+                let writes =
+                    numbers.map(|n| Write { record: record(n), precondition: Precondition::None, image: image() });
+                for outcome in store.write(shard, writes.collect()).await.unwrap() {
+                    let WriteOutcome::Stored { version, .. } = outcome else { panic!("{outcome:?}") };
+                    out.push(version);
+                }
+            }
+            "mark queued" => {
+                let stamps = stamped().map(|(record, version)| Stamp { record, version }).collect();
+                store.mark_queued(shard, Epoch(1), stamps).await.unwrap();
+            }
+            "read" => {
+                store.read(shard, numbers.map(record).collect()).await.unwrap();
+            }
+            _ => {
+                let cleans = stamped().map(|(record, version)| Clean { record, version, newer: None }).collect();
+                store.mark_clean(shard, cleans, Duration::from_secs(5)).await.unwrap();
+            }
+        }
+    }
+    if out.is_empty() { versions } else { out }
+}
+
+fn record(number: u32) -> RecordId {
+    let key = KeyBytes::from_stored(number.to_be_bytes().to_vec().into());
+    RecordId { namespace: Namespace::new("main.payments").unwrap(), key }
+}
+
+/// About 300 bytes, as the notes on Redis were measured with.
+fn image() -> Image {
+    let columns = (0..10).map(|n| (ColumnName::new(format!("column_{n}")).unwrap(), Value::Text("x".repeat(16))));
+    Image {
+        content: Content::Row(columns.collect::<Row>()),
+        operation: Operation::Put,
+        fingerprint: Fingerprint(1),
+        request_id: None,
+        since: None,
+    }
+}

@@ -1,0 +1,297 @@
+//! The store: its shards behind one lock each, its clocks, its limit.
+
+use std::{
+    fmt,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use model::{Epoch, Shard, ShardCount, Version};
+use tokio::time::Instant;
+
+use super::{
+    budget::Budgets,
+    shard::{Now, ShardState},
+};
+use crate::{
+    Answer, Budget, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, Grant, HotStore, HotStoreError,
+    LeaseOutcome, LeaseToken, OpeningStart, OpeningToken, RecordId, Restore, Settings, ShardHeader, Stamp, Write,
+    WriteOutcome,
+};
+
+/// Expired entries that one call clears away beside its own work.
+const EXPIRED_PER_CALL: usize = 32;
+/// Expired entries per shard that are cleared away when memory gets short, and how often that is tried.
+const EXPIRED_PER_SWEEP: usize = 4096;
+const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What is left of the store after a restart.
+#[derive(Debug, Clone)]
+pub enum Survives {
+    /// All of it, as after a clean stop.
+    Everything,
+    /// Nothing.
+    Nothing,
+    /// What it held when the snapshot was taken: the tail is lost.
+    Snapshot(MemorySnapshot),
+}
+
+/// What the store held at some moment, shard by shard.
+#[derive(Debug, Clone)]
+pub struct MemorySnapshot(Vec<ShardState>);
+
+/// The hot store in memory.
+pub struct MemoryStore {
+    shards: Vec<Mutex<ShardState>>,
+    budgets: Mutex<Budgets>,
+    wall_clock: Box<dyn Fn() -> u64 + Send + Sync>,
+    max_bytes: u64,
+    used_bytes: AtomicU64,
+    last_sweep: Mutex<Option<Instant>>,
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore").field("shards", &self.shards.len()).field("max_bytes", &self.max_bytes).finish()
+    }
+}
+
+impl MemoryStore {
+    /// A store of so many shards, all of them closed and empty. `max_bytes` bounds the bytes of keys and images:
+    /// fills stop at 70 % of it and writes at 90 %; what the drain and openings do may exceed it.
+    pub fn new(shards: ShardCount, max_bytes: u64) -> Self {
+        Self {
+            shards: shards.all().map(|shard| Mutex::new(ShardState::new(shard))).collect(),
+            budgets: Mutex::default(),
+            wall_clock: Box::new(system_micros),
+            max_bytes,
+            used_bytes: AtomicU64::new(0),
+            last_sweep: Mutex::default(),
+        }
+    }
+
+    /// With another wall clock, in microseconds since 1970; it gives the versions. TTLs go by tokio's clock.
+    #[must_use]
+    pub fn with_wall_clock(mut self, micros: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        self.wall_clock = Box::new(micros);
+        self
+    }
+
+    /// The bytes of keys and images that it holds.
+    pub fn used_bytes(&self) -> u64 {
+        self.used_bytes.load(Ordering::Relaxed)
+    }
+
+    /// What it holds now.
+    pub fn snapshot(&self) -> MemorySnapshot {
+        MemorySnapshot(self.shards.iter().map(|shard| lock(shard).clone()).collect())
+    }
+
+    /// Acts as if the store had been restarted: another incarnation, every shard closed, and this is what is left.
+    pub fn restart(&self, survives: Survives) {
+        lock(&self.budgets).clear();
+        for (number, shard) in self.shards.iter().enumerate() {
+            let mut state = lock(shard);
+            let survivor = match &survives {
+                Survives::Everything => state.clone(),
+                Survives::Nothing => ShardState::new(Shard(number as u16)),
+                Survives::Snapshot(MemorySnapshot(states)) => match states.get(number) {
+                    Some(state) => state.clone(),
+                    None => ShardState::new(Shard(number as u16)),
+                },
+            };
+            let before = state.bytes();
+            state.restart_as(survivor);
+            self.account(before, state.bytes());
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now { instant: Instant::now(), micros: (self.wall_clock)() }
+    }
+
+    /// Works on one shard under its lock.
+    fn on<T>(
+        &self,
+        shard: Shard,
+        work: impl FnOnce(&mut ShardState, Now) -> Result<T, HotStoreError>,
+    ) -> Result<T, HotStoreError> {
+        let Some(state) = self.shards.get(usize::from(shard.0)) else {
+            let problem = format!("there is no such shard: the store has {}", self.shards.len());
+            return Err(HotStoreError::Corrupt { shard, problem });
+        };
+        let now = self.now();
+        let mut state = lock(state);
+        let before = state.bytes();
+        state.expire(now, EXPIRED_PER_CALL);
+        let result = work(&mut state, now);
+        self.account(before, state.bytes());
+        result
+    }
+
+    /// Works on one shard, if it is open.
+    fn on_open<T>(
+        &self,
+        shard: Shard,
+        work: impl FnOnce(&mut ShardState, Now) -> Result<T, HotStoreError>,
+    ) -> Result<T, HotStoreError> {
+        self.on(shard, |state, now| {
+            state.check_open()?;
+            work(state, now)
+        })
+    }
+
+    fn account(&self, before: u64, after: u64) {
+        // Wraps in between when a shard shrinks; the sum of all shards never does.
+        self.used_bytes.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
+    }
+
+    /// Whether so many bytes more stay below the given percentage of the limit. Clears expired entries away before it
+    /// says no: those of a shard that nobody calls would otherwise stay.
+    fn has_room(&self, more: u64, percent: u64) -> bool {
+        let fits = || (self.used_bytes() + more).saturating_mul(100) <= self.max_bytes.saturating_mul(percent);
+        if fits() {
+            return true;
+        }
+        let now = self.now();
+        let mut last_sweep = lock(&self.last_sweep);
+        if last_sweep.is_none_or(|last| now.instant.saturating_duration_since(last) >= SWEEP_INTERVAL) {
+            *last_sweep = Some(now.instant);
+            for shard in &self.shards {
+                let mut state = lock(shard);
+                let before = state.bytes();
+                state.expire(now, EXPIRED_PER_SWEEP);
+                self.account(before, state.bytes());
+            }
+        }
+        fits()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic elsewhere does not make what is behind the lock wrong: no work on it is left half done by a panic that
+    // the caller could cause.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn system_micros() -> u64 {
+    // A clock before 1970 counts as 1970: versions rise by the shard's own clock then.
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
+}
+
+impl HotStore for MemoryStore {
+    async fn write(&self, shard: Shard, writes: Vec<Write>) -> Result<Vec<WriteOutcome>, HotStoreError> {
+        let more = writes.iter().map(|write| (write.record.key.as_bytes().len() + write.image.encode().len()) as u64);
+        let room = self.has_room(more.sum(), 90);
+        self.on_open(shard, |state, now| {
+            if !room {
+                return Err(HotStoreError::Full);
+            }
+            Ok(writes.into_iter().map(|write| state.write(now, write)).collect())
+        })
+    }
+
+    async fn read(&self, shard: Shard, records: Vec<RecordId>) -> Result<Answer, HotStoreError> {
+        self.on_open(shard, |state, now| state.read(now, &records))
+    }
+
+    async fn mark_queued(&self, shard: Shard, epoch: Epoch, stamps: Vec<Stamp>) -> Result<Vec<bool>, HotStoreError> {
+        self.on_open(shard, |state, now| state.mark_queued(now, epoch, &stamps))
+    }
+
+    async fn lease(&self, shard: Shard, record: RecordId, ttl: Duration) -> Result<LeaseOutcome, HotStoreError> {
+        self.on_open(shard, |state, now| state.lease(now, &record, ttl))
+    }
+
+    async fn fill(
+        &self,
+        shard: Shard,
+        record: RecordId,
+        token: LeaseToken,
+        fill: Fill,
+        ttl: Duration,
+    ) -> Result<bool, HotStoreError> {
+        let room = self.has_room(0, 70);
+        self.on_open(shard, |state, now| Ok(state.fill(now, &record, &token, fill, ttl, room)))
+    }
+
+    async fn mark_clean(
+        &self,
+        shard: Shard,
+        cleans: Vec<Clean>,
+        ttl: Duration,
+    ) -> Result<Vec<CleanOutcome>, HotStoreError> {
+        self.on_open(shard, |state, now| {
+            Ok(cleans.into_iter().map(|clean| state.mark_clean(now, clean, ttl)).collect())
+        })
+    }
+
+    async fn dirty(
+        &self,
+        shard: Shard,
+        which: Dirty,
+        after: Version,
+        limit: usize,
+    ) -> Result<(Epoch, Vec<DirtyRecord>), HotStoreError> {
+        self.on_open(shard, |state, _| state.dirty(which, after, limit))
+    }
+
+    async fn header(&self, shard: Shard) -> Result<ShardHeader, HotStoreError> {
+        self.on(shard, |state, _| Ok(state.header()))
+    }
+
+    async fn checkpoint(&self, shard: Shard, epoch: Epoch, checkpoint: Checkpoint) -> Result<(), HotStoreError> {
+        self.on_open(shard, |state, _| state.store_checkpoint(epoch, checkpoint))
+    }
+
+    async fn claim(&self, shard: Shard, token: &OpeningToken) -> Result<Option<Claim>, HotStoreError> {
+        self.on(shard, |state, _| Ok(state.claim(token)))
+    }
+
+    async fn begin_opening(
+        &self,
+        shard: Shard,
+        token: &OpeningToken,
+        epoch: Epoch,
+        start: OpeningStart,
+    ) -> Result<(), HotStoreError> {
+        self.on(shard, |state, _| state.begin_opening(token, epoch, start))
+    }
+
+    async fn restore(
+        &self,
+        shard: Shard,
+        token: &OpeningToken,
+        records: Vec<Restore>,
+        ttl: Duration,
+    ) -> Result<(), HotStoreError> {
+        self.on(shard, |state, now| {
+            state.check_begun(token)?;
+            records.into_iter().for_each(|record| state.restore(now, record, ttl));
+            Ok(())
+        })
+    }
+
+    async fn finish_opening(
+        &self,
+        shard: Shard,
+        token: &OpeningToken,
+        clock: Version,
+        checkpoint: Checkpoint,
+    ) -> Result<(), HotStoreError> {
+        self.on(shard, |state, _| state.finish_opening(token, clock, checkpoint))
+    }
+
+    async fn settings(&self) -> Result<Settings, HotStoreError> {
+        Ok(Settings::default())
+    }
+}
+
+impl Budget for MemoryStore {
+    async fn take(&self, name: &str, rows: u32, rows_per_second: f64) -> Result<Grant, HotStoreError> {
+        Ok(lock(&self.budgets).take(name, rows, rows_per_second, Instant::now()))
+    }
+}

@@ -1,0 +1,102 @@
+//! Every key's name. All that belongs to shard 17 carries the hash tag `{s17}`, so that in a cluster one script call
+//! stays within one slot.
+
+use bytes::Bytes;
+use model::{KeyBytes, Namespace, Shard};
+
+use crate::RecordId;
+
+/// Between namespace and key: a namespace holds no control characters, so no two records share a name.
+const SEPARATOR: u8 = 0;
+
+/// The keys of one shard. The scripts rely on this: the header's key ends with `h`, and a record's key is the same with
+/// `r:` and the record's name in its place; the name is also the record's member in the sorted sets.
+#[derive(Debug)]
+pub(super) struct ShardKeys {
+    /// Hash: `inc` (the incarnation for which the shard is open), `epoch`, `min` (images of a lower epoch are void),
+    /// `clock`, `ckpt`; while it is being opened `otok`, `oinc`, `oepoch`, `ostart`, `odisc`.
+    pub(super) header: String,
+    /// Sorted set: what the database does not have, by version.
+    pub(super) dirty: String,
+    /// Sorted set: those of them that are not known to be in the log.
+    pub(super) unqueued: String,
+    /// Sorted set: what an opening discarded and nobody has freed yet.
+    pub(super) discarded: String,
+    /// What every record's key begins with.
+    pub(super) record_prefix: String,
+}
+
+impl ShardKeys {
+    pub(super) fn new(prefix: &str, shard: Shard) -> Self {
+        let key = |suffix: &str| format!("{prefix}:{{s{shard}}}:{suffix}");
+        Self { header: key("h"), dirty: key("d"), unqueued: key("u"), discarded: key("g"), record_prefix: key("r:") }
+    }
+
+    /// The key of a record's value.
+    pub(super) fn record(&self, record: &RecordId) -> Vec<u8> {
+        let (namespace, key) = (record.namespace.as_str().as_bytes(), record.key.as_bytes());
+        let mut name = Vec::with_capacity(self.record_prefix.len() + namespace.len() + 1 + key.len());
+        name.extend_from_slice(self.record_prefix.as_bytes());
+        name.extend_from_slice(namespace);
+        name.push(SEPARATOR);
+        name.extend_from_slice(key);
+        name
+    }
+}
+
+/// A record by its name in the sorted sets; `None` if that is none of ours.
+pub(super) fn record_of_name(name: &Bytes) -> Option<RecordId> {
+    let at = name.iter().position(|&byte| byte == SEPARATOR)?;
+    let namespace = Namespace::new(std::str::from_utf8(&name[..at]).ok()?).ok()?;
+    Some(RecordId { namespace, key: KeyBytes::from_stored(name.slice(at + 1..)) })
+}
+
+/// A budget's key.
+pub(super) fn budget(prefix: &str, name: &str) -> String {
+    format!("{prefix}:budget:{name}")
+}
+
+/// The key that holds the number of shards of the installation.
+pub(super) fn shard_count(prefix: &str) -> String {
+    format!("{prefix}:shards")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn record(namespace: &str, key: &[u8]) -> RecordId {
+        let key = KeyBytes::from_stored(Bytes::copy_from_slice(key));
+        RecordId { namespace: Namespace::new(namespace).unwrap(), key }
+    }
+
+    #[test]
+    fn keys_are_called_as_they_have_always_been_called() {
+        let keys = ShardKeys::new("sa", Shard(17));
+        assert_eq!(keys.header, "sa:{s17}:h");
+        assert_eq!(keys.dirty, "sa:{s17}:d");
+        assert_eq!(keys.unqueued, "sa:{s17}:u");
+        assert_eq!(keys.discarded, "sa:{s17}:g");
+        assert_eq!(keys.record(&record("main.payments", b"\x02\x18\x01")), b"sa:{s17}:r:main.payments\0\x02\x18\x01");
+        assert_eq!(budget("sa", "main.payments"), "sa:budget:main.payments");
+        assert_eq!(shard_count("sa"), "sa:shards");
+    }
+
+    #[test]
+    fn a_record_is_known_by_its_name_again() {
+        let keys = ShardKeys::new("sa", Shard(0));
+        for id in [record("a", b""), record("a:b", b"\0c"), record("a", b"b\0c:")] {
+            let key = Bytes::from(keys.record(&id));
+            assert_eq!(record_of_name(&key.slice(keys.record_prefix.len()..)), Some(id));
+        }
+        assert_eq!(record_of_name(&Bytes::from_static(b"no separator")), None);
+    }
+
+    #[test]
+    fn no_two_records_share_a_key() {
+        let keys = ShardKeys::new("sa", Shard(0));
+        assert_ne!(keys.record(&record("a", b"b:c")), keys.record(&record("a:b", b"c")));
+    }
+}

@@ -1,0 +1,187 @@
+//! One multiplexed connection that is made anew when it breaks.
+//!
+//! It tells two failures apart that the client library's own manager doesn't: before the call was handed to a
+//! connection nothing can have been done ([`HotStoreError::Unavailable`]); afterwards it may have been
+//! ([`HotStoreError::Unknown`]). Nothing is ever sent a second time, but for a script that the server said it had not
+//! run.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use ::redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, PushInfo, PushKind, RedisError, ServerErrorKind,
+    Value, aio::MultiplexedConnection,
+};
+use tokio::time::Instant;
+
+use super::scripts::Call;
+use crate::HotStoreError;
+
+/// After a failed attempt nobody tries again for so long: callers are refused at once instead of queueing up.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// Calls that may wait to be written to one connection.
+const WRITE_QUEUE: usize = 256;
+
+/// A connection, and whether the library has reported its end.
+#[derive(Clone)]
+struct Live {
+    number: u64,
+    connection: MultiplexedConnection,
+    ended: Arc<AtomicBool>,
+}
+
+#[derive(Default)]
+struct State {
+    live: Option<Live>,
+    failed: Option<(Instant, String)>,
+    made: u64,
+}
+
+/// The connection.
+pub(super) struct Link {
+    client: Client,
+    connect_timeout: Duration,
+    response_timeout: Duration,
+    state: Mutex<State>,
+    /// Held by whoever connects, so that one does and the others wait for it.
+    connecting: tokio::sync::Mutex<()>,
+}
+
+impl Link {
+    pub(super) fn new(
+        info: ConnectionInfo,
+        connect_timeout: Duration,
+        response_timeout: Duration,
+    ) -> Result<Self, HotStoreError> {
+        let client = Client::open(info).map_err(|e| HotStoreError::Unavailable(e.to_string()))?;
+        let (state, connecting) = (Mutex::default(), tokio::sync::Mutex::default());
+        Ok(Self { client, connect_timeout, response_timeout, state, connecting })
+    }
+
+    /// Calls a script; makes it known first where the server has forgotten it.
+    pub(super) async fn call(&self, call: Call) -> Result<Value, HotStoreError> {
+        match self.send(call.command()).await {
+            Err(Failure::Refused(error)) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                self.send(&call.load_command()).await?;
+                Ok(self.send(call.command()).await?)
+            }
+            result => Ok(result?),
+        }
+    }
+
+    /// Sends a plain command.
+    pub(super) async fn command(&self, command: &Cmd) -> Result<Value, HotStoreError> {
+        Ok(self.send(command).await?)
+    }
+
+    async fn send(&self, command: &Cmd) -> Result<Value, Failure> {
+        let mut live = self.connection().await?;
+        match live.connection.send_packed_command(command).await {
+            Ok(Value::ServerError(error)) => Err(Failure::Refused(error.into())),
+            Ok(value) => Ok(value),
+            Err(error) if matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) => {
+                Err(Failure::Refused(error))
+            }
+            Err(error) => {
+                // Also after a timeout: a connection whose far end has vanished would time out for a quarter of an hour.
+                self.abandon(live.number);
+                Err(Failure::Broken(error))
+            }
+        }
+    }
+
+    async fn connection(&self) -> Result<Live, Failure> {
+        if let Some(live) = self.usable()? {
+            return Ok(live);
+        }
+        let _turn = self.connecting.lock().await;
+        if let Some(live) = self.usable()? {
+            return Ok(live);
+        }
+        let ended = Arc::new(AtomicBool::new(false));
+        let noticed = Arc::clone(&ended);
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.connect_timeout))
+            .set_response_timeout(Some(self.response_timeout))
+            .set_pipeline_buffer_size(WRITE_QUEUE)
+            .set_push_sender(move |push: PushInfo| {
+                if push.kind == PushKind::Disconnection {
+                    noticed.store(true, Ordering::Release);
+                }
+                Ok::<(), std::convert::Infallible>(())
+            });
+        match self.client.get_multiplexed_async_connection_with_config(&config).await {
+            Ok(connection) => {
+                let mut state = self.state();
+                state.made += 1;
+                let live = Live { number: state.made, connection, ended };
+                state.live = Some(live.clone());
+                state.failed = None;
+                Ok(live)
+            }
+            Err(error) => {
+                let problem = error.to_string();
+                self.state().failed = Some((Instant::now(), problem.clone()));
+                Err(Failure::Unreachable(problem))
+            }
+        }
+    }
+
+    /// The connection that is there; none if one has to be made; an error if that was tried just now.
+    fn usable(&self) -> Result<Option<Live>, Failure> {
+        let mut state = self.state();
+        state.live = state.live.take().filter(|live| !live.ended.load(Ordering::Acquire));
+        match (&state.live, &state.failed) {
+            (Some(live), _) => Ok(Some(live.clone())),
+            (None, Some((at, problem))) if at.elapsed() < RETRY_PAUSE => Err(Failure::Unreachable(problem.clone())),
+            (None, _) => Ok(None),
+        }
+    }
+
+    fn abandon(&self, number: u64) {
+        let mut state = self.state();
+        state.live = state.live.take().filter(|live| live.number != number);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why a command got no answer that counts.
+enum Failure {
+    /// No connection: it was not sent.
+    Unreachable(String),
+    /// The connection broke, or the answer did not come in time.
+    Broken(RedisError),
+    /// The server answered with an error.
+    Refused(RedisError),
+}
+
+impl From<Failure> for HotStoreError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Unreachable(problem) => HotStoreError::Unavailable(problem),
+            Failure::Broken(error) => HotStoreError::Unknown(error.to_string()),
+            Failure::Refused(error) => refusal(&error),
+        }
+    }
+}
+
+/// What the server's error says of what was done.
+fn refusal(error: &RedisError) -> HotStoreError {
+    let text = error.to_string();
+    match error.code().unwrap_or_default() {
+        "OOM" => HotStoreError::Full,
+        // Refused before the command was run: loading, another script runs, the disk can't be written, a replica, a
+        // cluster that looks for its nodes, access rights.
+        "LOADING" | "BUSY" | "MISCONF" | "NOREPLICAS" | "READONLY" | "MASTERDOWN" | "CLUSTERDOWN" | "MOVED" | "ASK"
+        | "TRYAGAIN" | "CROSSSLOT" | "NOPERM" | "NOAUTH" | "WRONGPASS" | "NOSCRIPT" => HotStoreError::Unavailable(text),
+        _ => HotStoreError::Unknown(text),
+    }
+}

@@ -1,0 +1,161 @@
+//! The calls that open a shard, and the checkpoint that they start from.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use model::{Epoch, Shard, Version};
+
+use super::{
+    points,
+    records::{calls, millis},
+    scripts,
+    store::RedisStore,
+    value,
+};
+use crate::{Checkpoint, Claim, HotStoreError, OpeningStart, OpeningToken, RecordId, Restore};
+
+/// Discarded records that one call frees.
+const FREED_PER_CALL: usize = 500;
+
+/// A record to put back, as the script gets it.
+struct EncodedRestore {
+    record: RecordId,
+    action: &'static str,
+    kind: &'static str,
+    version: Version,
+    since: Version,
+    payload: Bytes,
+}
+
+impl EncodedRestore {
+    fn new(restore: Restore) -> Self {
+        match restore {
+            Restore::Dirty { record, version, image } => Self {
+                record,
+                action: "D",
+                kind: value::kind_of(&image),
+                version,
+                since: image.since.unwrap_or(Version::ZERO),
+                payload: value::payload_of(image),
+            },
+            Restore::Clean { record, version, image } => Self {
+                record,
+                action: "C",
+                kind: value::kind_of(&image),
+                version,
+                since: Version::ZERO,
+                payload: value::payload_of(image),
+            },
+            Restore::Gone { record, horizon } => {
+                Self { record, action: "G", kind: "", version: horizon, since: Version::ZERO, payload: Bytes::new() }
+            }
+        }
+    }
+}
+
+impl RedisStore {
+    pub(super) async fn store_checkpoint(
+        &self,
+        shard: Shard,
+        epoch: Epoch,
+        checkpoint: &Checkpoint,
+    ) -> Result<(), HotStoreError> {
+        let call = scripts::CHECKPOINT.call(1).arg(&self.keys(shard)?.header);
+        self.call(shard, call.arg(epoch.0).arg(points::to_text(&checkpoint.0))).await?;
+        Ok(())
+    }
+
+    pub(super) async fn claim_shard(&self, shard: Shard, token: &OpeningToken) -> Result<Option<Claim>, HotStoreError> {
+        let call = scripts::CLAIM.call(1).arg(&self.keys(shard)?.header).arg(&token.0);
+        let mut reply = self.call(shard, call).await?;
+        if reply.is_word("OPEN") {
+            return Ok(None);
+        }
+        let epoch = reply.epoch()?;
+        let checkpoint = reply.text()?.map(|text| points::from_text(&text)).transpose();
+        let start = reply.text()?.map(|text| points::from_text(&text)).transpose();
+        let discard = reply.text()?.is_some_and(|flag| flag == "1");
+        let corrupt = |problem| HotStoreError::Corrupt { shard, problem };
+        Ok(Some(Claim {
+            epoch,
+            checkpoint: checkpoint.map_err(corrupt)?.map(Checkpoint),
+            resumed: start.map_err(corrupt)?.map(|points| OpeningStart { points, discard }),
+        }))
+    }
+
+    pub(super) async fn begin_shard(
+        &self,
+        shard: Shard,
+        token: &OpeningToken,
+        epoch: Epoch,
+        start: &OpeningStart,
+    ) -> Result<(), HotStoreError> {
+        let keys = self.keys(shard)?;
+        let call = scripts::BEGIN_OPENING.call(4);
+        let call = call.arg(&keys.header).arg(&keys.dirty).arg(&keys.unqueued).arg(&keys.discarded);
+        let call = call.arg(&token.0).arg(epoch.0).arg(points::to_text(&start.points)).arg(u8::from(start.discard));
+        let reply = self.call(shard, call).await?;
+        if reply.is_word("BEHIND") {
+            return Err(reply.corrupt(format!("epoch {epoch} was drawn to open it, but its header has a higher one")));
+        }
+        if start.discard
+            && let Err(error) = self.free_discarded(shard).await
+        {
+            // They are void already; the memory comes back with the next opening that discards.
+            tracing::warn!(%shard, %error, "what the opening of the shard discarded could not be freed");
+        }
+        Ok(())
+    }
+
+    async fn free_discarded(&self, shard: Shard) -> Result<(), HotStoreError> {
+        let keys = self.keys(shard)?;
+        loop {
+            let call = scripts::SWEEP.call(2).arg(&keys.header).arg(&keys.discarded);
+            let mut reply = self.call(shard, call.arg(&keys.record_prefix).arg(FREED_PER_CALL)).await?;
+            if reply.count()? == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    pub(super) async fn restore_records(
+        &self,
+        shard: Shard,
+        token: &OpeningToken,
+        records: Vec<Restore>,
+        ttl: Duration,
+    ) -> Result<(), HotStoreError> {
+        let keys = self.keys(shard)?;
+        let records = records.into_iter().map(EncodedRestore::new).collect();
+        for part in calls(records, |record: &EncodedRestore| record.payload.len()) {
+            let mut call = scripts::RESTORE.call(3 + part.len()).arg(&keys.header).arg(&keys.dirty).arg(&keys.unqueued);
+            for restore in &part {
+                call.push(keys.record(&restore.record));
+            }
+            call.push(&token.0);
+            call.push(millis(ttl));
+            for restore in &part {
+                call.push(restore.action);
+                call.push(restore.kind);
+                call.push(restore.version.get());
+                call.push(restore.since.get());
+                call.push(&restore.payload[..]);
+            }
+            self.call(shard, call).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn finish_shard(
+        &self,
+        shard: Shard,
+        token: &OpeningToken,
+        clock: Version,
+        checkpoint: &Checkpoint,
+    ) -> Result<(), HotStoreError> {
+        let call = scripts::FINISH_OPENING.call(1).arg(&self.keys(shard)?.header);
+        let call = call.arg(&token.0).arg(clock.get()).arg(points::to_text(&checkpoint.0));
+        self.call(shard, call).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,327 @@
+//! The calls that concern records.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use model::{Epoch, Shard, Version};
+
+use super::{
+    keys::record_of_name,
+    reply::Reply,
+    scripts,
+    store::RedisStore,
+    value::{self, Validity, slot_of},
+};
+use crate::{
+    Answer, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, HotStoreError, LeaseOutcome, LeaseToken, Precondition,
+    RecordId, ShardHeader, Slot, Stamp, Write, WriteOutcome,
+};
+
+/// Records of one script call: it keeps a call within the stack of Redis's Lua, and short for everybody else.
+pub(super) const RECORDS_PER_CALL: usize = 1000;
+/// Payload bytes of one script call.
+const BYTES_PER_CALL: usize = 16 << 20;
+
+/// Splits so that no part has too many records or bytes. Nearly always there is one part.
+pub(super) fn calls<T>(items: Vec<T>, bytes: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+    let mut parts = Vec::new();
+    let (mut part, mut part_bytes) = (Vec::new(), 0);
+    for item in items {
+        let more = bytes(&item);
+        if part.len() == RECORDS_PER_CALL || (part_bytes + more > BYTES_PER_CALL && !part.is_empty()) {
+            parts.push(std::mem::take(&mut part));
+            part_bytes = 0;
+        }
+        part_bytes += more;
+        part.push(item);
+    }
+    if !part.is_empty() {
+        parts.push(part);
+    }
+    parts
+}
+
+/// TTLs are kept in milliseconds, and Redis knows no TTL of 0.
+pub(super) fn millis(ttl: Duration) -> u64 {
+    u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).clamp(1, 1 << 52)
+}
+
+/// A write with its payload encoded.
+struct EncodedWrite {
+    record: RecordId,
+    condition: String,
+    payload: Bytes,
+}
+
+impl EncodedWrite {
+    fn new(write: Write) -> Self {
+        let kind = value::kind_of(&write.image);
+        let condition = match write.precondition {
+            Precondition::None => format!("{kind}n"),
+            Precondition::Absent => format!("{kind}a"),
+            Precondition::AbsentFromStore => format!("{kind}s"),
+            Precondition::Present => format!("{kind}p"),
+            Precondition::At { version, epoch } => format!("{kind}@{:016}{:010}", version.get(), epoch.0),
+        };
+        Self { record: write.record, condition, payload: value::payload_of(write.image) }
+    }
+}
+
+impl RedisStore {
+    pub(super) async fn write_records(
+        &self,
+        shard: Shard,
+        writes: Vec<Write>,
+    ) -> Result<Vec<WriteOutcome>, HotStoreError> {
+        let writes: Vec<EncodedWrite> = writes.into_iter().map(EncodedWrite::new).collect();
+        let mut outcomes = Vec::with_capacity(writes.len());
+        for part in calls(writes, |write| write.payload.len()) {
+            match self.write_part(shard, &part).await {
+                Ok(written) => outcomes.extend(written),
+                Err(error) if outcomes.is_empty() => return Err(error),
+                // "Nothing was done" would be wrong for what went before.
+                Err(error) => {
+                    return Err(HotStoreError::Unknown(format!(
+                        "the call broke off after {}: {error}",
+                        outcomes.len()
+                    )));
+                }
+            }
+        }
+        Ok(outcomes)
+    }
+
+    async fn write_part(&self, shard: Shard, writes: &[EncodedWrite]) -> Result<Vec<WriteOutcome>, HotStoreError> {
+        let keys = self.keys(shard)?;
+        let mut call = scripts::WRITE.call(3 + writes.len()).arg(&keys.header).arg(&keys.dirty).arg(&keys.unqueued);
+        for write in writes {
+            call.push(keys.record(&write.record));
+        }
+        for write in writes {
+            call.push(&write.condition);
+            call.push(&write.payload[..]);
+        }
+        let mut reply = self.call(shard, call).await?;
+        let epoch = reply.epoch()?;
+        let outcomes = writes.iter().map(|_| write_outcome(&mut reply, epoch));
+        outcomes.collect()
+    }
+
+    pub(super) async fn read_records(&self, shard: Shard, records: &[RecordId]) -> Result<Answer, HotStoreError> {
+        let keys = self.keys(shard)?;
+        let mut answer = Answer { epoch: Epoch::ZERO, slots: Vec::with_capacity(records.len()) };
+        let mut parts = records.chunks(RECORDS_PER_CALL);
+        // An empty call still answers whether the shard is open, and its epoch.
+        let mut next = Some(parts.next().unwrap_or_default());
+        while let Some(part) = next {
+            let mut call = scripts::READ.call(2 + part.len()).arg(&keys.header).arg(&keys.dirty);
+            for record in part {
+                call.push(keys.record(record));
+            }
+            let mut reply = self.call(shard, call).await?;
+            let valid = Validity { epoch: reply.epoch()?, lowest: reply.epoch()? };
+            if !answer.slots.is_empty() && answer.epoch != valid.epoch {
+                return Err(HotStoreError::Closed { shard });
+            }
+            answer.epoch = valid.epoch;
+            for dirty in reply.flags(part.len())? {
+                answer.slots.push(slot(&mut reply, dirty, valid)?);
+            }
+            next = parts.next();
+        }
+        Ok(answer)
+    }
+
+    pub(super) async fn mark_records_queued(
+        &self,
+        shard: Shard,
+        epoch: Epoch,
+        stamps: &[Stamp],
+    ) -> Result<Vec<bool>, HotStoreError> {
+        let keys = self.keys(shard)?;
+        let mut marked = Vec::with_capacity(stamps.len());
+        for part in stamps.chunks(RECORDS_PER_CALL) {
+            let mut call = scripts::MARK_QUEUED.call(2 + part.len()).arg(&keys.header).arg(&keys.unqueued);
+            for stamp in part {
+                call.push(keys.record(&stamp.record));
+            }
+            call.push(epoch.0);
+            for stamp in part {
+                call.push(stamp.version.get());
+            }
+            let flags = self.call(shard, call).await?.flags(part.len())?;
+            marked.extend(flags.iter().map(|&flag| flag == b'1'));
+        }
+        Ok(marked)
+    }
+
+    pub(super) async fn lease_record(
+        &self,
+        shard: Shard,
+        record: &RecordId,
+        ttl: Duration,
+    ) -> Result<LeaseOutcome, HotStoreError> {
+        let keys = self.keys(shard)?;
+        let token = LeaseToken(format!("{:032x}", rand::random::<u128>()));
+        let call = scripts::LEASE.call(3).arg(&keys.header).arg(&keys.dirty).arg(keys.record(record));
+        let mut reply = self.call(shard, call.arg(&token.0).arg(millis(ttl))).await?;
+        if reply.is_word("GRANTED") {
+            return Ok(LeaseOutcome::Granted(token));
+        }
+        let valid = Validity { epoch: reply.epoch()?, lowest: reply.epoch()? };
+        let dirty = reply.flags(1)?;
+        Ok(LeaseOutcome::Taken(slot(&mut reply, dirty[0], valid)?))
+    }
+
+    pub(super) async fn fill_record(
+        &self,
+        shard: Shard,
+        record: &RecordId,
+        token: &LeaseToken,
+        fill: Fill,
+        ttl: Duration,
+    ) -> Result<bool, HotStoreError> {
+        let keys = self.keys(shard)?;
+        let (kind, version, payload) = match fill {
+            Fill::Image { version, image } => (value::kind_of(&image), version, value::payload_of(image)),
+            Fill::Absent => ("A", Version::ZERO, Bytes::new()),
+        };
+        let call = scripts::FILL.call(2).arg(&keys.header).arg(keys.record(record)).arg(&token.0);
+        let call = call.arg(kind).arg(version.get()).arg(&payload[..]).arg(millis(ttl));
+        Ok(self.call(shard, call).await?.int()? == 1)
+    }
+
+    pub(super) async fn mark_records_clean(
+        &self,
+        shard: Shard,
+        cleans: Vec<Clean>,
+        ttl: Duration,
+    ) -> Result<Vec<CleanOutcome>, HotStoreError> {
+        let keys = self.keys(shard)?;
+        let cleans: Vec<(RecordId, Version, &str, Bytes)> = cleans
+            .into_iter()
+            .map(|Clean { record, version, newer }| match newer {
+                Some(image) => (record, version, value::kind_of(&image), value::payload_of(image)),
+                None => (record, version, "", Bytes::new()),
+            })
+            .collect();
+        let mut outcomes = Vec::with_capacity(cleans.len());
+        for part in calls(cleans, |(.., payload)| payload.len()) {
+            let mut call =
+                scripts::MARK_CLEAN.call(3 + part.len()).arg(&keys.header).arg(&keys.dirty).arg(&keys.unqueued);
+            for (record, ..) in &part {
+                call.push(keys.record(record));
+            }
+            call.push(millis(ttl));
+            for (_, version, kind, payload) in &part {
+                call.push(version.get());
+                call.push(kind);
+                call.push(&payload[..]);
+            }
+            let mut reply = self.call(shard, call).await?;
+            for outcome in reply.flags(part.len())? {
+                outcomes.push(match outcome {
+                    b'c' => CleanOutcome::Cleaned,
+                    b'n' => CleanOutcome::Newer,
+                    b'g' => CleanOutcome::Gone,
+                    other => return Err(reply.corrupt(format!("outcome {other} of a mark is not known"))),
+                });
+            }
+        }
+        Ok(outcomes)
+    }
+
+    pub(super) async fn list_dirty(
+        &self,
+        shard: Shard,
+        which: Dirty,
+        after: Version,
+        limit: usize,
+    ) -> Result<(Epoch, Vec<DirtyRecord>), HotStoreError> {
+        let keys = self.keys(shard)?;
+        let set = match which {
+            Dirty::Unqueued => &keys.unqueued,
+            Dirty::All => &keys.dirty,
+        };
+        let limit = limit.min(RECORDS_PER_CALL);
+        let call = scripts::DIRTY.call(2).arg(&keys.header).arg(set);
+        let mut reply = self.call(shard, call.arg(&keys.record_prefix).arg(after.get()).arg(limit)).await?;
+        let epoch = reply.epoch()?;
+        let mut found = Vec::with_capacity(reply.len() / 2);
+        while reply.len() > 0 {
+            let record = reply.bytes()?.as_ref().and_then(record_of_name);
+            let Some(record) = record else {
+                return Err(reply.corrupt("a dirty record has a name that is none of ours".to_owned()));
+            };
+            // What is dirty is never void: an opening that discards empties the dirty set.
+            let valid = Validity { epoch, lowest: Epoch::ZERO };
+            match slot(&mut reply, b'1', valid)? {
+                Slot::Image { version, image, .. } => found.push(DirtyRecord { record, version, image }),
+                // Somebody else deleted it. It must not keep the rest from being relayed.
+                _ => tracing::error!(
+                    %shard, namespace = %record.namespace,
+                    "a record that the database does not have was deleted from Redis by somebody else",
+                ),
+            }
+        }
+        Ok((epoch, found))
+    }
+
+    pub(super) async fn read_header(&self, shard: Shard) -> Result<ShardHeader, HotStoreError> {
+        let keys = self.keys(shard)?;
+        let call = scripts::HEADER.call(3).arg(&keys.header).arg(&keys.dirty).arg(&keys.unqueued);
+        let mut reply = self.call(shard, call).await?;
+        Ok(ShardHeader {
+            open: reply.int()? == 1,
+            epoch: reply.epoch()?,
+            clock: reply.version()?,
+            dirty: reply.count()?,
+            unqueued: reply.count()?,
+            oldest_dirty: match reply.int()? {
+                -1 => None,
+                version => u64::try_from(version).ok().and_then(Version::new),
+            },
+        })
+    }
+}
+
+fn slot(reply: &mut Reply, dirty: u8, valid: Validity) -> Result<Slot, HotStoreError> {
+    let value = reply.bytes()?;
+    slot_of(value, dirty == b'1', valid).map_err(|problem| reply.corrupt(problem))
+}
+
+fn write_outcome(reply: &mut Reply, epoch: Epoch) -> Result<WriteOutcome, HotStoreError> {
+    let (code, since) = (reply.int()?, reply.version()?);
+    Ok(match code {
+        -1 => WriteOutcome::Exists,
+        -2 => WriteOutcome::Missing,
+        -3 => WriteOutcome::Changed,
+        -4 => WriteOutcome::Cold,
+        version => {
+            let version = u64::try_from(version).ok().and_then(Version::new);
+            let version = version.ok_or_else(|| reply.corrupt(format!("outcome {code} of a write is not known")))?;
+            WriteOutcome::Stored { version, epoch, since: (since > Version::ZERO).then_some(since) }
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_split_by_records_and_by_bytes() {
+        let sizes = |items: Vec<usize>| calls(items, |&bytes| bytes).iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(sizes(vec![]), Vec::<usize>::new());
+        assert_eq!(sizes(vec![1; 2500]), [1000, 1000, 500]);
+        assert_eq!(sizes(vec![10 << 20, 10 << 20, 1 << 20]), [1, 2]);
+        assert_eq!(sizes(vec![40 << 20, 1]), [1, 1]);
+    }
+
+    #[test]
+    fn no_ttl_is_shorter_than_what_redis_can_keep() {
+        assert_eq!(millis(Duration::ZERO), 1);
+        assert_eq!(millis(Duration::from_micros(2500)), 2);
+        assert_eq!(millis(Duration::MAX), 1 << 52);
+    }
+}

@@ -1,0 +1,190 @@
+//! The store itself; each call is in `records` or `openings`.
+
+use std::{fmt, time::Duration};
+
+use ::redis::{Cmd, Value};
+use model::{Epoch, Shard, Version};
+
+use super::{
+    RedisOptions,
+    keys::{self, ShardKeys},
+    link::Link,
+    reply::Reply,
+    scripts::{self, Call},
+};
+use crate::{
+    Answer, Budget, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, Grant, HotStore, HotStoreError,
+    LeaseOutcome, LeaseToken, OpeningStart, OpeningToken, RecordId, Restore, Settings, ShardHeader, Stamp, Write,
+    WriteOutcome,
+};
+
+/// The longest wait that is answered for a budget; whoever waited so long asks again.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+
+/// The hot store on Redis.
+pub struct RedisStore {
+    links: Vec<Link>,
+    shards: Vec<ShardKeys>,
+    prefix: String,
+}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore").field("links", &self.links.len()).field("prefix", &self.prefix).finish()
+    }
+}
+
+impl RedisStore {
+    /// Connects. Once it has, it reconnects by itself, and answers [`HotStoreError::Unavailable`] meanwhile.
+    ///
+    /// # Errors
+    /// [`HotStoreError::Unavailable`] if the options are unusable or the server can't be reached.
+    pub async fn connect(options: RedisOptions) -> Result<Self, HotStoreError> {
+        let info = options.connection_info()?;
+        let links = (0..options.pool.max(1))
+            .map(|_| Link::new(info.clone(), options.connect_timeout, options.response_timeout))
+            .collect::<Result<Vec<_>, _>>()?;
+        let shards = options.shards.all().map(|shard| ShardKeys::new(&options.prefix, shard)).collect();
+        let store = Self { links, shards, prefix: options.prefix };
+        store.command(&::redis::cmd("PING")).await?;
+        Ok(store)
+    }
+
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    pub(super) fn shard_count(&self) -> usize {
+        self.shards.len()
+    }
+
+    pub(super) fn keys(&self, shard: Shard) -> Result<&ShardKeys, HotStoreError> {
+        self.shards.get(usize::from(shard.0)).ok_or_else(|| {
+            let problem = format!("there is no such shard: the installation has {}", self.shards.len());
+            HotStoreError::Corrupt { shard, problem }
+        })
+    }
+
+    /// Calls a script that concerns one shard. A shard always uses the same connection.
+    pub(super) async fn call(&self, shard: Shard, call: Call) -> Result<Reply, HotStoreError> {
+        let link = &self.links[usize::from(shard.0) % self.links.len()];
+        Reply::new(shard, link.call(call).await?)
+    }
+
+    /// Sends a command that concerns no shard.
+    pub(super) async fn command(&self, command: &Cmd) -> Result<Value, HotStoreError> {
+        self.links[0].command(command).await
+    }
+}
+
+impl HotStore for RedisStore {
+    async fn write(&self, shard: Shard, writes: Vec<Write>) -> Result<Vec<WriteOutcome>, HotStoreError> {
+        self.write_records(shard, writes).await
+    }
+
+    async fn read(&self, shard: Shard, records: Vec<RecordId>) -> Result<Answer, HotStoreError> {
+        self.read_records(shard, &records).await
+    }
+
+    async fn mark_queued(&self, shard: Shard, epoch: Epoch, stamps: Vec<Stamp>) -> Result<Vec<bool>, HotStoreError> {
+        self.mark_records_queued(shard, epoch, &stamps).await
+    }
+
+    async fn lease(&self, shard: Shard, record: RecordId, ttl: Duration) -> Result<LeaseOutcome, HotStoreError> {
+        self.lease_record(shard, &record, ttl).await
+    }
+
+    async fn fill(
+        &self,
+        shard: Shard,
+        record: RecordId,
+        token: LeaseToken,
+        fill: Fill,
+        ttl: Duration,
+    ) -> Result<bool, HotStoreError> {
+        self.fill_record(shard, &record, &token, fill, ttl).await
+    }
+
+    async fn mark_clean(
+        &self,
+        shard: Shard,
+        cleans: Vec<Clean>,
+        ttl: Duration,
+    ) -> Result<Vec<CleanOutcome>, HotStoreError> {
+        self.mark_records_clean(shard, cleans, ttl).await
+    }
+
+    async fn dirty(
+        &self,
+        shard: Shard,
+        which: Dirty,
+        after: Version,
+        limit: usize,
+    ) -> Result<(Epoch, Vec<DirtyRecord>), HotStoreError> {
+        self.list_dirty(shard, which, after, limit).await
+    }
+
+    async fn header(&self, shard: Shard) -> Result<ShardHeader, HotStoreError> {
+        self.read_header(shard).await
+    }
+
+    async fn checkpoint(&self, shard: Shard, epoch: Epoch, checkpoint: Checkpoint) -> Result<(), HotStoreError> {
+        self.store_checkpoint(shard, epoch, &checkpoint).await
+    }
+
+    async fn claim(&self, shard: Shard, token: &OpeningToken) -> Result<Option<Claim>, HotStoreError> {
+        self.claim_shard(shard, token).await
+    }
+
+    async fn begin_opening(
+        &self,
+        shard: Shard,
+        token: &OpeningToken,
+        epoch: Epoch,
+        start: OpeningStart,
+    ) -> Result<(), HotStoreError> {
+        self.begin_shard(shard, token, epoch, &start).await
+    }
+
+    async fn restore(
+        &self,
+        shard: Shard,
+        token: &OpeningToken,
+        records: Vec<Restore>,
+        ttl: Duration,
+    ) -> Result<(), HotStoreError> {
+        self.restore_records(shard, token, records, ttl).await
+    }
+
+    async fn finish_opening(
+        &self,
+        shard: Shard,
+        token: &OpeningToken,
+        clock: Version,
+        checkpoint: Checkpoint,
+    ) -> Result<(), HotStoreError> {
+        self.finish_shard(shard, token, clock, &checkpoint).await
+    }
+
+    async fn settings(&self) -> Result<Settings, HotStoreError> {
+        self.check_settings().await
+    }
+}
+
+impl Budget for RedisStore {
+    async fn take(&self, name: &str, rows: u32, rows_per_second: f64) -> Result<Grant, HotStoreError> {
+        if rows == 0 || rows_per_second == f64::INFINITY {
+            return Ok(Grant::Now);
+        }
+        if rows_per_second.is_nan() || rows_per_second <= 0.0 {
+            return Ok(Grant::After(LONGEST_WAIT));
+        }
+        let rate = rows_per_second.to_string();
+        let call = scripts::TAKE.call(1).arg(keys::budget(&self.prefix, name)).arg(rows).arg(rate);
+        // A budget belongs to no shard; errors of scripts that concern one can't come back from it.
+        match Reply::new(Shard(0), self.links[0].call(call).await?)?.count()? {
+            0 => Ok(Grant::Now),
+            micros => Ok(Grant::After(Duration::from_micros(micros).min(LONGEST_WAIT))),
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! The contract of [`HotStore`] and [`Budget`], as tests that every backend runs.
+//!
+//! A backend gives each test a shard of its own, closed and empty, and can act as if the store had been restarted.
+
+pub mod budgets;
+pub mod closed;
+pub mod kit;
+pub mod leases;
+pub mod marks;
+pub mod openings;
+pub mod restores;
+pub mod writes;
+
+use std::future::Future;
+
+use hot_store::{Budget, HotStore};
+use model::Shard;
+
+/// A store under test.
+pub trait Backend {
+    /// Its type.
+    type Store: HotStore + Budget;
+
+    /// The store.
+    fn store(&self) -> &Self::Store;
+
+    /// The test's own shard.
+    fn shard(&self) -> Shard;
+
+    /// Acts as if the store had been restarted and nothing had been lost.
+    fn restart(&self) -> impl Future<Output = ()>;
+}
+
+/// Makes a test of every function of the suite. `$backend` is an expression that makes a [`Backend`]; the attributes
+/// go to every test.
+#[macro_export]
+macro_rules! contract_tests {
+    ($backend:expr, $(#[$attribute:meta])*) => {
+        $crate::contract_tests!(@module $backend, [$(#[$attribute])*], writes:
+            versions_rise_strictly_also_within_a_call
+            versions_rise_when_the_clock_steps_back
+            an_image_reads_back_as_it_was_written
+            every_precondition_in_every_state
+            an_etag_names_version_and_epoch
+            later_writes_of_a_call_see_earlier_ones
+            a_create_that_asked_only_the_store_carries_since_until_it_is_clean
+            a_create_over_a_known_dirty_delete_carries_no_since_of_its_own
+            what_is_dirty_never_expires
+            many_records_in_one_call
+        );
+        $crate::contract_tests!(@module $backend, [$(#[$attribute])*], marks:
+            a_mark_takes_a_record_out_of_the_unqueued_set
+            a_stale_mark_leaves_the_newer_version_unqueued
+            a_mark_of_what_the_store_does_not_know_is_false
+            a_mark_under_another_epoch_is_refused
+            clean_at_its_version_starts_the_ttl
+            a_clean_of_an_older_version_leaves_the_record_dirty
+            a_newer_row_replaces_the_image_as_clean
+            a_lower_image_does_not_survive_a_clean_without_a_row
+            a_clean_breaks_a_lease_and_a_remembered_absence
+            a_clean_may_come_again
+            dirty_records_are_listed_by_version_and_in_pages
+        );
+        $crate::contract_tests!(@module $backend, [$(#[$attribute])*], leases:
+            one_reader_gets_the_lease_and_fills
+            a_write_breaks_the_lease
+            a_lease_expires_and_the_slow_fill_is_refused
+            an_absence_is_remembered_for_a_while
+            what_is_there_is_taken
+            a_row_from_before_us_can_be_filled_and_named_by_an_etag
+        );
+        $crate::contract_tests!(@module $backend, [$(#[$attribute])*], closed:
+            a_shard_that_was_never_opened_refuses_everything
+            a_shard_is_closed_after_a_restart
+            a_shard_that_does_not_exist_is_an_error
+        );
+        $crate::contract_tests!(@module $backend, [$(#[$attribute])*], openings:
+            the_first_claim_finds_nothing
+            an_open_shard_is_not_claimed
+            a_takeover_voids_every_other_token
+            nobody_restores_or_finishes_who_has_not_begun
+            a_token_is_bound_to_the_incarnation
+            a_start_is_resumed_under_the_same_incarnation_only
+            a_checkpoint_survives_a_restart
+            a_checkpoint_of_another_epoch_is_refused
+            images_survive_leases_and_absences_do_not
+            discarding_drops_everything
+            a_discard_after_a_start_that_did_not_drops_everything
+            who_resumes_a_discard_keeps_what_was_put_back
+            an_epoch_that_is_not_higher_is_refused
+            the_clock_is_seeded_and_never_lowered
+            an_etag_of_before_an_opening_is_stale
+        );
+        $crate::contract_tests!(@module $backend, [$(#[$attribute])*], restores:
+            events_are_put_back_over_nothing_and_over_lower_versions
+            rows_stand_as_clean_over_lower_versions
+            at_or_below_the_purge_horizon_an_image_goes
+            since_comes_back_with_the_event
+            what_was_put_back_can_be_drained
+        );
+        $crate::contract_tests!(@module $backend, [$(#[$attribute])*], budgets:
+            no_second_sees_more_than_the_rate_and_one_batch
+            less_than_one_row_per_second_works
+            budgets_do_not_touch_each_other
+            a_raised_limit_holds_at_once
+            no_rate_grants_nothing_and_no_rows_cost_nothing
+        );
+    };
+    (@module $backend:expr, $attributes:tt, $module:ident: $($name:ident)*) => {
+        mod $module {
+            use super::*;
+            $($crate::contract_tests!(@test $backend, $attributes, $module, $name);)*
+        }
+    };
+    (@test $backend:expr, [$(#[$attribute:meta])*], $module:ident, $name:ident) => {
+        $(#[$attribute])*
+        async fn $name() {
+            $crate::contract::$module::$name(&$backend.await).await;
+        }
+    };
+}

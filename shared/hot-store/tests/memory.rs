@@ -1,0 +1,130 @@
+//! The hot store in memory: the contract, and what only it can do.
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+
+mod contract;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use contract::{Backend, kit::*};
+use hot_store::{
+    CleanOutcome, Fill, HotStore, HotStoreError, Precondition, Slot, Write,
+    memory::{MemoryStore, Survives},
+};
+use model::{Content, Image, Shard, ShardCount, Value};
+
+struct InMemory {
+    store: MemoryStore,
+}
+
+impl Backend for InMemory {
+    type Store = MemoryStore;
+
+    fn store(&self) -> &MemoryStore {
+        &self.store
+    }
+
+    fn shard(&self) -> Shard {
+        Shard(17)
+    }
+
+    async fn restart(&self) {
+        self.store.restart(Survives::Everything);
+    }
+}
+
+async fn in_memory() -> InMemory {
+    of_bytes(64 << 20)
+}
+
+fn of_bytes(max_bytes: u64) -> InMemory {
+    InMemory { store: MemoryStore::new(ShardCount::DEFAULT, max_bytes) }
+}
+
+contract_tests!(in_memory(), #[tokio::test(start_paused = true)]);
+
+#[tokio::test(start_paused = true)]
+async fn versions_follow_the_wall_clock_and_never_step_back_with_it() {
+    let micros = Arc::new(AtomicU64::new(1_000_000));
+    let clock = Arc::clone(&micros);
+    let store = MemoryStore::new(ShardCount::DEFAULT, 1 << 20).with_wall_clock(move || clock.load(Ordering::Relaxed));
+    let b = InMemory { store };
+    open(&b).await;
+    assert_eq!(put(&b, record(1), row(1)).await, version(1_000_000));
+    micros.store(5, Ordering::Relaxed);
+    assert_eq!(put(&b, record(1), row(1)).await, version(1_000_001));
+    micros.store(2_000_000, Ordering::Relaxed);
+    assert_eq!(put(&b, record(1), row(1)).await, version(2_000_000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_can_lose_everything_or_the_tail() {
+    let b = in_memory().await;
+    open(&b).await;
+    let kept = put(&b, record(1), row(1)).await;
+    let snapshot = b.store.snapshot();
+    put(&b, record(2), row(2)).await;
+    b.store.restart(Survives::Snapshot(snapshot.clone()));
+    assert!(!b.store.header(b.shard()).await.unwrap().open);
+    open(&b).await;
+    let answer = b.store.read(b.shard(), vec![record(1), record(2)]).await.unwrap();
+    assert_eq!(answer.slots, [image_slot(kept, row(1), true), Slot::Empty]);
+    // The same snapshot again is another incarnation again: it never opens a shard by itself.
+    b.store.restart(Survives::Snapshot(snapshot));
+    assert!(!b.store.header(b.shard()).await.unwrap().open);
+    b.store.restart(Survives::Nothing);
+    let found = b.store.claim(b.shard(), &token("a")).await.unwrap().unwrap();
+    assert_eq!((found.checkpoint, b.store.used_bytes()), (None, 0));
+}
+
+fn large(bytes: usize) -> Image {
+    let Content::Row(mut columns) = row(1).content else { unreachable!("a row") };
+    columns.insert(model::ColumnName::new("blob").unwrap(), Value::Bytes(vec![7; bytes].into()));
+    Image { content: Content::Row(columns), ..row(1) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_store_refuses_writes_gives_up_fills_and_can_be_emptied() {
+    let b = of_bytes(100_000);
+    open(&b).await;
+    let mut versions = Vec::new();
+    let refused = loop {
+        let number = versions.len() as u32;
+        let write = Write { record: record(number), precondition: Precondition::None, image: large(1000) };
+        match b.store.write(b.shard(), vec![write]).await {
+            Ok(outcomes) => versions.push(stored(outcomes[0])),
+            Err(error) => break error,
+        }
+        assert!(versions.len() < 100, "the limit is not kept");
+    };
+    assert_eq!(refused, HotStoreError::Full);
+    assert!(versions.len() > 75 && b.store.used_bytes() <= 90_000, "{} bytes", b.store.used_bytes());
+    let before = b.store.header(b.shard()).await.unwrap();
+    assert_eq!((before.dirty, before.clock), (versions.len() as u64, *versions.last().unwrap()));
+
+    let token = lease(&b, record(1000), LONG).await;
+    let row_read = Fill::Image { version: version(5), image: row(1) };
+    assert!(!fill(&b, record(1000), token, row_read.clone(), LONG).await);
+    assert_eq!(read(&b, record(1000)).await, Slot::Empty, "the lease is given up");
+
+    for (number, version) in versions.iter().enumerate() {
+        let outcome = mark_clean(&b, record(number as u32), *version, Duration::from_secs(1)).await;
+        assert_eq!(outcome, CleanOutcome::Cleaned);
+    }
+    tokio::time::advance(Duration::from_secs(2)).await;
+    // Nobody calls that shard any more; what expired in it makes room for another one all the same.
+    let elsewhere = Shard(3);
+    let opener = contract::kit::token("a");
+    b.store.claim(elsewhere, &opener).await.unwrap();
+    b.store.begin_opening(elsewhere, &opener, model::Epoch(1), start(false)).await.unwrap();
+    b.store.finish_opening(elsewhere, &opener, version(0), hot_store::Checkpoint::default()).await.unwrap();
+    let write = Write { record: record(0), precondition: Precondition::None, image: large(1000) };
+    assert!(b.store.write(elsewhere, vec![write]).await.is_ok());
+    let token = lease(&b, record(1000), LONG).await;
+    assert!(fill(&b, record(1000), token, row_read, LONG).await);
+}
