@@ -1,1 +1,169 @@
 //! The composition root of the ingest service.
+//!
+//! [`serve`] runs the service on any backends; the single-process edition uses it on memory, the embedded log and
+//! SQLite. `servers` is the edition on real servers, the one place that names them.
+
+mod options;
+#[cfg(feature = "servers")]
+mod servers;
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use database::{Database, TableDirectory};
+use event_log::{EventPublisher, LogReader};
+use hot_store::HotStore;
+use model::DatabaseName;
+use runtime::{Readiness, ReadyPart, Settings, Shutdown};
+use tokio::{net::TcpListener, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+pub use options::OptionsError;
+#[cfg(feature = "servers")]
+pub use servers::{RunError, run};
+
+use crate::{
+    Core,
+    grpc::{self, ApiError, Gate},
+    opening::{self, checkpoint},
+    relay,
+    startup::{self, StartError},
+    tables,
+};
+
+/// Between two attempts at a start that may succeed by itself.
+const START_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// Why the service ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// It can't start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The API failed.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+}
+
+/// Puts the stores together as the settings say. The first database holds the catalog.
+///
+/// # Errors
+/// If a name in the settings can't be used.
+pub fn core<H, L, D>(
+    settings: &Settings,
+    hot: H,
+    log: L,
+    databases: Vec<(DatabaseName, Arc<D>)>,
+) -> Result<Core<H, L, D>, OptionsError>
+where
+    D: Database,
+{
+    let (shards, ingest) = (options::shards(settings)?, options::ingest(settings)?);
+    let directory = Arc::new(TableDirectory::new(databases));
+    Ok(Core::new(Arc::new(hot), Arc::new(log), directory, shards, ingest))
+}
+
+/// Runs the service until [`Shutdown::stopping`]: serves the API on `listener`, prepares the stores, then lets
+/// requests in and keeps relay, openings, checkpoints and the list of tables going. At the end everything that was
+/// let in is finished, and the log is flushed, as long as [`Shutdown::ending`] allows.
+///
+/// # Errors
+/// See [`ServeError`]; stores that can't be reached are waited for.
+pub async fn serve<H, L, D>(
+    core: Arc<Core<H, L, D>>,
+    settings: &Settings,
+    listener: TcpListener,
+    readiness: &Readiness,
+    shutdown: &Shutdown,
+) -> Result<(), ServeError>
+where
+    H: HotStore,
+    L: EventPublisher + LogReader,
+    D: Database,
+{
+    let gate = Gate::new(settings.ingest.max_in_flight);
+    let (stores, shards) = (readiness.part("stores"), readiness.part("shards"));
+    let stopping = shutdown.stopping();
+    let api = grpc::serve(core.clone(), options::server(settings), listener, gate.clone(), stopping.clone());
+    let work = async {
+        let prepared = persist("preparing the stores", &stores, stopping, || startup::prepare(&core)).await?;
+        if prepared.is_some() {
+            start_loops(&core, &shards, shutdown);
+            gate.open();
+        }
+        Ok::<_, ServeError>(())
+    };
+    let ends_in_order = async {
+        tokio::try_join!(async { Ok(api.await?) }, work)?;
+        core.log.flush(settings.shutdown_deadline).await;
+        Ok(())
+    };
+    tokio::select! {
+        ended = ends_in_order => ended,
+        () = shutdown.ending().cancelled() => Ok(()),
+    }
+}
+
+/// What goes on behind the requests, until the last of them has been answered.
+fn start_loops<H, L, D>(core: &Arc<Core<H, L, D>>, shards: &ReadyPart, shutdown: &Shutdown)
+where
+    H: HotStore,
+    L: EventPublisher + LogReader,
+    D: Database,
+{
+    let ending = || shutdown.ending().clone();
+    shutdown.spawn_background("opening of shards", endless(opening::run(core.clone(), ending())));
+    shutdown.spawn_background("checkpoints", endless(checkpoint::run(core.clone(), ending())));
+    shutdown.spawn_background("relay", endless(relay::run(core.clone(), ending())));
+    shutdown.spawn_background("table refresh", endless(tables::run(core.clone(), ending())));
+    shutdown.spawn_background("readiness", endless(report_shards(core.clone(), shards.clone(), ending())));
+}
+
+async fn endless(task: impl Future<Output = ()>) -> Result<(), std::convert::Infallible> {
+    task.await;
+    Ok(())
+}
+
+async fn report_shards<H, L, D>(core: Arc<Core<H, L, D>>, shards: ReadyPart, ending: CancellationToken) {
+    let mut progress = core.opening_progress();
+    loop {
+        let now = *progress.borrow_and_update();
+        if now.is_complete() {
+            shards.ready();
+        } else {
+            shards.not_ready(format!("{} of {} are open", now.opened, now.total));
+        }
+        match ending.run_until_cancelled(progress.changed()).await {
+            Some(Ok(())) => {}
+            Some(Err(_)) | None => return,
+        }
+    }
+}
+
+/// Tries until it succeeds, or fails in a way that trying again won't change; `None` if the service is stopped first.
+async fn persist<T, F>(
+    what: &str,
+    part: &ReadyPart,
+    stopping: &CancellationToken,
+    mut attempt: impl FnMut() -> F,
+) -> Result<Option<T>, StartError>
+where
+    F: Future<Output = Result<T, StartError>>,
+{
+    let attempts = async {
+        loop {
+            match attempt().await {
+                Err(error) if error.is_transient() => {
+                    tracing::warn!(%error, "{what} failed; trying again");
+                    part.not_ready(error.to_string());
+                    sleep(START_AGAIN_AFTER).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    };
+    let outcome = stopping.run_until_cancelled(attempts).await.transpose()?;
+    if outcome.is_some() {
+        part.ready();
+    }
+    Ok(outcome)
+}

@@ -1,1 +1,24 @@
-//! The gRPC face of the ingest service.
+//! The gRPC face: what comes over the wire is taken apart here, handed to a use case, and its answer put together.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `server` | the listener, limits, health, reflection, the orderly end |
+//! | `admission` | how many requests are worked on at once, decided before a request is decoded |
+//! | `records`, `tables` | the two services |
+//! | `work` | what is the same for every call |
+//! | `value`, `request`, `answer` | conversion between the API's messages and the model |
+//! | `failure`, `reasons` | errors as the API tells them: one stable reason, the fields, when to try again |
+
+mod admission;
+mod answer;
+mod failure;
+mod reasons;
+mod records;
+mod request;
+mod server;
+mod tables;
+mod value;
+mod work;
+
+pub use admission::Gate;
+pub use server::{ApiError, ServerOptions, serve};

@@ -84,6 +84,8 @@ reasons! {
     TableNotEnabled = "TABLE_NOT_ENABLED", FailedPrecondition, untouched;
     /// The table can't be enabled, or not as the configuration wants it.
     TableUnsupported = "TABLE_UNSUPPORTED", FailedPrecondition, untouched;
+    /// The table can't be disabled: records of it are not in the database yet.
+    TableUndrained = "TABLE_UNDRAINED", FailedPrecondition, untouched;
     /// There is such a record already.
     AlreadyExists = "ALREADY_EXISTS", AlreadyExists, untouched;
     /// There is no such record.
@@ -112,8 +114,8 @@ reasons! {
     BacklogFull = "BACKLOG_FULL", ResourceExhausted, untouched;
     /// The server is working on as many requests as it takes.
     Overloaded = "OVERLOADED", ResourceExhausted, untouched;
-    /// The server is being stopped.
-    ShuttingDown = "SHUTTING_DOWN", Unavailable, untouched;
+    /// The server is starting or being stopped.
+    NotServing = "NOT_SERVING", Unavailable, untouched;
     /// The server has no such method.
     UnknownMethod = "UNKNOWN_METHOD", Unimplemented, untouched;
     /// What the server met must not happen; its log says more.

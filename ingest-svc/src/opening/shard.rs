@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use database::{Database, EnabledTable, ShardRow};
 use event_log::{EventPublisher, LogReader};
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use hot_store::{Checkpoint, HotStore, LogPoint, OpeningToken};
 use model::{DatabaseName, Epoch, Shard, Topic, Version};
 use uuid::Uuid;
@@ -63,22 +63,21 @@ where
     let within = core.options.publish_timeout;
     let fences = fence::append(&*core.log, &topics, shard, epoch, &core.options.replica, within).await?;
     let rows = shard_rows(core, &tables, shard).await?;
-    let stretches = tables.iter().zip(rows).filter_map(|(table, row)| {
-        let topic = &table.settings.topic;
-        let (start, fence) = (*start.points.get(topic)?, *fences.get(topic)?);
-        Some(Stretch { topic, start, fence, table, row })
-    });
-    let mut clock = Version::ZERO;
-    let mut opened = Opened { epoch, discarded: start.discard, mutations: 0, void: 0 };
-    let tallies: Vec<Tally> = stream::iter(stretches.collect::<Vec<_>>())
-        .map(|stretch| {
-            clock = clock.max(stretch.row.high_water);
-            let token = &token;
-            async move { restore::restore(core, shard, token, &stretch).await }
+    let stretches: Vec<Stretch<'_>> = tables
+        .iter()
+        .zip(rows)
+        .filter_map(|(table, row)| {
+            let topic = &table.settings.topic;
+            let (start, fence) = (*start.points.get(topic)?, *fences.get(topic)?);
+            Some(Stretch { topic, start, fence, table, row })
         })
-        .buffer_unordered(PARTITIONS_AT_ONCE)
-        .try_collect()
-        .await?;
+        .collect();
+    let mut clock = stretches.iter().map(|stretch| stretch.row.high_water).max().unwrap_or(Version::ZERO);
+    let mut opened = Opened { epoch, discarded: start.discard, mutations: 0, void: 0 };
+    // Boxed, since the compiler can't see otherwise that a task may hold these while they borrow.
+    let restores: Vec<_> =
+        stretches.iter().map(|stretch| restore::restore(core, shard, &token, stretch).boxed()).collect();
+    let tallies: Vec<Tally> = stream::iter(restores).buffer_unordered(PARTITIONS_AT_ONCE).try_collect().await?;
     for tally in tallies {
         if tally.in_force > epoch {
             return Err(OpeningError::Outrun { found: tally.in_force, drawn: epoch });

@@ -1,0 +1,74 @@
+//! Answers of the use cases as messages of the API.
+
+use model::{ColumnDefault, TableRef, ValueKind};
+use proto::v1;
+
+use super::value::row_to_proto;
+use crate::{
+    accept::{Accepted, AckLevel},
+    read::Found,
+    tables::TableInfo,
+};
+
+pub(super) fn write_result(accepted: Accepted) -> v1::WriteResult {
+    let reached = match accepted.reached {
+        AckLevel::Logged => v1::AckLevel::Logged,
+        AckLevel::Queued => v1::AckLevel::Queued,
+        AckLevel::Applied => v1::AckLevel::Applied,
+    };
+    v1::WriteResult { reached: reached.into(), etag: accepted.etag.to_string() }
+}
+
+pub(super) fn found(found: Found) -> v1::GetRecordResponse {
+    v1::GetRecordResponse { row: Some(row_to_proto(found.row)), etag: found.etag.to_string() }
+}
+
+pub(super) fn table(info: TableInfo) -> v1::Table {
+    let enabled = info.is_enabled();
+    let (columns, primary_key, unsupported_reason) = match &info.schema {
+        Ok(schema) => {
+            let key = schema.key().map(|column| column.name.as_str().to_owned()).collect();
+            (schema.columns.iter().map(column).collect(), key, String::new())
+        }
+        Err(reason) => (Vec::new(), Vec::new(), reason.clone()),
+    };
+    v1::Table {
+        table: Some(table_ref(&info.table)),
+        enabled,
+        columns,
+        primary_key,
+        topic: info.topic.map_or_else(String::new, |topic| topic.as_str().to_owned()),
+        unsupported_reason,
+    }
+}
+
+fn table_ref(table: &TableRef) -> v1::TableRef {
+    v1::TableRef { database: table.database.as_str().to_owned(), table: table.table.as_str().to_owned() }
+}
+
+fn column(column: &model::Column) -> v1::Column {
+    v1::Column {
+        name: column.name.as_str().to_owned(),
+        kind: column_kind(column.ty.kind()).into(),
+        nullable: column.nullable,
+        has_default: matches!(column.default, ColumnDefault::Constant(_) | ColumnDefault::CurrentTimestamp),
+    }
+}
+
+fn column_kind(kind: ValueKind) -> v1::ColumnKind {
+    match kind {
+        ValueKind::Null => v1::ColumnKind::Unspecified,
+        ValueKind::Bool => v1::ColumnKind::Bool,
+        ValueKind::Int64 => v1::ColumnKind::Int64,
+        ValueKind::Uint64 => v1::ColumnKind::Uint64,
+        ValueKind::Double => v1::ColumnKind::Double,
+        ValueKind::Decimal => v1::ColumnKind::Decimal,
+        ValueKind::Text => v1::ColumnKind::String,
+        ValueKind::Bytes => v1::ColumnKind::Bytes,
+        ValueKind::Timestamp => v1::ColumnKind::Timestamp,
+        ValueKind::DateTime => v1::ColumnKind::Datetime,
+        ValueKind::Date => v1::ColumnKind::Date,
+        ValueKind::Time => v1::ColumnKind::Time,
+        ValueKind::Json => v1::ColumnKind::Json,
+    }
+}

@@ -1,0 +1,135 @@
+//! The errors of the use cases, each with its reason. The one place that decides.
+
+use model::{Violation, ViolationReason};
+use proto::Reason;
+
+use super::failure::{Failure, FieldProblem};
+use crate::{Part, StoreError, accept::WriteError, read::ReadError, tables::TableError};
+
+impl From<WriteError> for Failure {
+    fn from(error: WriteError) -> Self {
+        let message = error.to_string();
+        let reason = match error {
+            WriteError::Invalid { part, violations } => return invalid(part, violations),
+            WriteError::Store(error) => return error.into(),
+            WriteError::TableNotEnabled(table) => {
+                return Self::new(Reason::TableNotEnabled, message).with("table", table);
+            }
+            WriteError::AlreadyExists(table) => return Self::new(Reason::AlreadyExists, message).with("table", table),
+            WriteError::NotFound(table) => return Self::new(Reason::NotFound, message).with("table", table),
+            WriteError::Aborted(table) => return Self::new(Reason::EtagMismatch, message).with("table", table),
+            WriteError::Conflict { table, .. } => return Self::new(Reason::Conflict, message).with("table", table),
+            WriteError::LevelNotReached { reached, .. } => {
+                return Self::new(Reason::LevelNotReached, message).with("reached", reached.as_str());
+            }
+            WriteError::Unsupported(_) => Reason::InvalidArgument,
+            WriteError::TooLarge { .. } => Reason::RecordTooLarge,
+            WriteError::LogDown => Reason::LogUnavailable,
+            WriteError::OutcomeUnknown(_) => Reason::OutcomeUnknown,
+        };
+        Self::new(reason, message)
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        let message = error.to_string();
+        match error {
+            ReadError::Invalid { part, violations } => invalid(part, violations),
+            ReadError::TableNotEnabled(table) => Self::new(Reason::TableNotEnabled, message).with("table", table),
+            ReadError::NotFound(table) => Self::new(Reason::NotFound, message).with("table", table),
+            ReadError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let message = error.to_string();
+        match error {
+            StoreError::Closed { shard } => Self::new(Reason::ShardClosed, message).with("shard", shard),
+            StoreError::HotStoreFull => Self::new(Reason::HotStoreFull, message),
+            StoreError::HotStoreDown(_) => Self::new(Reason::HotStoreUnavailable, message),
+            StoreError::DatabaseDown(_) => Self::new(Reason::DatabaseUnavailable, message),
+            StoreError::DatabaseUnfit(_) => Self::new(Reason::TableUnsupported, message),
+            StoreError::ColdReadsBusy => Self::new(Reason::Overloaded, message),
+            StoreError::Contended { table } => Self::new(Reason::Conflict, message).with("table", table),
+            StoreError::Corrupt { shard, .. } => Self::new(Reason::Internal, message).with("shard", shard),
+        }
+    }
+}
+
+impl From<TableError> for Failure {
+    fn from(error: TableError) -> Self {
+        let message = error.to_string();
+        match error {
+            TableError::Store(error) => error.into(),
+            TableError::NoSuchDatabase(_) => Self::new(Reason::UnknownDatabase, message),
+            TableError::NotFound(table) => Self::new(Reason::UnknownTable, message).with("table", table),
+            TableError::Unsupported { table, .. } | TableError::Name { table, .. } => {
+                Self::new(Reason::TableUnsupported, message).with("table", table)
+            }
+            TableError::Taken { table, .. } | TableError::TopicInUse { table, .. } => {
+                Self::new(Reason::TableUnsupported, message).with("table", table)
+            }
+            TableError::Undrained { table, .. } => Self::new(Reason::TableUndrained, message).with("table", table),
+            TableError::LogDown(_) => Self::new(Reason::LogUnavailable, message),
+            TableError::LogUnfit(_) => Self::new(Reason::TableUnsupported, message),
+        }
+    }
+}
+
+/// What the table would refuse, with the path of each column in its message.
+fn invalid(part: Part, violations: Vec<Violation>) -> Failure {
+    let field = |violation: Violation| {
+        let path = match part {
+            Part::Row | Part::Key | Part::Changes => format!("{part}.columns[{:?}]", violation.column),
+            // A list of names, not a map.
+            Part::Columns => part.as_str().to_owned(),
+        };
+        let problem = match part {
+            Part::Columns => format!("names {:?}: {}", violation.column, violation.problem),
+            _ => violation.problem,
+        };
+        FieldProblem::new(path, reason_of(violation.reason), problem)
+    };
+    Failure::of_fields(violations.into_iter().map(field).collect())
+}
+
+fn reason_of(reason: ViolationReason) -> Reason {
+    match reason {
+        ViolationReason::UnknownColumn => Reason::UnknownColumn,
+        ViolationReason::WrongType => Reason::WrongType,
+        ViolationReason::NotNullable => Reason::NotNullable,
+        ViolationReason::MissingColumn => Reason::MissingColumn,
+        ViolationReason::MissingKey => Reason::MissingKey,
+        ViolationReason::OutOfRange => Reason::OutOfRange,
+        ViolationReason::KeyChanged => Reason::KeyChanged,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_model_and_the_api_use_the_same_names() {
+        for reason in [
+            ViolationReason::UnknownColumn,
+            ViolationReason::WrongType,
+            ViolationReason::NotNullable,
+            ViolationReason::MissingColumn,
+            ViolationReason::MissingKey,
+            ViolationReason::OutOfRange,
+            ViolationReason::KeyChanged,
+        ] {
+            assert_eq!(reason_of(reason).as_str(), reason.as_str());
+        }
+    }
+
+    #[test]
+    fn what_may_have_happened_is_never_told_as_a_refusal() {
+        let unknown = Failure::from(WriteError::OutcomeUnknown("no answer".into()));
+        assert!(!unknown.reason().is_refusal());
+    }
+}

@@ -1,0 +1,154 @@
+//! RecordService: each call taken apart, handed to its use case, answered.
+
+use std::sync::Arc;
+
+use database::Database;
+use event_log::{EventPublisher, LogReader};
+use hot_store::HotStore;
+use proto::{
+    Reason,
+    v1::{self, record_service_server::RecordService, write_item::Operation, write_item_result::Outcome},
+};
+use tonic::{Request, Response, Status};
+
+use super::{
+    answer,
+    failure::Failure,
+    request::{Databases, acknowledge, name},
+    value::row_from_proto,
+    work::Work,
+};
+use crate::{
+    accept::{Accepted, Writer},
+    read::Reader,
+};
+
+pub(super) struct Records<H, L, D> {
+    pub(super) writer: Writer<H, L, D>,
+    pub(super) reader: Reader<H, L, D>,
+    pub(super) databases: Arc<Databases>,
+    pub(super) max_batch_items: usize,
+    pub(super) work: Work,
+}
+
+impl<H, L, D> Records<H, L, D>
+where
+    H: HotStore,
+    L: EventPublisher + LogReader,
+    D: Database,
+{
+    async fn write(
+        &self,
+        method: &'static str,
+        request: Request<Operation>,
+    ) -> Result<Response<v1::WriteResult>, Status> {
+        let (writer, databases) = (self.writer.clone(), self.databases.clone());
+        let write = |operation| async move {
+            let (write, acknowledgement) = databases.write(operation)?;
+            let accepted = writer.write(write, acknowledge(acknowledgement)?).await?;
+            Ok(answer::write_result(accepted))
+        };
+        self.work.on(method, request, write).await
+    }
+}
+
+#[tonic::async_trait]
+impl<H, L, D> RecordService for Records<H, L, D>
+where
+    H: HotStore,
+    L: EventPublisher + LogReader,
+    D: Database,
+{
+    async fn create_record(
+        &self,
+        request: Request<v1::CreateRecordRequest>,
+    ) -> Result<Response<v1::CreateRecordResponse>, Status> {
+        let answer = self.write("CreateRecord", request.map(Operation::Create)).await?;
+        Ok(answer.map(|result| v1::CreateRecordResponse { result: Some(result) }))
+    }
+
+    async fn put_record(
+        &self,
+        request: Request<v1::PutRecordRequest>,
+    ) -> Result<Response<v1::PutRecordResponse>, Status> {
+        let answer = self.write("PutRecord", request.map(Operation::Put)).await?;
+        Ok(answer.map(|result| v1::PutRecordResponse { result: Some(result) }))
+    }
+
+    async fn update_record(
+        &self,
+        request: Request<v1::UpdateRecordRequest>,
+    ) -> Result<Response<v1::UpdateRecordResponse>, Status> {
+        let answer = self.write("UpdateRecord", request.map(Operation::Update)).await?;
+        Ok(answer.map(|result| v1::UpdateRecordResponse { result: Some(result) }))
+    }
+
+    async fn delete_record(
+        &self,
+        request: Request<v1::DeleteRecordRequest>,
+    ) -> Result<Response<v1::DeleteRecordResponse>, Status> {
+        let answer = self.write("DeleteRecord", request.map(Operation::Delete)).await?;
+        Ok(answer.map(|result| v1::DeleteRecordResponse { result: Some(result) }))
+    }
+
+    async fn get_record(
+        &self,
+        request: Request<v1::GetRecordRequest>,
+    ) -> Result<Response<v1::GetRecordResponse>, Status> {
+        let (reader, databases) = (self.reader.clone(), self.databases.clone());
+        let get = |request: v1::GetRecordRequest| async move {
+            let table = databases.table(request.table)?;
+            let key = row_from_proto(request.key, "key").map_err(Failure::of_fields)?;
+            let found = reader.get(&table, &key, &request.columns).await?;
+            Ok(answer::found(found))
+        };
+        self.work.on("GetRecord", request, get).await
+    }
+
+    async fn batch_write(
+        &self,
+        request: Request<v1::BatchWriteRequest>,
+    ) -> Result<Response<v1::BatchWriteResponse>, Status> {
+        let (writer, databases, max) = (self.writer.clone(), self.databases.clone(), self.max_batch_items);
+        let write = move |request: v1::BatchWriteRequest| async move {
+            let count = request.items.len();
+            if count > max {
+                let message = format!("the batch has {count} items, the server takes {max}");
+                return Err(Failure::new(Reason::BatchTooLarge, message).with("max_items", max));
+            }
+            let acknowledge = acknowledge(request.acknowledgement)?;
+            let (mut writes, mut places) = (Vec::with_capacity(count), Vec::with_capacity(count));
+            let mut outcomes = Vec::with_capacity(count);
+            for (at, item) in request.items.into_iter().enumerate() {
+                let field = item.operation.as_ref().map_or("", name);
+                // What stays so till the end was given to the writer, and got no result from it.
+                outcomes.push(match databases.item(at, item) {
+                    Ok(write) => {
+                        writes.push(write);
+                        places.push((at, field));
+                        Err(Failure::new(Reason::OutcomeUnknown, "the item has no result"))
+                    }
+                    Err(failure) => Err(failure),
+                });
+            }
+            if !writes.is_empty() {
+                let results = writer.write_batch(writes, acknowledge).await;
+                for ((at, field), result) in places.into_iter().zip(results) {
+                    let failed = |error| Failure::from(error).within(&format!("items[{at}].{field}"));
+                    outcomes[at] = result.map_err(failed);
+                }
+            }
+            let results = outcomes.into_iter().map(item_result).collect();
+            Ok(v1::BatchWriteResponse { results })
+        };
+        self.work.on("BatchWrite", request, write).await
+    }
+}
+
+fn item_result(outcome: Result<Accepted, Failure>) -> v1::WriteItemResult {
+    let outcome = match outcome {
+        Ok(accepted) => Outcome::Result(answer::write_result(accepted)),
+        Err(failure) => Outcome::Status(failure.into_item_status()),
+    };
+    v1::WriteItemResult { outcome: Some(outcome) }
+}

@@ -1,0 +1,89 @@
+//! TableService.
+
+use std::{future::Future, sync::Arc};
+
+use database::Database;
+use event_log::{EventPublisher, LogReader};
+use hot_store::HotStore;
+use model::TableRef;
+use proto::v1::{self, table_service_server::TableService};
+use tonic::{Request, Response, Status};
+
+use super::{answer, failure::Failure, request::Databases, work::Work};
+use crate::tables::{TableError, TableInfo, Tables};
+
+pub(super) struct TableCalls<H, L, D> {
+    pub(super) tables: Tables<H, L, D>,
+    pub(super) databases: Arc<Databases>,
+    pub(super) work: Work,
+}
+
+impl<H, L, D> TableCalls<H, L, D>
+where
+    H: HotStore,
+    L: EventPublisher + LogReader,
+    D: Database,
+{
+    /// A call about one table.
+    async fn one<F>(
+        &self,
+        method: &'static str,
+        request: Request<Option<v1::TableRef>>,
+        call: impl FnOnce(Tables<H, L, D>, TableRef) -> F + Send + 'static,
+    ) -> Result<Response<v1::Table>, Status>
+    where
+        F: Future<Output = Result<TableInfo, TableError>> + Send,
+    {
+        let (tables, databases) = (self.tables.clone(), self.databases.clone());
+        let answer = |table| async move {
+            let table = databases.table(table)?;
+            let info = call(tables, table).await?;
+            Ok::<_, Failure>(answer::table(info))
+        };
+        self.work.on(method, request, answer).await
+    }
+}
+
+#[tonic::async_trait]
+impl<H, L, D> TableService for TableCalls<H, L, D>
+where
+    H: HotStore,
+    L: EventPublisher + LogReader,
+    D: Database,
+{
+    async fn list_tables(
+        &self,
+        request: Request<v1::ListTablesRequest>,
+    ) -> Result<Response<v1::ListTablesResponse>, Status> {
+        let tables = self.tables.clone();
+        let list = |_| async move {
+            let infos = tables.list().await?;
+            Ok(v1::ListTablesResponse { tables: infos.into_iter().map(answer::table).collect() })
+        };
+        self.work.on("ListTables", request, list).await
+    }
+
+    async fn get_table(&self, request: Request<v1::GetTableRequest>) -> Result<Response<v1::GetTableResponse>, Status> {
+        let get = |tables: Tables<H, L, D>, table| async move { tables.get(&table).await };
+        let answer = self.one("GetTable", request.map(|message| message.table), get).await?;
+        Ok(answer.map(|table| v1::GetTableResponse { table: Some(table) }))
+    }
+
+    async fn enable_table(
+        &self,
+        request: Request<v1::EnableTableRequest>,
+    ) -> Result<Response<v1::EnableTableResponse>, Status> {
+        let enable = |tables: Tables<H, L, D>, table| async move { tables.enable(&table).await };
+        let answer = self.one("EnableTable", request.map(|message| message.table), enable).await?;
+        Ok(answer.map(|table| v1::EnableTableResponse { table: Some(table) }))
+    }
+
+    async fn disable_table(
+        &self,
+        request: Request<v1::DisableTableRequest>,
+    ) -> Result<Response<v1::DisableTableResponse>, Status> {
+        let disable = |tables: Tables<H, L, D>, table| async move { tables.disable(&table).await };
+        let answer = self.one("DisableTable", request.map(|message| message.table), disable).await?;
+        Ok(answer.map(|table| v1::DisableTableResponse { table: Some(table) }))
+    }
+}

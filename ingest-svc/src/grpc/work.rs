@@ -1,0 +1,74 @@
+//! What is the same for every call: a task of its own, a measure of its time, an answer that fits.
+
+use std::{future::Future, time::Instant};
+
+use opentelemetry::{KeyValue, global, metrics::Histogram};
+use prost::Message;
+use proto::Reason;
+use tokio_util::task::TaskTracker;
+use tonic::{Request, Response, Status};
+
+use super::{admission::InFlight, failure::Failure};
+
+/// Works on requests.
+#[derive(Debug, Clone)]
+pub(super) struct Work {
+    tasks: TaskTracker,
+    max_message_bytes: usize,
+    durations: Histogram<f64>,
+}
+
+impl Work {
+    pub(super) fn new(tasks: TaskTracker, max_message_bytes: usize) -> Self {
+        let durations = global::meter("shock_absorber.ingest")
+            .f64_histogram("shock_absorber.ingest.request.duration")
+            .with_unit("s")
+            .with_description("from a request's arrival to its answer, by method and reason")
+            .with_boundaries(vec![0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0])
+            .build();
+        Self { tasks, max_message_bytes, durations }
+    }
+
+    /// Works on a request in a task of its own, to its end also when the client hangs up: a read that was broken off
+    /// would leave its lease behind, and others waiting for it. Until then the request counts as in flight.
+    pub(super) async fn on<Q, A, F>(
+        &self,
+        method: &'static str,
+        mut request: Request<Q>,
+        answer: impl FnOnce(Q) -> F,
+    ) -> Result<Response<A>, Status>
+    where
+        A: Message + Send + 'static,
+        F: Future<Output = Result<A, Failure>> + Send + 'static,
+    {
+        let begun = Instant::now();
+        let permit = request.extensions_mut().remove::<InFlight>();
+        let answer = answer(request.into_inner());
+        let task = self.tasks.spawn(async move {
+            let answer = answer.await;
+            drop(permit);
+            answer
+        });
+        let answer = match task.await {
+            Ok(answer) => answer.and_then(|answer| self.fitting(answer)),
+            Err(error) => {
+                tracing::error!(method, %error, "a request ended before its answer was known");
+                Err(Failure::new(Reason::Internal, "the server failed while it worked on the request"))
+            }
+        };
+        let reason = answer.as_ref().map_or_else(|failure| failure.reason().as_str(), |_| "OK");
+        let labels = [KeyValue::new("method", method), KeyValue::new("reason", reason)];
+        self.durations.record(begun.elapsed().as_secs_f64(), &labels);
+        answer.map(Response::new).map_err(Failure::into_status)
+    }
+
+    /// An answer that tonic could not send would end as an error without a reason.
+    fn fitting<A: Message>(&self, answer: A) -> Result<A, Failure> {
+        let (bytes, max) = (answer.encoded_len(), self.max_message_bytes);
+        if bytes <= max {
+            return Ok(answer);
+        }
+        let message = format!("the answer would have {bytes} bytes, more than {max}: ask for less");
+        Err(Failure::new(Reason::AnswerTooLarge, message))
+    }
+}
