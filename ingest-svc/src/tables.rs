@@ -127,7 +127,7 @@ where
         core.directory.introspect(&entry).await.map_err(|error| TableError::of(table, error))?;
         let topic = &entry.settings.topic;
         core.log.ensure_topic(topic, core.shards.get(), core.options.tables.log).await?;
-        reuse::check(core, table, topic).await?;
+        reuse::check(core, &entry).await?;
         if !core.directory.catalog_database()?.enable(&entry).await? {
             let TableSettings { topic, namespace, .. } = entry.settings;
             return Err(TableError::Taken { table: table.clone(), topic, namespace });

@@ -84,6 +84,7 @@ where
     // Another reader that died leaves its lease for that long; then it is our turn.
     let deadline = Instant::now() + lease_ttl * 2;
     let mut wait = FIRST_WAIT;
+    let mut refused = false;
     loop {
         let permit = cold_read(core, deadline).await?;
         let leased = match core.hot.lease(shard, record.clone(), lease_ttl).await {
@@ -101,6 +102,7 @@ where
             Err(HotStoreError::Full) => None,
             Err(error) => return Err(error.into()),
         };
+        let leased_at = Instant::now();
         let fill = read(core, table, key).await?;
         let slot = slot_of(&fill);
         let Some(token) = leased else { return Ok(Loaded::NoRoom(slot)) };
@@ -110,11 +112,16 @@ where
         };
         match core.hot.fill(shard, record.clone(), token, fill, ttl).await {
             Ok(true) => return Ok(Loaded::Held(slot)),
-            // Somebody wrote meanwhile, or we were too slow: look again.
-            Ok(false) if Instant::now() < deadline => {}
-            Ok(false) => return Err(StoreError::Contended { table: table.schema.table.clone() }),
             Err(HotStoreError::Full) => return Ok(Loaded::NoRoom(slot)),
             Err(error) => return Err(error.into()),
+            // Somebody wrote meanwhile, or we were too slow, or there is no room. Look again: if the slot turns out to
+            // be empty once more, and we were not too slow, it is the room.
+            Ok(false) if Instant::now() >= deadline => {
+                return Err(StoreError::Contended { table: table.schema.table.clone() });
+            }
+            Ok(false) if leased_at.elapsed() >= lease_ttl => {}
+            Ok(false) if refused => return Ok(Loaded::NoRoom(slot)),
+            Ok(false) => refused = true,
         }
     }
 }

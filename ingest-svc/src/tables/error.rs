@@ -44,7 +44,7 @@ pub enum TableError {
     },
     /// The topic holds what was left over from an earlier use.
     #[error(
-        "table {table} can't be enabled: partition {shard} of topic {topic} holds events of an earlier use that were not drained; delete the topic, or choose another topic_template"
+        "table {table} can't be enabled: partition {shard} of topic {topic} holds events, or a fence, of another installation or another life of this one, which would overtake or void new writes; choose another topic_template, or delete the topic if its events are not wanted any more"
     )]
     TopicInUse {
         /// The table.

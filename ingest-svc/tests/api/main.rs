@@ -1,0 +1,8 @@
+//! The API as clients meet it: over TCP, on the hot store in memory, the embedded log and SQLite.
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+
+mod calls;
+mod errors;
+mod limits;
+mod server;
+mod world;

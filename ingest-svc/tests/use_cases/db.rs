@@ -1,0 +1,227 @@
+//! A database that a test can take away or slow down; it keeps the contract of `Database` as far as ingest asks.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use database::{Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseRow, Owner, ShardClaim, ShardRow};
+use model::{
+    Column, ColumnDefault, ColumnName, ColumnType, Content, DatabaseName, Epoch, Key, KeyBytes, Shard, ShardCount,
+    TableName, TableRef, TableSchema, Value, Version, VersionGuard,
+};
+use tokio::sync::Notify;
+
+#[derive(Default)]
+struct State {
+    tables: BTreeMap<TableName, Option<Vec<Column>>>,
+    rows: HashMap<(TableName, KeyBytes), DatabaseRow>,
+    shard_rows: HashMap<(TableName, Shard), ShardRow>,
+    catalog: BTreeMap<TableRef, CatalogEntry>,
+    generation: u64,
+    epochs: HashMap<Shard, u32>,
+    shards: Option<u32>,
+}
+
+#[derive(Default)]
+pub struct BentDatabase {
+    state: Mutex<State>,
+    away: AtomicBool,
+    pub reads: AtomicUsize,
+    hold: AtomicBool,
+    held: Notify,
+    arrived: Notify,
+}
+
+pub fn column(name: &str, ty: ColumnType, nullable: bool, default: ColumnDefault) -> Column {
+    Column { name: ColumnName::new(name).unwrap(), ty, nullable, default, on_update_now: false }
+}
+
+pub fn payment_columns() -> Vec<Column> {
+    let text = ColumnType::Text { max_chars: Some(2000), max_bytes: None };
+    vec![
+        column("id", text.clone(), false, ColumnDefault::None),
+        column("amount", ColumnType::Int { bits: 64 }, false, ColumnDefault::None),
+        column("status", text.clone(), false, ColumnDefault::Constant(Value::Text("new".into()))),
+        column("note", text, true, ColumnDefault::None),
+    ]
+}
+
+impl BentDatabase {
+    pub fn set_away(&self, away: bool) {
+        self.away.store(away, Ordering::SeqCst);
+    }
+
+    /// A table; without columns it can't be carried.
+    pub fn make_table(&self, name: &str, columns: Option<Vec<Column>>) {
+        self.state.lock().unwrap().tables.insert(TableName::new(name).unwrap(), columns);
+    }
+
+    pub fn set_row(&self, table: &str, key: &Key, row: DatabaseRow) {
+        let table = TableName::new(table).unwrap();
+        self.state.lock().unwrap().rows.insert((table, key.to_bytes()), row);
+    }
+
+    pub fn row(&self, table: &str, key: &Key) -> DatabaseRow {
+        let table = TableName::new(table).unwrap();
+        self.state.lock().unwrap().rows.get(&(table, key.to_bytes())).cloned().unwrap_or(DatabaseRow::Absent)
+    }
+
+    pub fn set_shard_row(&self, table: &str, shard: Shard, row: ShardRow) {
+        self.state.lock().unwrap().shard_rows.insert((TableName::new(table).unwrap(), shard), row);
+    }
+
+    /// From now on a read has its answer, but does not return before [`BentDatabase::release_reads`].
+    pub fn hold_reads(&self) {
+        self.hold.store(true, Ordering::SeqCst);
+    }
+
+    /// Waits for a read that is held.
+    pub async fn held_read(&self) {
+        self.arrived.notified().await;
+    }
+
+    pub fn release_reads(&self) {
+        self.hold.store(false, Ordering::SeqCst);
+        self.held.notify_waiters();
+    }
+
+    fn ask(&self) -> Result<std::sync::MutexGuard<'_, State>, DatabaseError> {
+        if self.away.load(Ordering::SeqCst) {
+            return Err(DatabaseError::Unknown("it was taken away".into()));
+        }
+        Ok(self.state.lock().unwrap())
+    }
+}
+
+impl Database for BentDatabase {
+    async fn prepare(&self) -> Result<(), DatabaseError> {
+        self.ask().map(drop)
+    }
+
+    async fn add_version_column(&self, _: &TableName) -> Result<(), DatabaseError> {
+        self.ask().map(drop)
+    }
+
+    async fn list_tables(&self) -> Result<Vec<TableName>, DatabaseError> {
+        Ok(self.ask()?.tables.keys().cloned().collect())
+    }
+
+    async fn introspect(&self, database: &DatabaseName, table: &TableName) -> Result<TableSchema, DatabaseError> {
+        let state = self.ask()?;
+        let columns = match state.tables.get(table) {
+            None => return Err(DatabaseError::NoSuchTable(table.clone())),
+            Some(None) => {
+                return Err(DatabaseError::Unsupported { table: table.clone(), reason: "no primary key".into() });
+            }
+            Some(Some(columns)) => columns.clone(),
+        };
+        Ok(TableSchema {
+            table: TableRef { database: database.clone(), table: table.clone() },
+            columns,
+            key_columns: vec![0],
+            group: vec![0],
+            has_secondary_unique: false,
+            guard: VersionGuard::Ledger,
+        })
+    }
+
+    async fn read(&self, schema: &TableSchema, keys: &[Key]) -> Result<Vec<DatabaseRow>, DatabaseError> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        let rows = {
+            let state = self.ask()?;
+            let row = |key: &Key| state.rows.get(&(schema.table.table.clone(), key.to_bytes())).cloned();
+            keys.iter().map(|key| row(key).unwrap_or(DatabaseRow::Absent)).collect()
+        };
+        if self.hold.load(Ordering::SeqCst) {
+            let released = self.held.notified();
+            self.arrived.notify_one();
+            released.await;
+        }
+        Ok(rows)
+    }
+
+    async fn take_ownership(&self, _: &[ShardClaim], _: &Owner) -> Result<(), DatabaseError> {
+        self.ask().map(drop)
+    }
+
+    async fn shard_rows(&self, tables: &[TableName], shard: Shard) -> Result<Vec<ShardRow>, DatabaseError> {
+        let state = self.ask()?;
+        let zero = ShardRow { high_water: Version::ZERO, purge_horizon: Version::ZERO };
+        let row = |table: &TableName| state.shard_rows.get(&(table.clone(), shard)).cloned();
+        Ok(tables.iter().map(|table| row(table).unwrap_or(zero.clone())).collect())
+    }
+
+    async fn apply(&self, batch: Batch<'_>) -> Result<Vec<Applied>, DatabaseError> {
+        let mut state = self.ask()?;
+        let mut applied = Vec::new();
+        for change in batch.changes {
+            let table = batch.schema.table.table.clone();
+            let zero = ShardRow { high_water: Version::ZERO, purge_horizon: Version::ZERO };
+            let shard_row = state.shard_rows.entry((table.clone(), change.shard)).or_insert(zero);
+            shard_row.high_water = shard_row.high_water.max(change.version);
+            let row = state.rows.entry((table, change.key.to_bytes())).or_insert(DatabaseRow::Absent);
+            let current = match row {
+                DatabaseRow::Present { version, .. } | DatabaseRow::Deleted { version } => Some(*version),
+                DatabaseRow::Absent => None,
+            };
+            applied.push(match current {
+                Some(current) if current == change.version => Applied::Same,
+                Some(current) if current > change.version => Applied::Stale { current: row.clone() },
+                _ => {
+                    let version = change.version;
+                    *row = match &change.image.content {
+                        Content::Row(columns) => DatabaseRow::Present { version, row: columns.clone() },
+                        Content::Tombstone => DatabaseRow::Deleted { version },
+                    };
+                    Applied::Written
+                }
+            });
+        }
+        Ok(applied)
+    }
+
+    fn max_batch_rows(&self, _: &TableSchema) -> usize {
+        1000
+    }
+
+    async fn shard_count(&self, configured: ShardCount) -> Result<u32, DatabaseError> {
+        Ok(*self.ask()?.shards.get_or_insert(configured.get().into()))
+    }
+
+    async fn next_epoch(&self, shard: Shard, at_least: Epoch) -> Result<Epoch, DatabaseError> {
+        let mut state = self.ask()?;
+        let epoch = state.epochs.entry(shard).or_default();
+        *epoch = (*epoch).max(at_least.0) + 1;
+        Ok(Epoch(*epoch))
+    }
+
+    async fn catalog(&self) -> Result<(u64, Vec<CatalogEntry>), DatabaseError> {
+        let state = self.ask()?;
+        Ok((state.generation, state.catalog.values().cloned().collect()))
+    }
+
+    async fn enable(&self, entry: &CatalogEntry) -> Result<bool, DatabaseError> {
+        let mut state = self.ask()?;
+        let clashes = |other: &CatalogEntry| {
+            other.table != entry.table
+                && (other.settings.topic == entry.settings.topic
+                    || other.settings.namespace == entry.settings.namespace)
+        };
+        if state.catalog.values().any(clashes) {
+            return Ok(false);
+        }
+        state.generation += 1;
+        state.catalog.insert(entry.table.clone(), entry.clone());
+        Ok(true)
+    }
+
+    async fn disable(&self, table: &TableRef) -> Result<bool, DatabaseError> {
+        let mut state = self.ask()?;
+        state.generation += 1;
+        Ok(state.catalog.remove(table).is_some())
+    }
+}

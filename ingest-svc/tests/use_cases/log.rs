@@ -1,0 +1,209 @@
+//! A log whose every answer a test can bend: it refuses, loses, delays or hangs on demand.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use event_log::{
+    EventPublisher, LogError, LogReader, LogRecord, LogSettings, Outgoing, Progress, PublishError, TopicPartition,
+};
+use model::{Event, Topic};
+use tokio::sync::Notify;
+
+/// What becomes of the records of the next calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// They are appended.
+    Append,
+    /// They are refused.
+    Refuse,
+    /// Nobody knows; they lie aside until [`BentLog::land`].
+    Delay,
+    /// The call does not return before [`BentLog::release`]; then they are appended.
+    Hold,
+}
+
+type Hook = Box<dyn FnOnce() + Send>;
+
+pub struct BentLog {
+    partitions: Mutex<HashMap<TopicPartition, Vec<Option<LogRecord>>>>,
+    topics: Mutex<HashMap<Topic, u16>>,
+    pub committed: Mutex<HashMap<TopicPartition, Progress>>,
+    fate: Mutex<Fate>,
+    aside: Mutex<Vec<Outgoing>>,
+    before_publish: Mutex<Option<Hook>>,
+    after_publish: Mutex<Option<Hook>>,
+    available: AtomicBool,
+    max_payload: AtomicUsize,
+    held: Notify,
+    arrived: Notify,
+}
+
+impl BentLog {
+    pub fn new() -> Self {
+        Self {
+            partitions: Mutex::default(),
+            topics: Mutex::default(),
+            committed: Mutex::default(),
+            fate: Mutex::new(Fate::Append),
+            aside: Mutex::default(),
+            before_publish: Mutex::default(),
+            after_publish: Mutex::default(),
+            available: AtomicBool::new(true),
+            max_payload: AtomicUsize::new(1_000_000),
+            held: Notify::new(),
+            arrived: Notify::new(),
+        }
+    }
+
+    pub fn set_fate(&self, fate: Fate) {
+        *self.fate.lock().unwrap() = fate;
+    }
+
+    pub fn set_available(&self, available: bool) {
+        self.available.store(available, Ordering::SeqCst);
+    }
+
+    pub fn set_max_payload(&self, bytes: usize) {
+        self.max_payload.store(bytes, Ordering::SeqCst);
+    }
+
+    /// Does something just before the next publish appends.
+    pub fn before_publish(&self, hook: impl FnOnce() + Send + 'static) {
+        *self.before_publish.lock().unwrap() = Some(Box::new(hook));
+    }
+
+    /// Does something after the next publish has appended, before it returns.
+    pub fn after_publish(&self, hook: impl FnOnce() + Send + 'static) {
+        *self.after_publish.lock().unwrap() = Some(Box::new(hook));
+    }
+
+    /// What was delayed gets into the log after all.
+    pub fn land(&self) {
+        let aside = std::mem::take(&mut *self.aside.lock().unwrap());
+        assert!(!aside.is_empty(), "nothing was delayed");
+        aside.into_iter().for_each(|record| drop(self.append(record)));
+    }
+
+    /// Waits for a publish that is held.
+    pub async fn arrival(&self) {
+        self.arrived.notified().await;
+    }
+
+    pub fn release(&self) {
+        self.set_fate(Fate::Append);
+        self.held.notify_waiters();
+    }
+
+    /// Deletes what lies before `low`, as retention does.
+    pub fn trim(&self, partition: &TopicPartition, low: i64) {
+        let mut partitions = self.partitions.lock().unwrap();
+        let records = partitions.get_mut(partition).unwrap();
+        records[..low as usize].fill(None);
+    }
+
+    /// All events of a partition with their offsets.
+    pub fn events(&self, partition: &TopicPartition) -> Vec<(i64, Event)> {
+        let partitions = self.partitions.lock().unwrap();
+        let records = partitions.get(partition).into_iter().flatten().flatten();
+        records.map(|record| (record.offset, Event::decode(record.payload.clone()).unwrap())).collect()
+    }
+
+    pub fn append(&self, record: Outgoing) -> i64 {
+        let topics = self.topics.lock().unwrap();
+        let partitions = topics.get(&record.to.topic).copied().unwrap_or(0);
+        assert!(record.to.partition < partitions, "no such partition: {:?}", record.to);
+        let mut partitions = self.partitions.lock().unwrap();
+        let records = partitions.entry(record.to.clone()).or_default();
+        let offset = records.len() as i64;
+        records.push(Some(LogRecord { from: record.to, offset, key: record.key, payload: record.payload }));
+        offset
+    }
+}
+
+impl EventPublisher for BentLog {
+    fn is_available(&self) -> bool {
+        self.available.load(Ordering::SeqCst)
+    }
+
+    fn max_payload_bytes(&self) -> usize {
+        self.max_payload.load(Ordering::SeqCst)
+    }
+
+    async fn ensure_topic(&self, topic: &Topic, partitions: u16, _: LogSettings) -> Result<(), LogError> {
+        let made = *self.topics.lock().unwrap().entry(topic.clone()).or_insert(partitions);
+        if made == partitions { Ok(()) } else { Err(LogError::Unfit(format!("{topic} has {made} partitions"))) }
+    }
+
+    async fn publish(&self, records: Vec<Outgoing>) -> Vec<Result<i64, PublishError>> {
+        let hook = self.before_publish.lock().unwrap().take();
+        hook.into_iter().for_each(|hook| hook());
+        let fate = *self.fate.lock().unwrap();
+        if fate == Fate::Hold {
+            let released = self.held.notified();
+            self.arrived.notify_one();
+            released.await;
+        }
+        let answers = records
+            .into_iter()
+            .map(|record| match fate {
+                Fate::Append | Fate::Hold => Ok(self.append(record)),
+                Fate::Refuse => Err(PublishError::Refused("told to".into())),
+                Fate::Delay => {
+                    self.aside.lock().unwrap().push(record);
+                    Err(PublishError::Unknown("told to".into()))
+                }
+            })
+            .collect();
+        let hook = self.after_publish.lock().unwrap().take();
+        hook.into_iter().for_each(|hook| hook());
+        answers
+    }
+
+    async fn flush(&self, _: Duration) {}
+}
+
+impl LogReader for BentLog {
+    async fn bounds(&self, partitions: &[TopicPartition]) -> Result<Vec<(i64, i64)>, LogError> {
+        let log = self.partitions.lock().unwrap();
+        let bounds = |partition| {
+            let records = log.get(partition).map_or(&[][..], Vec::as_slice);
+            let low = records.iter().position(Option::is_some).unwrap_or(records.len());
+            (low as i64, records.len() as i64)
+        };
+        Ok(partitions.iter().map(bounds).collect())
+    }
+
+    async fn committed(&self, partitions: &[TopicPartition]) -> Result<Vec<Option<Progress>>, LogError> {
+        let committed = self.committed.lock().unwrap();
+        Ok(partitions.iter().map(|partition| committed.get(partition).copied()).collect())
+    }
+
+    async fn read(
+        &self,
+        partition: &TopicPartition,
+        from: i64,
+        to: i64,
+        each: &mut (dyn FnMut(LogRecord) -> bool + Send),
+    ) -> Result<(), LogError> {
+        let records: Vec<LogRecord> = {
+            let log = self.partitions.lock().unwrap();
+            log.get(partition).map_or(&[][..], Vec::as_slice)[from as usize..to as usize]
+                .iter()
+                .flatten()
+                .cloned()
+                .collect()
+        };
+        for record in records {
+            if !each(record) {
+                break;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,15 @@
+//! The use cases of the ingest service on the hot store in memory, and on a log and a database that fail on demand.
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+
+mod accept;
+mod acknowledge;
+mod batches;
+mod checkpoints;
+mod db;
+mod log;
+mod opening;
+mod read;
+mod relay;
+mod store;
+mod tables;
+mod world;

@@ -1,0 +1,152 @@
+//! The hot store in memory, with somebody who writes between the steps of others, and with answers that get lost.
+
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use hot_store::{
+    Answer, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, HotStore, HotStoreError, LeaseOutcome,
+    LeaseToken, OpeningStart, OpeningToken, RecordId, Restore, Settings, ShardHeader, Stamp, Write, WriteOutcome,
+    memory::MemoryStore,
+};
+use model::{Epoch, Shard, ShardCount, Version};
+
+type Rival = Box<dyn Fn() -> (Shard, Write) + Send>;
+
+pub struct BentStore {
+    pub memory: MemoryStore,
+    rival: Mutex<Option<Rival>>,
+    loses_answers: AtomicBool,
+    settings: Mutex<Settings>,
+}
+
+impl BentStore {
+    pub fn new(shards: ShardCount, max_bytes: u64) -> Self {
+        Self {
+            memory: MemoryStore::new(shards, max_bytes),
+            rival: Mutex::default(),
+            loses_answers: AtomicBool::new(false),
+            settings: Mutex::default(),
+        }
+    }
+
+    /// Somebody whose write comes first, before each write of others.
+    pub fn set_rival(&self, rival: impl Fn() -> (Shard, Write) + Send + 'static) {
+        *self.rival.lock().unwrap() = Some(Box::new(rival));
+    }
+
+    /// Writes take effect, but their answers get lost.
+    pub fn lose_answers(&self, lose: bool) {
+        self.loses_answers.store(lose, Ordering::SeqCst);
+    }
+
+    pub fn set_settings(&self, settings: Settings) {
+        *self.settings.lock().unwrap() = settings;
+    }
+}
+
+impl HotStore for BentStore {
+    async fn write(&self, shard: Shard, writes: Vec<Write>) -> Result<Vec<WriteOutcome>, HotStoreError> {
+        let first = self.rival.lock().unwrap().as_ref().map(|rival| rival());
+        if let Some((shard, write)) = first {
+            self.memory.write(shard, vec![write]).await?;
+        }
+        let outcomes = self.memory.write(shard, writes).await?;
+        if self.loses_answers.load(Ordering::SeqCst) {
+            return Err(HotStoreError::Unknown("told to".into()));
+        }
+        Ok(outcomes)
+    }
+
+    async fn read(&self, shard: Shard, records: Vec<RecordId>) -> Result<Answer, HotStoreError> {
+        self.memory.read(shard, records).await
+    }
+
+    async fn mark_queued(&self, shard: Shard, epoch: Epoch, stamps: Vec<Stamp>) -> Result<Vec<bool>, HotStoreError> {
+        self.memory.mark_queued(shard, epoch, stamps).await
+    }
+
+    async fn lease(&self, shard: Shard, record: RecordId, ttl: Duration) -> Result<LeaseOutcome, HotStoreError> {
+        self.memory.lease(shard, record, ttl).await
+    }
+
+    async fn fill(
+        &self,
+        shard: Shard,
+        record: RecordId,
+        token: LeaseToken,
+        fill: Fill,
+        ttl: Duration,
+    ) -> Result<bool, HotStoreError> {
+        self.memory.fill(shard, record, token, fill, ttl).await
+    }
+
+    async fn mark_clean(
+        &self,
+        shard: Shard,
+        cleans: Vec<Clean>,
+        ttl: Duration,
+    ) -> Result<Vec<CleanOutcome>, HotStoreError> {
+        self.memory.mark_clean(shard, cleans, ttl).await
+    }
+
+    async fn dirty(
+        &self,
+        shard: Shard,
+        which: Dirty,
+        after: Version,
+        limit: usize,
+    ) -> Result<(Epoch, Vec<DirtyRecord>), HotStoreError> {
+        self.memory.dirty(shard, which, after, limit).await
+    }
+
+    async fn header(&self, shard: Shard) -> Result<ShardHeader, HotStoreError> {
+        self.memory.header(shard).await
+    }
+
+    async fn checkpoint(&self, shard: Shard, epoch: Epoch, checkpoint: Checkpoint) -> Result<(), HotStoreError> {
+        self.memory.checkpoint(shard, epoch, checkpoint).await
+    }
+
+    async fn claim(&self, shard: Shard, token: &OpeningToken) -> Result<Option<Claim>, HotStoreError> {
+        self.memory.claim(shard, token).await
+    }
+
+    async fn begin_opening(
+        &self,
+        shard: Shard,
+        token: &OpeningToken,
+        epoch: Epoch,
+        start: OpeningStart,
+    ) -> Result<(), HotStoreError> {
+        self.memory.begin_opening(shard, token, epoch, start).await
+    }
+
+    async fn restore(
+        &self,
+        shard: Shard,
+        token: &OpeningToken,
+        records: Vec<Restore>,
+        ttl: Duration,
+    ) -> Result<(), HotStoreError> {
+        self.memory.restore(shard, token, records, ttl).await
+    }
+
+    async fn finish_opening(
+        &self,
+        shard: Shard,
+        token: &OpeningToken,
+        clock: Version,
+        checkpoint: Checkpoint,
+    ) -> Result<(), HotStoreError> {
+        self.memory.finish_opening(shard, token, clock, checkpoint).await
+    }
+
+    async fn settings(&self) -> Result<Settings, HotStoreError> {
+        Ok(self.settings.lock().unwrap().clone())
+    }
+}

@@ -1,0 +1,164 @@
+//! Enabling, disabling and listing tables, and what is checked at the start.
+
+use std::sync::Arc;
+
+use database::TableDirectory;
+use event_log::{EventPublisher as _, LogSettings, Progress, TopicPartition};
+use hot_store::{Settings, memory::Survives};
+use ingest_svc::{
+    Core, StoreError,
+    accept::WriteError,
+    startup::{self, StartError},
+    tables::{TableError, Tables},
+};
+use model::{DatabaseName, Epoch, Shard, ShardCount, TableName, TableRef, Topic};
+
+use crate::{db::payment_columns, log::Fate, world::*};
+
+#[tokio::test]
+async fn a_table_is_enabled_for_all_replicas_and_again_without_harm() {
+    let world = World::new().await;
+    let other = Tables::new(replica(&world, 4));
+    assert!(other.get(&table("payments")).await.unwrap().is_enabled());
+    let again = other.enable(&table("payments")).await.unwrap();
+    assert_eq!(again.topic, Some(Topic::new("shock-absorber.payments").unwrap()));
+    assert_eq!(again.schema.unwrap().columns, payment_columns());
+}
+
+/// Another replica on the same stores.
+fn replica(world: &World, shards: u32) -> Arc<TestCore> {
+    let directory = Arc::new(TableDirectory::new(vec![(DatabaseName::new("main").unwrap(), world.db.clone())]));
+    let shards = ShardCount::new(shards).unwrap();
+    Arc::new(Core::new(world.store.clone(), world.log.clone(), directory, shards, quick_options()))
+}
+
+#[tokio::test]
+async fn tables_are_listed_with_what_keeps_them_from_being_enabled() {
+    let world = World::new().await;
+    world.db.make_table("keyless", None);
+    world.db.make_table("orders", Some(payment_columns()));
+    let list = world.tables.list().await.unwrap();
+    let seen: Vec<_> = list.iter().map(|t| (t.table.table.as_str(), t.is_enabled(), t.schema.clone().err())).collect();
+    assert_eq!(
+        seen,
+        [("keyless", false, Some("no primary key".to_owned())), ("orders", false, None), ("payments", true, None)]
+    );
+}
+
+#[tokio::test]
+async fn what_can_t_be_enabled_says_why() {
+    let world = World::new().await;
+    world.db.make_table("keyless", None);
+    world.db.make_table("two words", Some(payment_columns()));
+    let reason = "no primary key".to_owned();
+    let refused = TableError::Unsupported { table: table("keyless"), reason };
+    assert_eq!(world.tables.enable(&table("keyless")).await, Err(refused));
+    assert_eq!(world.tables.enable(&table("none")).await, Err(TableError::NotFound(table("none"))));
+    assert!(matches!(world.tables.enable(&table("two words")).await, Err(TableError::Name { .. })));
+    let elsewhere =
+        TableRef { database: DatabaseName::new("other").unwrap(), table: TableName::new("payments").unwrap() };
+    let no_database = TableError::NoSuchDatabase(elsewhere.database.clone());
+    assert_eq!(world.tables.enable(&elsewhere).await, Err(no_database));
+    assert!(!world.tables.get(&table("keyless")).await.unwrap().is_enabled());
+}
+
+#[tokio::test]
+async fn a_disabled_table_takes_no_writes_and_is_disabled_only_when_drained() {
+    let world = World::new().await;
+    world.write(put("a", 1)).await.unwrap();
+    let refused = world.tables.disable(&table("payments")).await;
+    assert_eq!(refused, Err(TableError::Undrained { table: table("payments"), shard: world.shard("a") }));
+    world.drain().await;
+    assert!(!world.tables.disable(&table("payments")).await.unwrap().is_enabled());
+    assert_eq!(world.write(put("a", 2)).await, Err(WriteError::TableNotEnabled(table("payments"))));
+    assert!(!world.tables.disable(&table("payments")).await.unwrap().is_enabled());
+    // What its topic holds is drained, so it can be enabled again.
+    world.tables.enable(&table("payments")).await.unwrap();
+    world.write(put("a", 3)).await.unwrap();
+    assert_eq!(world.amount("a").await, Some(3));
+}
+
+#[tokio::test]
+async fn a_topic_of_another_life_is_not_taken_over() {
+    let world = World::new().await;
+    world.write(put("a", 1)).await.unwrap();
+    world.drain().await;
+    let (shard, partition) = (world.shard("a"), world.partition("a"));
+    world.tables.disable(&table("payments")).await.unwrap();
+    let in_use = TableError::TopicInUse { table: table("payments"), topic: partition.topic.clone(), shard };
+    // A fence of a higher epoch would void what is written now.
+    let committed = world.log.committed.lock().unwrap()[&partition];
+    let ahead = Progress { epoch: Epoch(9), ..committed };
+    world.log.committed.lock().unwrap().insert(partition.clone(), ahead);
+    assert_eq!(world.tables.enable(&table("payments")).await, Err(in_use.clone()));
+    // An undrained event that the hot store does not hold would be missing in reads until it is drained.
+    world.store.memory.restart(Survives::Nothing);
+    let closed = StoreError::Closed { shard: Shard(0) };
+    assert_eq!(world.tables.enable(&table("payments")).await, Err(TableError::Store(closed)));
+    world.open_all().await;
+    world.log.committed.lock().unwrap().remove(&partition);
+    assert_eq!(world.tables.enable(&table("payments")).await, Err(in_use));
+    world.log.committed.lock().unwrap().insert(partition, committed);
+    world.tables.enable(&table("payments")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_table_that_was_disabled_too_early_can_be_enabled_again() {
+    let world = World::new().await;
+    world.write(put("a", 1)).await.unwrap();
+    world.write(put("a", 2)).await.unwrap();
+    // Another replica disabled it just before it saw the write.
+    database::Database::disable(&*world.db, &table("payments")).await.unwrap();
+    world.tables.enable(&table("payments")).await.unwrap();
+    world.drain().await;
+    assert_eq!((world.amount("a").await, world.dirty().await), (Some(2), 0));
+}
+
+#[tokio::test]
+async fn undrained_records_of_other_tables_do_not_matter() {
+    let world = World::new().await;
+    world.db.make_table("orders", Some(payment_columns()));
+    world.tables.enable(&table("orders")).await.unwrap();
+    world.log.set_fate(Fate::Refuse);
+    world.write(put("a", 1)).await.unwrap_err();
+    world.tables.disable(&table("orders")).await.unwrap();
+}
+
+#[tokio::test]
+async fn another_number_of_shards_refuses_to_start() {
+    let world = World::new().await;
+    let refused = startup::prepare(&replica(&world, 8)).await;
+    assert_eq!(refused, Err(StartError::ShardCount { stored: 4, configured: 8 }));
+    assert!(!refused.unwrap_err().is_transient());
+    startup::prepare(&replica(&world, 4)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_hot_store_that_is_set_up_wrongly_refuses_to_start() {
+    let world = World::new().await;
+    let refused = vec!["set maxmemory-policy to noeviction".to_owned()];
+    world.store.set_settings(Settings { refused: refused.clone(), warned: vec!["appendfsync".to_owned()] });
+    assert_eq!(startup::prepare(&world.core).await, Err(StartError::HotStoreUnfit(refused)));
+    world.store.set_settings(Settings { refused: vec![], warned: vec!["appendfsync".to_owned()] });
+    startup::prepare(&world.core).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_database_that_is_away_at_the_start_may_come_back() {
+    let world = World::new().await;
+    world.db.set_away(true);
+    assert!(startup::prepare(&world.core).await.unwrap_err().is_transient());
+}
+
+#[tokio::test]
+async fn the_topics_of_enabled_tables_are_checked_at_the_start() {
+    let world = World::new().await;
+    let elsewhere = crate::log::BentLog::new();
+    let topic = Topic::new("shock-absorber.payments").unwrap();
+    elsewhere.ensure_topic(&topic, 7, LogSettings { allow_single_node: false }).await.unwrap();
+    let directory = Arc::new(TableDirectory::new(vec![(DatabaseName::new("main").unwrap(), world.db.clone())]));
+    let core = Core::new(world.store.clone(), Arc::new(elsewhere), directory, world.core.shards, quick_options());
+    assert!(matches!(startup::prepare(&core).await, Err(StartError::Log(_))));
+    let partition = TopicPartition { topic, partition: 0 };
+    assert_eq!(world.log.events(&partition).len(), 1, "the shards' fences lie in the right log");
+}
