@@ -42,7 +42,9 @@ pub struct Write {
     pub record: RecordId,
     /// What must hold.
     pub precondition: Precondition,
-    /// The image to store. With [`Precondition::AbsentFromStore`] the store sets its `since` to the new version.
+    /// The image to store. The store alone sets its `since`: over a dirty record (a delete) that record's goes on,
+    /// since the store knows for sure what the database may not have yet; else, with
+    /// [`Precondition::AbsentFromStore`], it is the new version.
     pub image: Image,
 }
 
@@ -247,7 +249,8 @@ pub trait HotStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<bool, HotStoreError>> + Send;
 
     /// Marks records as held by the database. A record at that version becomes clean and gets `ttl`; a lower one is
-    /// replaced by [`Clean::newer`] if given; a higher one stays dirty.
+    /// replaced by [`Clean::newer`] if given, else removed ([`CleanOutcome::Gone`]: the next read asks the database); a
+    /// higher one stays dirty.
     fn mark_clean(
         &self,
         shard: Shard,
@@ -256,6 +259,7 @@ pub trait HotStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<CleanOutcome>, HotStoreError>> + Send;
 
     /// Dirty records in the order of their versions, from above `after`, at most `limit`; with the shard's epoch.
+    /// A page may be shorter than `limit`; only an empty one is the end.
     fn dirty(
         &self,
         shard: Shard,
@@ -328,7 +332,8 @@ pub enum Grant {
 /// One limit over all drain replicas: the generic cell rate algorithm (ITU-T I.371) on the store's own clock.
 ///
 /// No burst: after `rows` were granted nothing is granted for `rows / rate` seconds, so that no one-second window
-/// sees more than the rate and one batch.
+/// sees more than the rate and one batch. A budget that this incarnation of the store has not seen yet begins as if
+/// `rows` had just been granted: what was granted before a restart may be lost, and must not be granted twice.
 pub trait Budget: Send + Sync + 'static {
     /// Takes `rows` of the budget named `name` at `rows_per_second`, or says when to ask again.
     fn take(

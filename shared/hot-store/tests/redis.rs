@@ -129,6 +129,31 @@ async fn what_a_discarding_opening_drops_is_freed() {
     assert_eq!(left, [b.key("d").into_bytes(), b.key("h").into_bytes(), b.record_key(3)]);
 }
 
+#[tokio::test]
+#[ignore = "needs a server: ./tests/run starts one"]
+async fn a_budget_outlives_neither_a_restart_nor_a_clock_that_steps_back() {
+    let b = on_redis().await;
+    let (key, rows, rate) = (format!("{}:budget:table", b.prefix), 10, 50.0);
+    let interval = Duration::from_millis(200);
+    let waits = async || match b.store.take("table", rows, rate).await.unwrap() {
+        Grant::After(wait) => wait <= interval && wait > interval / 2,
+        Grant::Now => false,
+    };
+    let granted = async || b.store.take("table", rows, rate).await == Ok(Grant::Now);
+    // What was granted before the restart may have been lost with the tail of the store.
+    for (field, value) in [("inc", "0".repeat(40)), ("at", "8000000000000000".to_owned())] {
+        assert!(waits().await, "an unknown budget, or one that was just used");
+        eventually("it is granted", granted).await;
+        let () = b.raw.clone().hset(&key, field, value).await.unwrap();
+        eventually("that would have been long enough", async || {
+            matches!(b.store.take("other", rows, rate).await, Ok(Grant::Now))
+        })
+        .await;
+    }
+    assert!(waits().await);
+    eventually("it is granted", granted).await;
+}
+
 /// A golden copy of what the scripts store: what one release wrote, the next must read. The head is written by Lua, so
 /// it takes a server to make one.
 #[tokio::test]
@@ -276,6 +301,14 @@ async fn a_full_server_refuses_writes_whole_and_can_be_emptied() {
         assert_eq!(read(&b, record(written as u32)).await, Slot::Empty);
     };
     untouched().await;
+    // Reads go on; what they find is not stored, and their lease is given up.
+    let found = Fill::Image { version: version(5), image: row(1) };
+    let gives_up_a_fill = async || {
+        let token = lease(&b, record(99_999), LONG).await;
+        assert!(!fill(&b, record(99_999), token, found.clone(), LONG).await);
+        assert_eq!(read(&b, record(99_999)).await, Slot::Empty);
+    };
+    gives_up_a_fill().await;
 
     // Beyond Redis's own limit it is Redis that refuses: it leaves nothing half done either.
     let mut raw = b.raw.clone();
@@ -289,12 +322,7 @@ async fn a_full_server_refuses_writes_whole_and_can_be_emptied() {
     let () = redis::cmd("SCRIPT").arg("FLUSH").query_async(&mut raw).await.unwrap();
     assert_eq!(b.store.write(b.shard(), vec![large(0)]).await, Err(HotStoreError::Full));
     untouched().await;
-
-    // Reads go on; what they find is not stored, and their lease is given up.
-    let token = lease(&b, record(99_999), LONG).await;
-    let found = Fill::Image { version: version(5), image: row(1) };
-    assert!(!fill(&b, record(99_999), token, found.clone(), LONG).await);
-    assert_eq!(read(&b, record(99_999)).await, Slot::Empty);
+    gives_up_a_fill().await;
 
     // The drain goes on, or it could never empty.
     b.store.checkpoint(b.shard(), epoch, Checkpoint(points(9))).await.unwrap();

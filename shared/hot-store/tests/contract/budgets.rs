@@ -12,7 +12,9 @@ async fn take(b: &impl Backend, name: &str, rows: u32, rate: f64) -> Grant {
 }
 
 async fn take_patiently(b: &impl Backend, name: &str, rows: u32, rate: f64) {
+    let deadline = Instant::now() + Duration::from_secs(20);
     while let Grant::After(wait) = take(b, name, rows, rate).await {
+        assert!(Instant::now() < deadline, "never granted");
         tokio::time::sleep(wait).await;
     }
 }

@@ -172,6 +172,13 @@ pub async fn a_create_over_a_known_dirty_delete_carries_no_since_of_its_own(b: &
     put(b, record(1), tombstone()).await;
     let outcome = write(b, record(1), Precondition::AbsentFromStore, row(2)).await;
     assert!(matches!(outcome, WriteOutcome::Stored { since: None, .. }), "{outcome:?}");
+
+    // Over a delete that the database has, it is a create like any other.
+    let deleted = put(b, record(2), tombstone()).await;
+    mark_clean(b, record(2), deleted, LONG).await;
+    let outcome = write(b, record(2), Precondition::AbsentFromStore, row(2)).await;
+    let created = stored(outcome);
+    assert!(matches!(outcome, WriteOutcome::Stored { since, .. } if since == Some(created)), "{outcome:?}");
 }
 
 pub async fn what_is_dirty_never_expires(b: &impl Backend) {
