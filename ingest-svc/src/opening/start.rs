@@ -109,11 +109,16 @@ mod tests {
         Topic::new(name).unwrap()
     }
 
-    fn points(of: &[(&str, i64, u32)]) -> BTreeMap<Topic, LogPoint> {
+    /// Topic, offset, epoch.
+    type Points<'a> = &'a [(&'a str, i64, u32)];
+    /// Topic, first offset, end, what is committed.
+    type Log<'a> = &'a [(&'a str, i64, i64, Option<(i64, u32)>)];
+
+    fn points(of: Points<'_>) -> BTreeMap<Topic, LogPoint> {
         of.iter().map(|(t, offset, epoch)| (topic(t), LogPoint { offset: *offset, epoch: Epoch(*epoch) })).collect()
     }
 
-    fn log(of: &[(&str, i64, i64, Option<(i64, u32)>)]) -> BTreeMap<Topic, Partition> {
+    fn log(of: Log<'_>) -> BTreeMap<Topic, Partition> {
         of.iter()
             .map(|(t, low, high, committed)| {
                 let committed = committed.map(|(offset, epoch)| Progress { offset, epoch: Epoch(epoch) });
@@ -122,7 +127,7 @@ mod tests {
             .collect()
     }
 
-    fn claim(checkpoint: Option<&[(&str, i64, u32)]>, resumed: Option<(&[(&str, i64, u32)], bool)>) -> Claim {
+    fn claim(checkpoint: Option<Points<'_>>, resumed: Option<(Points<'_>, bool)>) -> Claim {
         Claim {
             epoch: Epoch(3),
             checkpoint: checkpoint.map(|c| Checkpoint(points(c))),
@@ -130,7 +135,7 @@ mod tests {
         }
     }
 
-    fn start(of: &[(&str, i64, u32)], discard: bool) -> OpeningStart {
+    fn start(of: Points<'_>, discard: bool) -> OpeningStart {
         OpeningStart { points: points(of), discard }
     }
 
@@ -151,7 +156,7 @@ mod tests {
     #[test]
     fn an_earlier_opener_s_start_wins() {
         let log = log(&[("a", 0, 9, Some((7, 2)))]);
-        let resumed: &[(&str, i64, u32)] = &[("a", 1, 1)];
+        let resumed: Points<'_> = &[("a", 1, 1)];
         assert_eq!(choose(&claim(Some(&[("a", 5, 3)]), Some((resumed, true))), &log), start(&[("a", 1, 1)], true));
         assert_eq!(choose(&claim(None, Some((resumed, false))), &log), start(&[("a", 1, 1)], false));
     }

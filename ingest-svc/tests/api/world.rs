@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use database::{AnyDatabase, DatabaseOptions, TableDirectory};
 use event_log::embedded::{EmbeddedLog, EmbeddedOptions};
 use hot_store::memory::MemoryStore;
-use ingest_svc::app;
+use ingest_svc::app::{self, ReadyParts};
 use model::{DatabaseName, ShardCount};
 use proto::v1::{self, record_service_client::RecordServiceClient};
 use runtime::{Ending, Readiness, Settings, Shutdown, Signals, config::ConfigSources};
@@ -66,14 +66,10 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (readiness, shutdown) = (Readiness::new(), Shutdown::new());
-        let starting = readiness.part("ingest");
+        let ready = ReadyParts::of(&readiness);
         shutdown.spawn("ingest", {
-            let (readiness, shutdown) = (readiness.clone(), shutdown.clone());
-            async move {
-                let serving = app::serve(core, &settings, listener, &readiness, &shutdown);
-                starting.ready();
-                serving.await
-            }
+            let shutdown = shutdown.clone();
+            async move { app::serve(core, &settings, listener, ready, &shutdown).await }
         });
         Self { address, readiness, shutdown, dir }
     }
@@ -83,8 +79,8 @@ impl World {
     }
 
     pub fn client(&self) -> Client {
-        // Tests want the first answer, not the one after all attempts.
-        Client::builder(self.endpoint()).timeout(Duration::from_millis(1)).attempt_timeout(LONG).connect_lazy().unwrap()
+        // Tests want the first answer, not the last one.
+        Client::builder(self.endpoint()).timeout(LONG).attempt_timeout(LONG).without_retries().connect_lazy().unwrap()
     }
 
     /// A client that shows codes and trailers as they are.

@@ -36,7 +36,6 @@ pub struct BentLog {
     pub committed: Mutex<HashMap<TopicPartition, Progress>>,
     fate: Mutex<Fate>,
     aside: Mutex<Vec<Outgoing>>,
-    before_publish: Mutex<Option<Hook>>,
     after_publish: Mutex<Option<Hook>>,
     available: AtomicBool,
     max_payload: AtomicUsize,
@@ -52,7 +51,6 @@ impl BentLog {
             committed: Mutex::default(),
             fate: Mutex::new(Fate::Append),
             aside: Mutex::default(),
-            before_publish: Mutex::default(),
             after_publish: Mutex::default(),
             available: AtomicBool::new(true),
             max_payload: AtomicUsize::new(1_000_000),
@@ -73,11 +71,6 @@ impl BentLog {
         self.max_payload.store(bytes, Ordering::SeqCst);
     }
 
-    /// Does something just before the next publish appends.
-    pub fn before_publish(&self, hook: impl FnOnce() + Send + 'static) {
-        *self.before_publish.lock().unwrap() = Some(Box::new(hook));
-    }
-
     /// Does something after the next publish has appended, before it returns.
     pub fn after_publish(&self, hook: impl FnOnce() + Send + 'static) {
         *self.after_publish.lock().unwrap() = Some(Box::new(hook));
@@ -87,7 +80,9 @@ impl BentLog {
     pub fn land(&self) {
         let aside = std::mem::take(&mut *self.aside.lock().unwrap());
         assert!(!aside.is_empty(), "nothing was delayed");
-        aside.into_iter().for_each(|record| drop(self.append(record)));
+        for record in aside {
+            self.append(record);
+        }
     }
 
     /// Waits for a publish that is held.
@@ -141,8 +136,6 @@ impl EventPublisher for BentLog {
     }
 
     async fn publish(&self, records: Vec<Outgoing>) -> Vec<Result<i64, PublishError>> {
-        let hook = self.before_publish.lock().unwrap().take();
-        hook.into_iter().for_each(|hook| hook());
         let fate = *self.fate.lock().unwrap();
         if fate == Fate::Hold {
             let released = self.held.notified();
