@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use shock_absorber_client::{AckLevel, Accepted, Acknowledge, Client, Precondition, Row, Table, TableRef, Write};
+use shock_absorber_client::{Accepted, AckLevel, Acknowledge, Client, Precondition, Row, Table, TableRef, Write};
 
 /// Which table, `table` or `database.table`.
 #[derive(Debug, Args)]

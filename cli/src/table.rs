@@ -39,8 +39,12 @@ pub(crate) async fn run(command: TableCommand, config: &ConfigArgs, endpoint: &s
     match command {
         TableCommand::List => client().await?.list_tables().await?.iter().for_each(print_line),
         TableCommand::Show { table } => print(&client().await?.get_table(&TableRef::from(table.as_str())).await?),
-        TableCommand::Enable { table } => print_line(&client().await?.enable_table(&TableRef::from(table.as_str())).await?),
-        TableCommand::Disable { table } => print_line(&client().await?.disable_table(&TableRef::from(table.as_str())).await?),
+        TableCommand::Enable { table } => {
+            print_line(&client().await?.enable_table(&TableRef::from(table.as_str())).await?)
+        }
+        TableCommand::Disable { table } => {
+            print_line(&client().await?.disable_table(&TableRef::from(table.as_str())).await?)
+        }
         TableCommand::Prepare { table } => prepare(&table, config).await?,
     }
     Ok(())

@@ -90,7 +90,13 @@ impl System {
         Self::on(stores, "own", tables, settings, Some(OwnServers { redis, kafka, mariadb })).await
     }
 
-    async fn on(stores: Stores, name: &str, tables: &str, settings: ServiceSettings, own: Option<OwnServers>) -> Result<Self> {
+    async fn on(
+        stores: Stores,
+        name: &str,
+        tables: &str,
+        settings: ServiceSettings,
+        own: Option<OwnServers>,
+    ) -> Result<Self> {
         let database =
             AnyDatabase::connect(DatabaseOptions::new(DatabaseName::new(DATABASE)?, stores.database.as_str())).await?;
         database.run_script(tables).await?;

@@ -120,14 +120,19 @@ fn draw(terminal: &mut Terminal<CrosstermBackend<Stdout>>, samples: &[Sample], n
         line(format!("in the database {}", last.settled), Color::Green, &settled[..]),
         line(format!("rows written {}", last.written), Color::DarkGray, &written[..]),
     ];
-    let labels = |end: f64, unit: &str| vec![Span::raw("0"), Span::raw(format!("{:.0}{unit}", end / 2.0)), Span::raw(format!("{end:.0}{unit}"))];
+    let labels = |end: f64, unit: &str| {
+        vec![Span::raw("0"), Span::raw(format!("{:.0}{unit}", end / 2.0)), Span::raw(format!("{end:.0}{unit}"))]
+    };
     terminal.draw(|frame| {
         let [picture, below] = Layout::vertical([Constraint::Min(3), Constraint::Length(1)]).areas(frame.area());
         let chart = Chart::new(datasets)
             .x_axis(Axis::default().bounds([0.0, right]).labels(labels(right, " s")))
             .y_axis(Axis::default().bounds([0.0, top]).labels(labels(top, "")));
         frame.render_widget(chart, picture);
-        frame.render_widget(Paragraph::new(Line::from(note.to_owned())).style(Style::default().fg(Color::Yellow)), below);
+        frame.render_widget(
+            Paragraph::new(Line::from(note.to_owned())).style(Style::default().fg(Color::Yellow)),
+            below,
+        );
     })?;
     Ok(())
 }

@@ -14,6 +14,8 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
+use crate::PAYMENTS_SQL;
+
 use super::{
     figures::{DirectFigures, quantile_ms},
     payments::{Life, Step},
@@ -36,9 +38,10 @@ impl SmallDatabase {
     async fn open(directory: &Path, limit: u32) -> Result<Self> {
         let name = DatabaseName::new("direct")?;
         let url = format!("sqlite://{}", directory.join("direct.db").display());
-        let database = AnyDatabase::connect(DatabaseOptions::new(name.clone(), url)).await?;
+        let options = DatabaseOptions { create_if_missing: true, ..DatabaseOptions::new(name.clone(), url) };
+        let database = AnyDatabase::connect(options).await?;
         database.prepare().await?;
-        database.run_script(super::super::PAYMENTS_SQL).await?;
+        database.run_script(PAYMENTS_SQL).await?;
         let table = TableName::new("payments")?;
         let schema = database.introspect(&name, &table).await?;
         let owner = Owner("direct".into());
@@ -60,7 +63,8 @@ impl SmallDatabase {
 
 /// Sends every step at its time, whether the one before got through or not, as independent clients do.
 pub(crate) async fn run(directory: &Path, lives: &[Life], limit: u32) -> Result<DirectFigures> {
-    let database = Arc::new(SmallDatabase::open(directory, limit).await.context("opening the database of the comparison")?);
+    let database =
+        Arc::new(SmallDatabase::open(directory, limit).await.context("opening the database of the comparison")?);
     let start = Instant::now();
     let mut writes = JoinSet::new();
     let mut nth = 0;
@@ -99,6 +103,7 @@ fn change(schema: &TableSchema, life: &Life, done: usize, nth: u64) -> Result<Ch
     };
     let key = model::Key(vec![model::Value::Text(life.id.clone())]);
     let version = Version::new(nth).context("too many writes")?;
-    let image = Image { content, operation: Operation::Put, fingerprint: schema.fingerprint(), request_id: None, since: None };
+    let image =
+        Image { content, operation: Operation::Put, fingerprint: schema.fingerprint(), request_id: None, since: None };
     Ok(Change { shard: Shard(0), key, version, image })
 }

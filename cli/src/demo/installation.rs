@@ -38,7 +38,9 @@ impl Process {
         let output = std::fs::File::options().create(true).append(true).open(log)?;
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).kill_on_drop(true);
-        command.spawn().with_context(|| format!("starting {}: build it with `cargo build --release --workspace`", program.display()))
+        command.spawn().with_context(|| {
+            format!("starting {}: build it with `cargo build --release --workspace`", program.display())
+        })
     }
 
     /// kill -9, and wait until it is gone.
@@ -105,7 +107,13 @@ impl Installation {
     }
 
     /// One ingest and two drain replicas on the servers that the configuration names.
-    pub(crate) async fn on_servers(directory: &Path, config: &Path, settings: &Settings, init_sql: &str, limit: u32) -> Result<Self> {
+    pub(crate) async fn on_servers(
+        directory: &Path,
+        config: &Path,
+        settings: &Settings,
+        init_sql: &str,
+        limit: u32,
+    ) -> Result<Self> {
         let Some(configured) = settings.databases.first() else { bail!("{} names no database", config.display()) };
         let name = DatabaseName::new(&configured.name)?;
         let database = AnyDatabase::connect(DatabaseOptions::new(name.clone(), configured.url.expose())).await?;
@@ -118,7 +126,8 @@ impl Installation {
             }
             (arguments, directory.join(log))
         };
-        let (arguments, log) = common("ingest.log", &[format!("ingest.listen={address}"), "ingest.admin_listen=127.0.0.1:0".into()]);
+        let (arguments, log) =
+            common("ingest.log", &[format!("ingest.listen={address}"), "ingest.admin_listen=127.0.0.1:0".into()]);
         let mut processes = vec![Process::start(sibling("ingest-svc")?, arguments, log)?];
         for replica in ["drain-a", "drain-b"] {
             let sets = [
@@ -129,7 +138,8 @@ impl Installation {
             let (arguments, log) = common(&format!("{replica}.log"), &sets);
             processes.push(Process::start(sibling("drain-svc")?, arguments, log)?);
         }
-        let description = format!("ingest and two drains on Redis, Kafka and {}", configured.url.scheme().unwrap_or("a database"));
+        let description =
+            format!("ingest and two drains on Redis, Kafka and {}", configured.url.scheme().unwrap_or("a database"));
         let endpoint = format!("http://{address}");
         wait_until_it_answers(&mut processes, &endpoint).await?;
         // The ingest replica and one of the two drains.

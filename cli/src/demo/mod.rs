@@ -63,9 +63,13 @@ pub(crate) async fn run(arguments: DemoArgs, config: &ConfigArgs) -> Result<()> 
     if arguments.payments == 0 || arguments.per_second == 0 || arguments.limit == 0 {
         bail!("--payments, --per-second and --limit must be at least 1");
     }
-    let directory = tempfile::Builder::new().prefix("shock-absorber-demo-").tempdir().context("making a directory for the demo")?;
+    let directory =
+        tempfile::Builder::new().prefix("shock-absorber-demo-").tempdir().context("making a directory for the demo")?;
     let (installation, name) = install(&arguments, config, directory.path().to_owned()).await?;
-    let figures = Demo::prepare(&arguments, installation, name, directory.path().to_owned(), config.config.is_some()).await?.run().await?;
+    let figures = Demo::prepare(&arguments, installation, name, directory.path().to_owned(), config.config.is_some())
+        .await?
+        .run()
+        .await?;
     if arguments.json {
         println!("{}", serde_json::to_string(&figures)?);
     }
@@ -137,7 +141,20 @@ impl Demo {
         let observed = Arc::new(Observed::of(lives.len()));
         let (limit, json) = (arguments.limit, arguments.json);
         let progress = Progress::new(json);
-        Ok(Self { installation, client, name, schema, table, lives, observed, progress, directory, limit, json, on_servers })
+        Ok(Self {
+            installation,
+            client,
+            name,
+            schema,
+            table,
+            lives,
+            observed,
+            progress,
+            directory,
+            limit,
+            json,
+            on_servers,
+        })
     }
 
     async fn run(mut self) -> Result<Figures> {
@@ -203,8 +220,9 @@ impl Demo {
     async fn compare(&self) -> Result<(u64, u64)> {
         let (mut differing, mut settled) = (0, 0);
         for (chunk, lives) in self.lives.chunks(READ_AT_ONCE).enumerate() {
-            let acked: Vec<usize> =
-                (0..lives.len()).map(|at| self.observed.acked[chunk * READ_AT_ONCE + at].load(Ordering::Acquire)).collect();
+            let acked: Vec<usize> = (0..lives.len())
+                .map(|at| self.observed.acked[chunk * READ_AT_ONCE + at].load(Ordering::Acquire))
+                .collect();
             let keys: Vec<_> = lives.iter().map(|life| model::Key(vec![model::Value::Text(life.id.clone())])).collect();
             let found = self.installation.database.read(&self.schema, &keys).await?;
             for ((life, acked), found) in lives.iter().zip(acked).zip(found) {
@@ -219,7 +237,8 @@ impl Demo {
     }
 
     fn is_settled(&self, life: &Life, acked: usize, found: DatabaseRow) -> Result<bool> {
-        let expected: Option<Row> = life.row_after(acked).map(|columns| rows::whole_row(&self.schema, &columns)).transpose()?;
+        let expected: Option<Row> =
+            life.row_after(acked).map(|columns| rows::whole_row(&self.schema, &columns)).transpose()?;
         Ok(match (expected, found) {
             (Some(expected), DatabaseRow::Present { row, .. }) => rows::same(&expected, &row),
             (None, DatabaseRow::Deleted { .. } | DatabaseRow::Absent) => true,
@@ -230,7 +249,8 @@ impl Demo {
     /// From the kill to the first call that began after it and was answered.
     fn outage(&self, killed_at: Instant) -> Result<Outage> {
         let calls = self.observed.writes.lock().map_err(|_| anyhow::anyhow!("a client panicked"))?;
-        let answered_at = calls.iter().map(|c| c.ended).filter(|ended| *ended > killed_at + Duration::from_millis(100)).min();
+        let answered_at =
+            calls.iter().map(|c| c.ended).filter(|ended| *ended > killed_at + Duration::from_millis(100)).min();
         Ok(Outage { killed_at, answered_at: answered_at.unwrap_or(killed_at) })
     }
 
@@ -266,7 +286,11 @@ impl Demo {
         if self.on_servers {
             self.client.disable_table(&self.table.table).await?;
             if figures.mismatched == 0 {
-                self.installation.database.run_script(&table::drop(&self.name)).await.context("taking the demo's table away")?;
+                self.installation
+                    .database
+                    .run_script(&table::drop(&self.name))
+                    .await
+                    .context("taking the demo's table away")?;
             }
         }
         self.progress.finish();

@@ -6,6 +6,8 @@ use jiff::{SignedDuration, civil};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Map, Value, json};
 
+const TENANTS: [&str; 4] = ["north", "south", "east", "west"];
+
 /// A row or some columns, as JSON by column name.
 pub(crate) type Columns = Map<String, Value>;
 
@@ -67,9 +69,22 @@ fn life(rng: &mut StdRng, seed: u64, nth: u32, at: Duration) -> Life {
     }
     if rng.random_bool(0.5) {
         let changed = if rng.random_bool(0.9) {
-            changes(nth, &[("status", json!("SUCCESS")), ("resp_meta", json!({"rrn": rng.random_range(10_u64.pow(11)..10_u64.pow(12))}))])
+            changes(
+                nth,
+                &[
+                    ("status", json!("SUCCESS")),
+                    ("resp_meta", json!({"rrn": rng.random_range(10_u64.pow(11)..10_u64.pow(12))})),
+                ],
+            )
         } else {
-            changes(nth, &[("status", json!("FAILED")), ("error_code", json!("U30")), ("error_message", json!("Débit has been failed — लौटाया गया"))])
+            changes(
+                nth,
+                &[
+                    ("status", json!("FAILED")),
+                    ("error_code", json!("U30")),
+                    ("error_message", json!("Débit has been failed — लौटाया गया")),
+                ],
+            )
         };
         steps.push((soon(rng), Step::Update(changed)));
     }
@@ -89,7 +104,7 @@ fn row(rng: &mut StdRng, id: &str, nth: u32) -> Columns {
         "currency": "INR",
         "payer_upi": format!("customer{customer}@upi"),
         "payee_upi": format!("shop{}@upi", rng.random_range(1..50)),
-        "tenant": ["north", "south", "east", "west"][rng.random_range(0..4)],
+        "tenant": TENANTS[rng.random_range(0..TENANTS.len())],
         "customer": format!("c-{customer}"),
         "leg": "DEBIT",
         "action": "PAY",
@@ -119,7 +134,9 @@ fn changes(nth: u32, columns: &[(&str, Value)]) -> Columns {
 /// A civil time that depends on the payment only, so that a run can be repeated; printed as the server prints it.
 fn instant(nth: u32, micros: i64) -> String {
     let start = civil::date(2026, 1, 1).at(0, 0, 0, 0);
-    start.saturating_add(SignedDuration::from_secs(i64::from(nth)) + SignedDuration::from_micros(micros + 1)).to_string()
+    start
+        .saturating_add(SignedDuration::from_secs(i64::from(nth)) + SignedDuration::from_micros(micros + 1))
+        .to_string()
 }
 
 #[cfg(test)]
@@ -144,7 +161,10 @@ mod tests {
 
     #[test]
     fn a_row_follows_its_steps() {
-        let life = lives(1, 500, 200).into_iter().find(|l| l.steps.last().unwrap().1 == Step::Delete && l.steps.len() > 2).unwrap();
+        let life = lives(1, 500, 200)
+            .into_iter()
+            .find(|l| l.steps.last().unwrap().1 == Step::Delete && l.steps.len() > 2)
+            .unwrap();
         assert_eq!(life.row_after(0), None);
         assert_eq!(life.row_after(1).unwrap()["status"], "INITIATED");
         assert_ne!(life.row_after(2).unwrap()["status"], "INITIATED");

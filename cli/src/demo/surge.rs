@@ -53,7 +53,13 @@ pub(crate) fn start(client: &Client, table: &Table, lives: &[Life], observed: &A
     let start = Instant::now();
     let mut clients = JoinSet::new();
     for (nth, life) in lives.iter().enumerate() {
-        let payment = Payment { nth, life: life.clone(), client: client.clone(), table: Arc::new(table.clone()), observed: observed.clone() };
+        let payment = Payment {
+            nth,
+            life: life.clone(),
+            client: client.clone(),
+            table: Arc::new(table.clone()),
+            observed: observed.clone(),
+        };
         clients.spawn(payment.live(start));
     }
     clients

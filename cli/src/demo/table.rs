@@ -17,7 +17,9 @@ pub(crate) enum Dialect {
 pub(crate) fn create(dialect: Dialect, name: &TableName) -> String {
     let (counter, now) = match dialect {
         Dialect::Sqlite => ("n INTEGER PRIMARY KEY", "CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)"),
-        Dialect::Mysql => ("n BIGINT AUTO_INCREMENT PRIMARY KEY", "CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)"),
+        Dialect::Mysql => {
+            ("n BIGINT AUTO_INCREMENT PRIMARY KEY", "CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)")
+        }
     };
     let mut sql = PAYMENTS_SQL.replace("IF NOT EXISTS payments", &format!("IF NOT EXISTS {name}"));
     sql.push_str(&format!("CREATE TABLE {name}_writes ({counter}, at_micros BIGINT NOT NULL);\n"));

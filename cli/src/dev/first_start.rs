@@ -85,7 +85,10 @@ fn program() -> String {
 
 /// A key and a row that the table accepts.
 fn example(schema: &TableSchema) -> (Value, Value) {
-    let named = schema.columns.iter().filter(|c| !c.nullable && !matches!(c.default, ColumnDefault::Constant(_) | ColumnDefault::CurrentTimestamp));
+    let named = schema
+        .columns
+        .iter()
+        .filter(|c| !c.nullable && !matches!(c.default, ColumnDefault::Constant(_) | ColumnDefault::CurrentTimestamp));
     let row: Map<String, Value> = named.map(|c| (c.name.to_string(), example_value(&c.ty))).collect();
     let key: Map<String, Value> = schema.key().map(|c| (c.name.to_string(), example_value(&c.ty))).collect();
     (Value::Object(key), Value::Object(row))
@@ -98,7 +101,9 @@ fn example_value(ty: &ColumnType) -> Value {
         ColumnType::Double => json!(1.5),
         ColumnType::Decimal { scale: 0, .. } => json!("1"),
         ColumnType::Decimal { .. } => json!("1.5"),
-        ColumnType::Text { max_chars, .. } => json!("abc".chars().take(max_chars.unwrap_or(3).min(3) as usize).collect::<String>()),
+        ColumnType::Text { max_chars, .. } => {
+            json!("abc".chars().take(max_chars.unwrap_or(3).min(3) as usize).collect::<String>())
+        }
         ColumnType::Bytes { .. } => json!("YQ=="),
         ColumnType::Timestamp { .. } => json!("2026-01-01T10:00:00Z"),
         ColumnType::DateTime { .. } => json!("2026-01-01T10:00:00"),

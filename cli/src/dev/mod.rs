@@ -13,9 +13,10 @@ use database::{AnyDatabase, DatabaseOptions, TableDirectory};
 use drain_svc::{Drain, DrainOptions, DrainParts};
 use event_log::embedded::{EmbeddedLog, EmbeddedOptions};
 use hot_store::memory::MemoryStore;
-use ingest_svc::Core;
+use ingest_svc::{Core, app::ReadyParts};
 use model::{DatabaseName, ShardCount};
 use runtime::{ConfigArgs, Readiness, Settings, Shutdown, Signals, telemetry};
+use tokio::net::TcpListener;
 
 /// The name of the one database of the embedded edition.
 const DATABASE: &str = "main";
@@ -34,33 +35,33 @@ pub(crate) struct DevArgs {
 /// Runs until a signal.
 pub(crate) async fn run(arguments: DevArgs, config: &ConfigArgs) -> Result<()> {
     let signals = Signals::of_process()?;
-    let settings = settings(&arguments, config)?;
-    let metrics = telemetry::init(&settings.telemetry)?;
-    let shutdown = Shutdown::new();
-    let readiness = Readiness::new();
-    let embedded = Embedded::open(&settings).await?;
-    let first = first_start::prepare(&embedded.database, &embedded.core, arguments.init_sql.as_deref()).await?;
-    let listener = ingest_svc::app::bind(settings.ingest.listen).await?;
-    let address = listener.local_addr()?;
-    let admin = runtime::admin::serve(settings.ingest.admin_listen, &metrics, &readiness, &shutdown).await?;
-    ingest_svc::app::serve(embedded.core.clone(), &settings, listener, &readiness, &shutdown).await?;
-    embedded.start_drain(&settings, &readiness, &shutdown).await?;
-    first.print(address, admin, &settings.embedded.data_dir);
-    shutdown.run(signals, settings.shutdown_deadline).await.exit()
-}
-
-/// What was configured, but for what the embedded edition brings itself.
-fn settings(arguments: &DevArgs, config: &ConfigArgs) -> Result<Settings> {
     let mut settings = config.load()?;
-    if let Some(data_dir) = &arguments.data_dir {
-        settings.embedded.data_dir.clone_from(data_dir);
+    if let Some(data_dir) = arguments.data_dir {
+        settings.embedded.data_dir = data_dir;
     }
-    Ok(settings)
+    let metrics = telemetry::init(&settings.telemetry)?;
+    let (shutdown, readiness) = (Shutdown::new(), Readiness::new());
+    let address = settings.ingest.listen;
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("listening on {address}; set another ingest.listen"))?;
+    let address = listener.local_addr()?;
+    let admin = runtime::admin::serve(settings.ingest.admin_listen, metrics, readiness.clone(), &shutdown).await?;
+    let embedded = Embedded::open(&settings).await?;
+    let welcome = first_start::prepare(&embedded.database, &embedded.core, arguments.init_sql.as_deref()).await?;
+    embedded.start_drain(&settings, &readiness, &shutdown);
+    let (core, deadline) = (embedded.core, settings.shutdown_deadline);
+    let data_dir = settings.embedded.data_dir.clone();
+    let (parts, stop) = (ReadyParts::of(&readiness), shutdown.clone());
+    shutdown.spawn("ingest", async move { ingest_svc::app::serve(core, &settings, listener, parts, &stop).await });
+    if shutdown.stopping().run_until_cancelled(readiness.ready()).await.is_some() {
+        welcome.print(address, admin, &data_dir);
+    }
+    shutdown.run(signals, deadline).await.exit()
 }
 
 /// The parts of the embedded edition.
 struct Embedded {
-    hot: Arc<MemoryStore>,
     log: EmbeddedLog,
     database: Arc<AnyDatabase>,
     core: Arc<Core<MemoryStore, EmbeddedLog, AnyDatabase>>,
@@ -69,38 +70,34 @@ struct Embedded {
 impl Embedded {
     async fn open(settings: &Settings) -> Result<Self> {
         let directory = &settings.embedded.data_dir;
-        std::fs::create_dir_all(directory).with_context(|| format!("making the data directory {}", directory.display()))?;
+        std::fs::create_dir_all(directory)
+            .with_context(|| format!("making the data directory {}", directory.display()))?;
         // First the log, since opening it locks the directory.
-        let log = EmbeddedLog::open(EmbeddedOptions {
+        let options = EmbeddedOptions {
             max_log_bytes: settings.embedded.max_log_bytes,
             ..EmbeddedOptions::new(directory.join("log"))
-        })
-        .await?;
+        };
+        let log = EmbeddedLog::open(options).await?;
         let name = DatabaseName::new(DATABASE)?;
         let url = format!("sqlite://{}", directory.join("main.db").display());
         let options = DatabaseOptions { create_if_missing: true, ..DatabaseOptions::new(name.clone(), url) };
         let database = Arc::new(AnyDatabase::connect(options).await?);
-        let shards = ShardCount::new(settings.shards)?;
-        let hot = Arc::new(MemoryStore::new(shards, settings.embedded.max_hot_bytes));
+        let hot = MemoryStore::new(ShardCount::new(settings.shards)?, settings.embedded.max_hot_bytes);
         let tables = Arc::new(TableDirectory::new(vec![(name, database.clone())]));
-        let options = ingest_svc::app::options(settings)?;
-        let core = Arc::new(Core::new(hot.clone(), Arc::new(log.clone()), tables, shards, options));
+        let core = Arc::new(ingest_svc::app::core(settings, Arc::new(hot), Arc::new(log.clone()), tables)?);
         ingest_svc::startup::prepare(&core).await?;
-        Ok(Self { hot, log, database, core })
+        Ok(Self { log, database, core })
     }
 
-    async fn start_drain(&self, settings: &Settings, readiness: &Readiness, shutdown: &Shutdown) -> Result<()> {
+    fn start_drain(&self, settings: &Settings, readiness: &Readiness, shutdown: &Shutdown) {
         let parts = DrainParts {
-            hot: self.hot.clone(),
+            hot: self.core.hot.clone(),
             source: self.log.join("drain"),
             directory: self.core.directory.clone(),
             options: DrainOptions::from_settings(settings),
         };
-        let drain = Drain::new(parts);
         let stopping = shutdown.stopping().clone();
-        let ready = readiness.part("drain");
-        ready.ready();
-        shutdown.spawn("drain", async move { drain.run(stopping).await });
-        Ok(())
+        readiness.part("drain").ready();
+        shutdown.spawn("drain", async move { Drain::new(parts).run(stopping).await });
     }
 }

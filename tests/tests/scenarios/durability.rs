@@ -73,7 +73,8 @@ pub(crate) async fn nothing_is_lost_when_everything_is_killed(system: &mut Syste
 pub(crate) async fn the_limit_holds_and_writes_are_coalesced(system: &mut System) -> Result<()> {
     // Ten records are written fifty times each, much faster than the 200 rows per second that the database may get.
     for n in 0..50 {
-        let writes: Vec<_> = (0..10).map(|p| Write::put("payments", payment(&format!("p{p}"), &format!("{n}.00")))).collect();
+        let writes: Vec<_> =
+            (0..10).map(|p| Write::put("payments", payment(&format!("p{p}"), &format!("{n}.00")))).collect();
         for result in system.client.batch_write(&writes).await {
             result?;
         }

@@ -55,7 +55,8 @@ pub(crate) async fn preconditions_hold_for_hot_and_cold_records(system: &mut Sys
 /// A row that somebody else wrote.
 pub(crate) async fn cold_row(system: &System, id: &str) -> Result<()> {
     let columns = "id, amount, currency, payer_upi, payee_upi, tenant, customer, leg, action, created_at, updated_at";
-    let values = "7.50, 'INR', 'a@upi', 'b@upi', 'north', 'c-1', 'DEBIT', 'PAY', '2025-01-01 00:00:00', '2025-01-01 00:00:00'";
+    let values =
+        "7.50, 'INR', 'a@upi', 'b@upi', 'north', 'c-1', 'DEBIT', 'PAY', '2025-01-01 00:00:00', '2025-01-01 00:00:00'";
     Ok(system.database.run_script(&format!("INSERT INTO payments ({columns}) VALUES ('{id}', {values});")).await?)
 }
 
