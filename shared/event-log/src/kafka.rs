@@ -1,1 +1,19 @@
-//! Kafka.
+//! The log on Kafka, by librdkafka.
+//!
+//! [`KafkaLog`] publishes and reads, [`KafkaSource`] is a member of the drain group.
+
+mod availability;
+mod client;
+mod commit;
+mod delivery;
+mod member;
+mod options;
+mod publisher;
+mod reader;
+mod rebalance;
+mod source;
+mod topic;
+
+pub use options::{GroupProtocol, KafkaOptions, KafkaSecurity};
+pub use publisher::KafkaLog;
+pub use source::KafkaSource;

@@ -1,0 +1,352 @@
+//! The consumer of one group member, on a thread of its own: librdkafka calls back on the thread that polls, and
+//! what it wants there (a synchronous commit before partitions are given up) must not block a runtime.
+//!
+//! The thread sleeps until the consumer's queue becomes non-empty or somebody signals. Deliveries leave in the
+//! order in which things happened: what was polled before a rebalance stands before it.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use model::Topic;
+use rdkafka::{
+    Message,
+    config::FromClientConfigAndContext,
+    consumer::{BaseConsumer, CommitMode, Consumer},
+    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
+};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    client::{REQUEST_TIMEOUT, failed, refused_settings, topic_shape},
+    commit::list,
+    options::KafkaOptions,
+    rebalance::{Delivery, MemberContext, commit},
+};
+use crate::{
+    ledger::ProgressLedger,
+    log::{Assignment, LogError, LogRecord, TopicPartition},
+};
+
+/// Noted progress is committed so often.
+const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
+/// The thread looks round at least so often; a wake-up that was missed costs no more than this.
+const IDLE_WAIT: Duration = Duration::from_millis(100);
+/// Records and bytes of one delivery.
+const CHUNK_RECORDS: usize = 500;
+const CHUNK_BYTES: usize = 4 << 20;
+/// Errors that pass are reported at most so often.
+const ERROR_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the drain's end asks for.
+pub(super) enum Signal {
+    /// The consumer's queue is no longer empty.
+    Ready,
+    /// A delivery was taken.
+    Room,
+    Subscribe(Vec<Topic>, oneshot::Sender<Result<(), LogError>>),
+    Pause(Vec<TopicPartition>),
+    Resume(Vec<TopicPartition>),
+    Close(oneshot::Sender<Result<(), LogError>>),
+}
+
+/// See the module.
+pub(super) struct Member {
+    consumer: BaseConsumer<MemberContext>,
+    context: Arc<MemberContext>,
+    signals: Receiver<Signal>,
+    deliver: mpsc::Sender<Delivery>,
+    ready: Arc<AtomicBool>,
+    outbox: VecDeque<Delivery>,
+    /// Names of topics, so that a record needs no new one.
+    topics: HashMap<String, Topic>,
+    /// The next offset of each partition, to notice what is missing.
+    expected: HashMap<TopicPartition, i64>,
+    next_commit: Instant,
+    next_error: Instant,
+}
+
+enum Flow {
+    Continue,
+    Stop,
+}
+
+impl Member {
+    pub(super) fn new(
+        options: &KafkaOptions,
+        ledger: Arc<Mutex<ProgressLedger>>,
+        signal: Sender<Signal>,
+        signals: Receiver<Signal>,
+        deliver: mpsc::Sender<Delivery>,
+    ) -> Result<Self, LogError> {
+        let mut consumer = BaseConsumer::from_config_and_context(&options.member(), MemberContext::new(ledger))
+            .map_err(|error| refused_settings(&error))?;
+        let ready = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&ready);
+        consumer.set_nonempty_callback(move || {
+            if !flag.swap(true, Ordering::AcqRel) {
+                // A member that has ended needs no waking.
+                let _ = signal.send(Signal::Ready);
+            }
+        });
+        let now = Instant::now();
+        Ok(Self {
+            context: Arc::clone(consumer.context()),
+            consumer,
+            signals,
+            deliver,
+            ready,
+            outbox: VecDeque::new(),
+            topics: HashMap::new(),
+            expected: HashMap::new(),
+            next_commit: now + COMMIT_INTERVAL,
+            next_error: now,
+        })
+    }
+
+    /// Runs until it is closed, left alone or ended by the group.
+    pub(super) fn run(mut self) {
+        loop {
+            loop {
+                match self.signals.try_recv() {
+                    Ok(signal) => {
+                        if let Flow::Stop = self.obey(signal) {
+                            return;
+                        }
+                    }
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => return,
+                }
+            }
+            if self.deliver.is_closed() {
+                self.until_closed();
+                return;
+            }
+            self.commit_when_due();
+            let Some(room) = self.hand_over() else { return };
+            if room && self.collect() {
+                continue;
+            }
+            let wait = IDLE_WAIT.min(self.next_commit.saturating_duration_since(Instant::now()));
+            match self.signals.recv_timeout(wait) {
+                Ok(signal) => {
+                    if let Flow::Stop = self.obey(signal) {
+                        return;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn obey(&mut self, signal: Signal) -> Flow {
+        match signal {
+            Signal::Ready => self.ready.store(false, Ordering::Release),
+            Signal::Room => {}
+            Signal::Subscribe(topics, answer) => {
+                // Who has gone away meanwhile needs no answer.
+                let _ = answer.send(self.subscribe(&topics));
+            }
+            Signal::Pause(partitions) => self.log_failure("pausing", self.consumer.pause(&list(&partitions))),
+            Signal::Resume(partitions) => self.log_failure("resuming", self.consumer.resume(&list(&partitions))),
+            Signal::Close(answer) => {
+                let _ = answer.send(self.leave());
+                return Flow::Stop;
+            }
+        }
+        Flow::Continue
+    }
+
+    fn log_failure(&self, what: &str, result: KafkaResult<()>) {
+        if let Err(error) = result {
+            tracing::warn!(%error, "{what} partitions");
+        }
+    }
+
+    fn subscribe(&self, topics: &[Topic]) -> Result<(), LogError> {
+        for topic in topics {
+            if topic_shape(self.consumer.client(), topic, REQUEST_TIMEOUT)?.is_none() {
+                return Err(LogError::NoSuchTopic(topic.clone()));
+            }
+        }
+        if topics.is_empty() {
+            self.consumer.unsubscribe();
+            return Ok(());
+        }
+        let names: Vec<&str> = topics.iter().map(Topic::as_str).collect();
+        self.consumer.subscribe(&names).map_err(|error| failed("subscribing", &error))
+    }
+
+    /// Commits what was noted. The group is left when the consumer is dropped, after the answer: that may hang, and
+    /// whoever closes has what was promised.
+    fn leave(&mut self) -> Result<(), LogError> {
+        self.context.close();
+        let due = self.context.ledger().due();
+        let committed = commit(&self.consumer, &due, CommitMode::Sync);
+        if committed.is_ok() {
+            let mut ledger = self.context.ledger();
+            for (partition, progress) in &due {
+                ledger.confirm(partition, progress.offset);
+            }
+        }
+        committed.map_err(|error| failed("committing progress at the end", &error))
+    }
+
+    fn commit_when_due(&mut self) {
+        let now = Instant::now();
+        if now < self.next_commit {
+            return;
+        }
+        self.next_commit = now + COMMIT_INTERVAL;
+        if self.consumer.assignment_lost() {
+            return;
+        }
+        let due = self.context.ledger().due();
+        self.log_failure("committing progress of", commit(&self.consumer, &due, CommitMode::Async));
+    }
+
+    /// Delivers as far as there is room. `Some(true)`: everything is out. `None`: the last word was spoken.
+    fn hand_over(&mut self) -> Option<bool> {
+        while let Some(delivery) = self.outbox.pop_front() {
+            let last = matches!(delivery, Delivery::Ended(_));
+            match self.deliver.try_send(delivery) {
+                Ok(()) if last => return None,
+                Ok(()) => {}
+                Err(mpsc::error::TrySendError::Full(delivery)) => {
+                    self.outbox.push_front(delivery);
+                    return Some(false);
+                }
+                // The next round of the loop sees it.
+                Err(mpsc::error::TrySendError::Closed(_)) => return Some(false),
+            }
+        }
+        Some(true)
+    }
+
+    /// The drain's end takes no more: it was dropped, or its wish to close is on the way. (The signals alone don't
+    /// tell: the consumer's callback holds a sender too.)
+    fn until_closed(&mut self) {
+        while let Ok(signal) = self.signals.recv_timeout(IDLE_WAIT) {
+            if let Flow::Stop = self.obey(signal) {
+                return;
+            }
+        }
+    }
+
+    /// Polls what is ready into the outbox. Whether there was anything.
+    fn collect(&mut self) -> bool {
+        let mut chunk = Vec::new();
+        let mut bytes = 0;
+        loop {
+            let served = self.context.served();
+            let polled = self.consumer.poll(Duration::ZERO);
+            let happened = self.context.take_happened();
+            if !happened.is_empty() {
+                // It was polled before: it stands before.
+                push_records(&mut self.outbox, &mut chunk);
+                for delivery in &happened {
+                    forget_expectations(&mut self.expected, delivery);
+                }
+                self.outbox.extend(happened);
+            }
+            match polled {
+                Some(Ok(message)) => {
+                    let Some(record) = record(&mut self.topics, &message) else { continue };
+                    if !self.context.ledger().owns(&record.from) {
+                        continue;
+                    }
+                    if let Some(expected) = self.expected.insert(record.from.clone(), record.offset + 1)
+                        && record.offset != expected
+                    {
+                        let TopicPartition { topic, partition } = &record.from;
+                        tracing::error!(%topic, partition, expected, got = record.offset,
+                            "the log has skipped: events were deleted before they were drained, or it was reset");
+                    }
+                    bytes += record.key.len() + record.payload.len();
+                    chunk.push(record);
+                    if chunk.len() >= CHUNK_RECORDS || bytes >= CHUNK_BYTES {
+                        break;
+                    }
+                }
+                Some(Err(error)) => {
+                    if let Some(delivery) = self.judge(&error) {
+                        push_records(&mut self.outbox, &mut chunk);
+                        self.outbox.push_back(delivery);
+                        break;
+                    }
+                }
+                None if self.context.served() != served => {}
+                None => break,
+            }
+        }
+        push_records(&mut self.outbox, &mut chunk);
+        !self.outbox.is_empty()
+    }
+
+    fn judge(&mut self, error: &KafkaError) -> Option<Delivery> {
+        let reason = self.context.last_error();
+        if let KafkaError::MessageConsumptionFatal(code) = error {
+            let message = format!("the group refuses this member: {code}: {reason}; start it again");
+            return Some(Delivery::Ended(LogError::Fatal(message)));
+        }
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
+            return Some(Delivery::Ended(LogError::Fatal(format!("the group refuses this member: {reason}"))));
+        }
+        let now = Instant::now();
+        if now < self.next_error {
+            return None;
+        }
+        self.next_error = now + ERROR_INTERVAL;
+        Some(Delivery::Failed(failed(&reason, error)))
+    }
+}
+
+fn push_records(outbox: &mut VecDeque<Delivery>, chunk: &mut Vec<LogRecord>) {
+    if !chunk.is_empty() {
+        outbox.push_back(Delivery::Records(std::mem::take(chunk)));
+    }
+}
+
+fn forget_expectations(expected: &mut HashMap<TopicPartition, i64>, delivery: &Delivery) {
+    match delivery {
+        Delivery::Assigned(assigned) => {
+            for (Assignment { partition, committed }, _) in assigned {
+                match committed {
+                    Some(progress) => expected.insert(partition.clone(), progress.offset),
+                    None => expected.remove(partition),
+                };
+            }
+        }
+        Delivery::Revoked(partitions) | Delivery::Lost(partitions) => {
+            for partition in partitions {
+                expected.remove(partition);
+            }
+        }
+        Delivery::Records(_) | Delivery::Failed(_) | Delivery::Ended(_) => {}
+    }
+}
+
+fn record<M: Message>(topics: &mut HashMap<String, Topic>, message: &M) -> Option<LogRecord> {
+    let topic = match topics.get(message.topic()) {
+        Some(topic) => topic.clone(),
+        None => {
+            let topic = Topic::new(message.topic()).ok()?;
+            topics.insert(message.topic().to_owned(), topic.clone());
+            topic
+        }
+    };
+    Some(LogRecord {
+        from: TopicPartition { topic, partition: u16::try_from(message.partition()).ok()? },
+        offset: message.offset(),
+        key: Bytes::copy_from_slice(message.key().unwrap_or_default()),
+        payload: Bytes::copy_from_slice(message.payload().unwrap_or_default()),
+    })
+}

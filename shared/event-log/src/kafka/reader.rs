@@ -1,0 +1,349 @@
+//! The reading face: bounds, committed offsets, and reading a range. None of it joins the group.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use model::Topic;
+use rdkafka::{
+    Message, Offset, TopicPartitionList,
+    config::FromClientConfigAndContext,
+    consumer::{BaseConsumer, Consumer},
+    error::{KafkaError, RDKafkaErrorCode},
+};
+use tokio::sync::mpsc;
+
+use super::{
+    client::{
+        QuietContext, REQUEST_TIMEOUT, blocking, drop_aside, failed, refused_settings, says_no_such_topic, topic_shape,
+    },
+    commit::{committed_from, list},
+    options::KafkaOptions,
+};
+use crate::log::{LogError, LogRecord, Progress, TopicPartition};
+
+/// A consumer of the drain group that subscribes to nothing: it may ask for what the group has committed.
+pub(super) type GroupClient = BaseConsumer<QuietContext>;
+
+/// Consumers kept for the next reading.
+const IDLE_READERS: usize = 4;
+/// Records handed over at once.
+const CHUNK_RECORDS: usize = 500;
+/// Without a record, and without the end, for so long a reading fails.
+const NO_PROGRESS: Duration = Duration::from_secs(15);
+/// Attempts at a question whose partitions are moving to other brokers.
+const ATTEMPTS: u32 = 3;
+
+/// See the module.
+pub(super) struct Reader {
+    options: KafkaOptions,
+    client: Arc<GroupClient>,
+    idle: Arc<Mutex<Vec<GroupClient>>>,
+}
+
+impl Reader {
+    pub(super) fn new(options: &KafkaOptions) -> Result<Self, LogError> {
+        let client = Arc::new(new_client(options)?);
+        Ok(Self { options: options.clone(), client, idle: Arc::default() })
+    }
+
+    pub(super) fn client(&self) -> &Arc<GroupClient> {
+        &self.client
+    }
+
+    /// Waits until a broker answers.
+    pub(super) async fn until_answered(&self) -> Result<(), LogError> {
+        let (client, brokers) = (Arc::clone(&self.client), self.options.brokers.clone());
+        blocking(move || match client.client().fetch_cluster_id(REQUEST_TIMEOUT) {
+            Some(_) => Ok(()),
+            None => Err(LogError::Unavailable(format!("no broker of {brokers} answers"))),
+        })
+        .await
+    }
+
+    /// First and next offsets, by one question per broker for each end.
+    pub(super) async fn bounds(&self, partitions: Vec<TopicPartition>) -> Result<Vec<(i64, i64)>, LogError> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let client = Arc::clone(&self.client);
+        blocking(move || {
+            serve(&client);
+            bounds(&*client, &partitions)
+        })
+        .await
+    }
+
+    pub(super) async fn committed(&self, partitions: Vec<TopicPartition>) -> Result<Vec<Option<Progress>>, LogError> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let client = Arc::clone(&self.client);
+        blocking(move || {
+            serve(&client);
+            let answer = client.committed_offsets(list(&partitions), REQUEST_TIMEOUT);
+            let answer = answer.map_err(|error| failed("the group's committed offsets", &error))?;
+            committed_from(&answer, &partitions)
+        })
+        .await
+    }
+
+    pub(super) async fn read(
+        &self,
+        partition: TopicPartition,
+        from: i64,
+        to: i64,
+        each: &mut (dyn FnMut(LogRecord) -> bool + Send),
+    ) -> Result<(), LogError> {
+        if from >= to {
+            return Ok(());
+        }
+        let (chunks, mut received) = mpsc::channel::<Vec<LogRecord>>(2);
+        let (options, idle) = (self.options.clone(), Arc::clone(&self.idle));
+        let reading = tokio::spawn(blocking(move || {
+            let client = match idle.lock().unwrap_or_else(PoisonError::into_inner).pop() {
+                Some(client) => client,
+                None => new_client(&options)?,
+            };
+            let outcome = Reading { client: &client, partition: &partition, from, to, chunks }.run();
+            put_back(&idle, client, outcome.is_ok());
+            outcome
+        }));
+        while let Some(chunk) = received.recv().await {
+            for record in chunk {
+                if !each(record) {
+                    // The reader notices that nobody listens, and stops.
+                    return Ok(());
+                }
+            }
+        }
+        match reading.await {
+            Ok(outcome) => outcome,
+            Err(error) => Err(LogError::Unavailable(format!("the reading was broken off: {error}"))),
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
+        drop_aside((Arc::clone(&self.client), idle));
+    }
+}
+
+fn new_client(options: &KafkaOptions) -> Result<GroupClient, LogError> {
+    BaseConsumer::from_config_and_context(&options.reader(), QuietContext).map_err(|e| refused_settings(&e))
+}
+
+fn put_back(idle: &Mutex<Vec<GroupClient>>, client: GroupClient, healthy: bool) {
+    let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
+    if healthy && idle.len() < IDLE_READERS && client.unassign().is_ok() {
+        idle.push(client);
+    } else {
+        drop_aside(client);
+    }
+}
+
+/// Lets a client that is asked but never polled get rid of its log lines and errors.
+fn serve(client: &GroupClient) {
+    for _ in 0..64 {
+        // With nothing assigned no records come, only events, which the context takes.
+        let _ = client.poll(Duration::ZERO);
+    }
+}
+
+/// Blocks.
+pub(super) fn bounds<X, C>(client: &C, partitions: &[TopicPartition]) -> Result<Vec<(i64, i64)>, LogError>
+where
+    X: rdkafka::consumer::ConsumerContext,
+    C: Consumer<X>,
+{
+    let low = ends(client, partitions, Offset::Beginning)?;
+    let high = ends(client, partitions, Offset::End)?;
+    Ok(low.into_iter().zip(high).collect())
+}
+
+fn ends<X, C>(client: &C, partitions: &[TopicPartition], end: Offset) -> Result<Vec<i64>, LogError>
+where
+    X: rdkafka::consumer::ConsumerContext,
+    C: Consumer<X>,
+{
+    let mut attempt = 1;
+    loop {
+        match ends_once(client, partitions, end) {
+            Err(LogError::Unavailable(_)) if attempt < ATTEMPTS => {
+                attempt += 1;
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// The logical offsets "beginning" and "end" are the timestamps -2 and -1 of Kafka's ListOffsets, so the question
+/// for timestamps asks for the ends of all partitions of a broker at once.
+fn ends_once<X, C>(client: &C, partitions: &[TopicPartition], end: Offset) -> Result<Vec<i64>, LogError>
+where
+    X: rdkafka::consumer::ConsumerContext,
+    C: Consumer<X>,
+{
+    let mut question = list(partitions);
+    question.set_all_offsets(end).map_err(|error| failed("the ends of the log", &error))?;
+    let answer = match client.offsets_for_times(question, REQUEST_TIMEOUT) {
+        Ok(answer) => answer,
+        Err(error) if says_no_such_topic(&error) => return Err(missing_topic(client, partitions, &error)),
+        Err(error) => return Err(failed("the ends of the log", &error)),
+    };
+    partitions.iter().map(|partition| end_of(&answer, partition)).collect()
+}
+
+fn end_of(answer: &TopicPartitionList, partition: &TopicPartition) -> Result<i64, LogError> {
+    let TopicPartition { topic, partition } = partition;
+    let Some(element) = answer.find_partition(topic.as_str(), i32::from(*partition)) else {
+        return Err(LogError::Unavailable(format!("no end of {topic}/{partition} came back")));
+    };
+    match element.error() {
+        Ok(()) => {}
+        Err(error) if says_no_such_topic(&error) => return Err(LogError::NoSuchTopic(topic.clone())),
+        Err(error) => return Err(failed(&format!("the ends of {topic}/{partition}"), &error)),
+    }
+    // A partition that was not answered for still has the logical offset of the question.
+    match element.offset() {
+        Offset::Offset(offset) => Ok(offset),
+        _ => Err(LogError::Unavailable(format!("no end of {topic}/{partition} came back"))),
+    }
+}
+
+/// The error names no topic: ask which one is missing.
+fn missing_topic<X, C>(client: &C, partitions: &[TopicPartition], error: &KafkaError) -> LogError
+where
+    X: rdkafka::consumer::ConsumerContext,
+    C: Consumer<X>,
+{
+    let mut topics: Vec<&Topic> = partitions.iter().map(|partition| &partition.topic).collect();
+    topics.dedup();
+    for topic in topics {
+        match topic_shape(client.client(), topic, REQUEST_TIMEOUT) {
+            Ok(Some(_)) => {}
+            Ok(None) => return LogError::NoSuchTopic(topic.clone()),
+            Err(error) => return error,
+        }
+    }
+    failed("the ends of the log", error)
+}
+
+struct Reading<'a> {
+    client: &'a GroupClient,
+    partition: &'a TopicPartition,
+    from: i64,
+    to: i64,
+    chunks: mpsc::Sender<Vec<LogRecord>>,
+}
+
+impl Reading<'_> {
+    /// Blocks until everything was handed over, or nobody listens any more.
+    fn run(&self) -> Result<(), LogError> {
+        let TopicPartition { topic, partition } = self.partition;
+        let (first, _) = self.ends()?;
+        if first > self.from {
+            return Err(self.gone(first));
+        }
+        let mut assignment = TopicPartitionList::new();
+        let assigned = assignment
+            .add_partition_offset(topic.as_str(), i32::from(*partition), Offset::Offset(self.from))
+            .and_then(|()| self.client.assign(&assignment));
+        assigned.map_err(|error| failed(&format!("reading {topic}/{partition}"), &error))?;
+
+        let mut chunk = Vec::new();
+        let mut last_progress = Instant::now();
+        loop {
+            // Wait only with empty hands: what is there is handed over as soon as no more is ready.
+            let wait = if chunk.is_empty() { Duration::from_millis(100) } else { Duration::ZERO };
+            match self.client.poll(wait) {
+                Some(Ok(message)) => {
+                    let ours = message.topic() == topic.as_str() && message.partition() == i32::from(*partition);
+                    if !ours || message.offset() < self.from {
+                        continue;
+                    }
+                    last_progress = Instant::now();
+                    let last = message.offset() >= self.to - 1;
+                    if message.offset() < self.to {
+                        chunk.push(LogRecord {
+                            from: self.partition.clone(),
+                            offset: message.offset(),
+                            key: Bytes::copy_from_slice(message.key().unwrap_or_default()),
+                            payload: Bytes::copy_from_slice(message.payload().unwrap_or_default()),
+                        });
+                    }
+                    if last {
+                        self.hand_over(&mut chunk);
+                        return Ok(());
+                    }
+                    if chunk.len() >= CHUNK_RECORDS && !self.hand_over(&mut chunk) {
+                        return Ok(());
+                    }
+                }
+                // Behind the last record there may be offsets without one: the end decides.
+                Some(Err(KafkaError::PartitionEOF(_))) => {
+                    let heard = self.hand_over(&mut chunk);
+                    let (_, next) = self.ends()?;
+                    if next >= self.to || !heard {
+                        return Ok(());
+                    }
+                    return Err(LogError::Unavailable(format!(
+                        "{topic}/{partition} ends at offset {next} now, before {}",
+                        self.to
+                    )));
+                }
+                Some(Err(error)) => self.judge(&error)?,
+                None if !chunk.is_empty() && !self.hand_over(&mut chunk) => return Ok(()),
+                None if self.chunks.is_closed() => return Ok(()),
+                None if last_progress.elapsed() > NO_PROGRESS => {
+                    return Err(LogError::Unavailable(format!("reading {topic}/{partition}: nothing came")));
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn ends(&self) -> Result<(i64, i64), LogError> {
+        bounds(self.client, std::slice::from_ref(self.partition))?
+            .pop()
+            .ok_or_else(|| LogError::Unavailable("no end of the log came back".into()))
+    }
+
+    /// Whether somebody still listens.
+    fn hand_over(&self, chunk: &mut Vec<LogRecord>) -> bool {
+        chunk.is_empty() || self.chunks.blocking_send(std::mem::take(chunk)).is_ok()
+    }
+
+    fn judge(&self, error: &KafkaError) -> Result<(), LogError> {
+        let TopicPartition { topic, partition } = self.partition;
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+                let (first, _) = self.ends()?;
+                Err(self.gone(first))
+            }
+            _ if says_no_such_topic(error) => Err(LogError::NoSuchTopic(topic.clone())),
+            _ => match failed(&format!("reading {topic}/{partition}"), error) {
+                // librdkafka goes on trying; so do we, as long as there is hope.
+                LogError::Unavailable(why) => {
+                    tracing::debug!("{why}");
+                    Ok(())
+                }
+                fatal => Err(fatal),
+            },
+        }
+    }
+
+    fn gone(&self, first: i64) -> LogError {
+        let TopicPartition { topic, partition } = self.partition;
+        LogError::Unfit(format!(
+            "{topic}/{partition} begins at offset {first}: what was to be read from {} is deleted; raise the topic's \
+             retention",
+            self.from
+        ))
+    }
+}

@@ -1,0 +1,148 @@
+//! One member of the drain group, as the drain sees it. The consumer itself lives on a thread of its own
+//! ([`super::member`]); this end only receives and asks.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc},
+    thread,
+    time::Duration,
+};
+
+use model::Topic;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    member::{Member, Signal},
+    options::KafkaOptions,
+    rebalance::Delivery,
+};
+use crate::{
+    ledger::{AssignmentId, ProgressLedger},
+    log::{Assignment, EventSource, LogError, Progress, SourceEvent, TopicPartition},
+};
+
+/// Deliveries that wait for the drain; one more waits in the member's hands.
+const WAITING_DELIVERIES: usize = 2;
+
+/// A member of the drain group on Kafka.
+pub struct KafkaSource {
+    deliveries: mpsc::Receiver<Delivery>,
+    signals: std_mpsc::Sender<Signal>,
+    ledger: Arc<Mutex<ProgressLedger>>,
+    /// The assignments that the drain has been told of: only under these can it have made progress.
+    told: HashMap<TopicPartition, AssignmentId>,
+    end: Option<LogError>,
+}
+
+impl fmt::Debug for KafkaSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaSource").field("told", &self.told).field("end", &self.end).finish_non_exhaustive()
+    }
+}
+
+impl KafkaSource {
+    /// Starts the member. It joins the group with the first subscription.
+    ///
+    /// # Errors
+    /// [`LogError::Unfit`] for settings that can't work.
+    pub fn join(options: &KafkaOptions) -> Result<Self, LogError> {
+        options.check()?;
+        let (signals, received) = std_mpsc::channel();
+        let (deliver, deliveries) = mpsc::channel(WAITING_DELIVERIES);
+        let ledger = Arc::new(Mutex::new(ProgressLedger::default()));
+        let member = Member::new(options, Arc::clone(&ledger), signals.clone(), received, deliver)?;
+        thread::Builder::new()
+            .name("kafka-member".into())
+            .spawn(move || member.run())
+            .map_err(|error| LogError::Unavailable(format!("no thread for the Kafka consumer: {error}")))?;
+        Ok(Self { deliveries, signals, ledger, told: HashMap::new(), end: None })
+    }
+
+    fn signal(&self, signal: Signal) -> Result<(), LogError> {
+        self.signals.send(signal).map_err(|_| self.ended())
+    }
+
+    fn ended(&self) -> LogError {
+        self.end.clone().unwrap_or_else(|| LogError::Fatal("the Kafka consumer has ended".into()))
+    }
+}
+
+impl EventSource for KafkaSource {
+    async fn subscribe(&mut self, topics: &[Topic]) -> Result<(), LogError> {
+        let (answer, answered) = oneshot::channel();
+        self.signal(Signal::Subscribe(topics.to_vec(), answer))?;
+        answered.await.unwrap_or_else(|_| Err(self.ended()))
+    }
+
+    async fn next(&mut self) -> Result<SourceEvent, LogError> {
+        if let Some(end) = &self.end {
+            return Err(end.clone());
+        }
+        let delivery = self.deliveries.recv().await;
+        // The member may be waiting for room. If it is gone the channel says so.
+        let _ = self.signals.send(Signal::Room);
+        match delivery {
+            Some(Delivery::Records(records)) => Ok(SourceEvent::Records(records)),
+            Some(Delivery::Assigned(assigned)) => {
+                let assignments: Vec<Assignment> = assigned
+                    .into_iter()
+                    .map(|(assignment, id)| {
+                        self.told.insert(assignment.partition.clone(), id);
+                        assignment
+                    })
+                    .collect();
+                Ok(SourceEvent::Assigned(assignments))
+            }
+            Some(Delivery::Revoked(partitions)) => {
+                self.told.retain(|partition, _| !partitions.contains(partition));
+                Ok(SourceEvent::Revoked(partitions))
+            }
+            Some(Delivery::Lost(partitions)) => {
+                self.told.retain(|partition, _| !partitions.contains(partition));
+                Ok(SourceEvent::Lost(partitions))
+            }
+            Some(Delivery::Failed(error)) => Err(error),
+            Some(Delivery::Ended(error)) => {
+                self.end = Some(error.clone());
+                Err(error)
+            }
+            None => {
+                let error = self.ended();
+                self.end = Some(error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), LogError> {
+        self.signal(Signal::Pause(partitions.to_vec()))
+    }
+
+    fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), LogError> {
+        self.signal(Signal::Resume(partitions.to_vec()))
+    }
+
+    fn note_progress(&mut self, progress: &[(TopicPartition, Progress)]) {
+        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        for (partition, progress) in progress {
+            if let Some(assignment) = self.told.get(partition) {
+                ledger.note(partition, *assignment, *progress);
+            }
+        }
+    }
+
+    async fn close(self, within: Duration) -> Result<(), LogError> {
+        let (answer, answered) = oneshot::channel();
+        self.signal(Signal::Close(answer))?;
+        // Nobody takes deliveries any more; the member must not wait for room.
+        drop(self.deliveries);
+        match tokio::time::timeout(within, answered).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(LogError::Unavailable("the Kafka consumer ended before it had committed".into())),
+            Err(_) => Err(LogError::Unavailable(format!(
+                "the Kafka consumer did not leave the group within {within:?}; what it had not committed comes again"
+            ))),
+        }
+    }
+}
