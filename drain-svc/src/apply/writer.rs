@@ -1,0 +1,291 @@
+//! The one task that writes a lane.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use database::{Applied, Batch, Change, Database, DatabaseError, EnabledTable, Owner, ShardClaim};
+use hot_store::{Budget, HotStore};
+use model::Shard;
+use tokio::{task::JoinSet, time};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    cleaning::{self, Cleaning},
+    refusal::{Refusal, without_values},
+};
+use crate::{
+    TableOptions,
+    backoff::Backoff,
+    budget::{Gate, batch_rows},
+    gather::{Entry, Lane, Limits, Ticket, Verdict},
+    parts::{Parts, Report},
+    status::TableMetrics,
+};
+
+/// Groups of records (of one shard and transaction) that are written and not marked clean; past it the lane waits.
+const UNMARKED_GROUPS: usize = 256;
+
+/// Writes the batches of one lane, one transaction after the other. Every attempt, the first or a later one, goes the
+/// same way: due, budget, newest versions, transaction; so what waits for another attempt goes on coalescing.
+pub(crate) struct Writer<H, D> {
+    lane: Arc<Lane>,
+    parts: Arc<Parts<H, D>>,
+    gate: Arc<Gate<H>>,
+    options: TableOptions,
+    metrics: TableMetrics,
+    stop: CancellationToken,
+    backoff: Backoff,
+    cleaning: JoinSet<()>,
+}
+
+impl<H: HotStore + Budget, D: Database> Writer<H, D> {
+    pub(crate) fn new(
+        lane: Arc<Lane>,
+        parts: Arc<Parts<H, D>>,
+        gate: Arc<Gate<H>>,
+        metrics: TableMetrics,
+        stop: CancellationToken,
+    ) -> Self {
+        let options = parts.options.table(&lane.table.schema.table).clone();
+        let backoff = parts.backoff();
+        Self { lane, parts, gate, options, metrics, stop, backoff, cleaning: JoinSet::new() }
+    }
+
+    /// Until it is stopped; then what is in a transaction is finished, and what only waits is left to be redelivered.
+    pub(crate) async fn run(mut self) {
+        while let Some(pause) = self.write_one().await {
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                () = time::sleep(pause) => {}
+            }
+        }
+        while let Some(marked) = self.cleaning.join_next().await {
+            surface_panic(marked);
+        }
+    }
+
+    /// Waits for a batch and writes it. Says how long to pause; `None`: stop.
+    async fn write_one(&mut self) -> Option<Duration> {
+        let table = self.table();
+        let limits = self.limits(&table);
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return None,
+                Some(marked) = self.cleaning.join_next() => surface_panic(marked),
+                () = self.lane.due(limits), if self.cleaning.len() < UNMARKED_GROUPS => break,
+            }
+        }
+        let asked = Instant::now();
+        let granted = tokio::select! {
+            () = self.stop.cancelled() => return None,
+            granted = self.gate.pass(|| self.lane.due_rows(limits)) => granted,
+        };
+        self.parts.metrics.of(&self.metrics).budget_waited(asked.elapsed());
+        let (batch, owners) = self.lane.with(|gathered| {
+            let batch = gathered.take(granted.rows, limits, Instant::now());
+            let mut shards: Vec<Shard> = batch.iter().map(|entry| entry.change.shard).collect();
+            shards.sort_unstable();
+            shards.dedup();
+            let owner = |shard: Shard| gathered.owner(shard).map(|owner| (shard, owner.clone()));
+            (batch, shards.into_iter().filter_map(owner).collect::<Vec<_>>())
+        });
+        if batch.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let (changes, tickets): (Vec<Change>, Vec<Ticket>) =
+            batch.into_iter().map(|entry| (entry.change, entry.ticket)).unzip();
+        let begun = Instant::now();
+        let (outcome, changes) = self.transact(&table, &owners, changes).await;
+        let took = begun.elapsed();
+        // The budget is for what is under way; it is not held while the hot store is told.
+        drop(granted);
+        match outcome {
+            Ok(applied) => {
+                self.healed();
+                self.committed(&table, changes, tickets, applied, took);
+                Some(Duration::ZERO)
+            }
+            Err(error) => {
+                self.parts.metrics.of(&self.metrics).failed(took);
+                let entries = changes.into_iter().zip(tickets).map(|(change, ticket)| Entry { change, ticket });
+                Some(self.refused(&error, entries.collect(), &owners).await)
+            }
+        }
+    }
+
+    /// The table as it is now; as it was, once it is disabled.
+    fn table(&self) -> Arc<EnabledTable> {
+        let known = &self.lane.table;
+        self.parts.directory.table(&known.schema.table).unwrap_or_else(|| known.clone())
+    }
+
+    fn limits(&self, table: &EnabledTable) -> Limits {
+        let options = &self.options;
+        let database = self.parts.directory.database(&table.schema.table.database);
+        let most = database.map_or(1, |database| database.max_batch_rows(&table.schema).max(1));
+        let rows = batch_rows(options.batch_rows, options.rows_per_second).min(most);
+        Limits { rows, bytes: options.batch_bytes, age: options.batch_age }
+    }
+
+    /// One transaction, in a task of its own: nothing that ends this one can break it off half-way.
+    async fn transact(
+        &self,
+        table: &Arc<EnabledTable>,
+        owners: &[(Shard, Owner)],
+        changes: Vec<Change>,
+    ) -> (Result<Vec<Applied>, DatabaseError>, Vec<Change>) {
+        let name = &table.schema.table.database;
+        let Some(database) = self.parts.directory.database(name).cloned() else {
+            return (Err(DatabaseError::Unfit(format!("no database named {name} is configured"))), changes);
+        };
+        let changes = Arc::new(changes);
+        let transaction = tokio::spawn({
+            let (table, owners, changes) = (table.clone(), owners.to_vec(), changes.clone());
+            async move { database.apply(Batch { schema: &table.schema, owners, changes: &changes }).await }
+        });
+        let outcome = match transaction.await {
+            Ok(Ok(applied)) if applied.len() != changes.len() => {
+                let told = format!("it told of {} of {} changes", applied.len(), changes.len());
+                Err(DatabaseError::Unknown(told))
+            }
+            Ok(outcome) => outcome,
+            Err(panic) => Err(DatabaseError::Unknown(format!("the transaction broke off: {panic}"))),
+        };
+        (outcome, Arc::try_unwrap(changes).unwrap_or_else(|shared| shared.to_vec()))
+    }
+
+    fn healed(&mut self) {
+        if self.backoff.failures() > 0 {
+            tracing::info!(table = %self.lane.table.schema.table, lane = self.lane.index, "the database takes batches again");
+            self.backoff.reset();
+        }
+    }
+
+    /// Tells the hot store, shard by shard and side by side with the next transaction.
+    fn committed(
+        &mut self,
+        table: &EnabledTable,
+        changes: Vec<Change>,
+        tickets: Vec<Ticket>,
+        applied: Vec<Applied>,
+        took: Duration,
+    ) {
+        let written = applied.iter().filter(|a| matches!(a, Applied::Written)).count();
+        let stale = applied.iter().filter(|a| matches!(a, Applied::Stale { .. })).count();
+        let coalesced = tickets.iter().map(|ticket| ticket.records.len() - 1).sum();
+        let metrics = self.parts.metrics.of(&self.metrics);
+        metrics.committed(written, stale, took);
+        metrics.coalesced(coalesced);
+
+        let fingerprint = table.schema.fingerprint();
+        let mut groups: BTreeMap<Shard, Cleaning> = BTreeMap::new();
+        for ((change, ticket), applied) in changes.into_iter().zip(tickets).zip(applied) {
+            let key = ticket.key.clone();
+            let Some(clean) = cleaning::mark(&change, applied, key, &table.settings.namespace, fingerprint) else {
+                self.hold(Entry { change, ticket }, "the row that is there is older than the create");
+                continue;
+            };
+            if ticket.failures > 0 {
+                tracing::info!(
+                    table = %table.schema.table, shard = %change.shard, version = %change.version,
+                    "a row that was held has been written"
+                );
+            }
+            let shard = change.shard;
+            let group = groups.entry(shard).or_insert_with(|| Cleaning {
+                shard,
+                generation: ticket.generation,
+                cleans: Vec::new(),
+                tickets: Vec::new(),
+            });
+            group.cleans.push(clean);
+            group.tickets.push(ticket);
+        }
+        for group in groups.into_values() {
+            let (parts, lane, metrics) = (self.parts.clone(), self.lane.clone(), self.metrics.clone());
+            self.cleaning.spawn(group.run(parts, lane, metrics, self.options.ttl));
+        }
+    }
+
+    /// Puts a batch back as its error demands. Says how long the lane pauses.
+    async fn refused(&mut self, error: &DatabaseError, mut batch: Vec<Entry>, owners: &[(Shard, Owner)]) -> Duration {
+        let way = Refusal::of(error);
+        self.parts.metrics.of(&self.metrics).retry(way.name());
+        if way == Refusal::Rows {
+            match batch.pop() {
+                Some(alone) if batch.is_empty() => self.hold(alone, &without_values(error)),
+                last => {
+                    batch.extend(last);
+                    self.lane.with(|gathered| gathered.put_back(batch, Verdict::Suspect));
+                }
+            }
+            self.parts.report(Report::Room { lane: self.lane.clone() }).await;
+            return Duration::ZERO;
+        }
+        let table = &self.lane.table.schema.table;
+        if self.backoff.failures() == 0 {
+            let (lane, rows, error) = (self.lane.index, batch.len(), without_values(error));
+            tracing::warn!(%table, lane, rows, error, "a batch did not get through; trying until it does");
+        }
+        self.lane.with(|gathered| gathered.put_back(batch, Verdict::Innocent));
+        self.parts.report(Report::Room { lane: self.lane.clone() }).await;
+        match way {
+            Refusal::NotOwner => self.take_ownership_again(owners).await,
+            Refusal::Schema => {
+                if let Err(error) = self.parts.directory.refresh(true).await {
+                    tracing::warn!(%table, error = without_values(&error), "the table could not be looked at again");
+                }
+            }
+            Refusal::Later | Refusal::Rows => {}
+        }
+        self.backoff.next_delay()
+    }
+
+    /// A row that the database refuses by itself is tried again alone, and never dropped: only its own partition's
+    /// progress waits for it.
+    fn hold(&self, entry: Entry, why: &str) {
+        let table = &self.lane.table.schema.table;
+        let Change { shard, version, .. } = entry.change;
+        if entry.ticket.failures == 0 {
+            let offset = entry.ticket.records.iter().map(|(_, offset)| *offset).min();
+            tracing::error!(
+                %table, %shard, %version, offset, error = why,
+                "a row is refused by the database; it is held and tried again, and all others go on. \
+                 Correct what is in its way in the database, or write the record again"
+            );
+        }
+        self.parts.metrics.of(&self.metrics).refused();
+        let until = Instant::now() + self.backoff.delay_after(entry.ticket.failures);
+        self.lane.with(|gathered| gathered.put_back(vec![entry], Verdict::HeldUntil(until)));
+    }
+
+    /// Only for assignments that still stand: a former owner must not take a shard back from the present one.
+    async fn take_ownership_again(&self, owners: &[(Shard, Owner)]) {
+        let table = &self.lane.table.schema.table;
+        let Some(database) = self.parts.directory.database(&table.database) else { return };
+        let mut claims: BTreeMap<&str, (&Owner, Vec<ShardClaim>)> = BTreeMap::new();
+        for (shard, owner) in owners {
+            if self.lane.with(|gathered| gathered.owner(*shard) == Some(owner)) {
+                let (_, claims) = claims.entry(&owner.0).or_insert_with(|| (owner, Vec::new()));
+                claims.push(ShardClaim { table: table.table.clone(), shard: *shard });
+            }
+        }
+        for (owner, claims) in claims.into_values() {
+            if let Err(error) = database.take_ownership(&claims, owner).await {
+                tracing::warn!(%table, error = without_values(&error), "shards could not be taken over again");
+            }
+        }
+    }
+}
+
+/// A panic of a part is one of the whole: the drain ends, and its successor is delivered everything again.
+fn surface_panic(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        std::panic::resume_unwind(error.into_panic());
+    }
+}

@@ -1,0 +1,73 @@
+//! The drain as a whole.
+
+use std::sync::Arc;
+
+use database::{Database, TableDirectory};
+use event_log::{EventSource, LogError};
+use hot_store::{Budget, HotStore};
+use tokio::{sync::mpsc, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    DrainOptions,
+    consume::{Consumer, refresh_tables},
+    parts::Parts,
+    status::Metrics,
+};
+
+/// Reports to the consumer that are under way at once; who has another waits.
+const REPORTS: usize = 1024;
+
+/// Why a drain ended that was not told to.
+#[derive(Debug, thiserror::Error)]
+pub enum DrainError {
+    /// The event log can't be used.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// A defect of ours. What was not done is redelivered.
+    #[error("a part of the drain panicked: {0}")]
+    Panicked(String),
+}
+
+/// What a drain works on.
+pub struct DrainParts<H, S, D> {
+    /// Where records are marked clean, and the budget comes from.
+    pub hot: Arc<H>,
+    /// This member of the drain group.
+    pub source: S,
+    /// The databases and the enabled tables.
+    pub directory: Arc<TableDirectory<D>>,
+    /// What was set.
+    pub options: DrainOptions,
+}
+
+/// One drain replica: carries the events of its share of the partitions into the database.
+pub struct Drain<H, S, D> {
+    parts: DrainParts<H, S, D>,
+}
+
+impl<H: HotStore + Budget, S: EventSource, D: Database> Drain<H, S, D> {
+    /// Nothing is asked or started yet.
+    pub fn new(parts: DrainParts<H, S, D>) -> Self {
+        Self { parts }
+    }
+
+    /// Drains until `shutdown`; then finishes what is in a transaction, commits how far it came and leaves the group,
+    /// within [`DrainOptions::shutdown_deadline`].
+    ///
+    /// A store that is away is waited for, without end. If the future is dropped it is as if the process had been
+    /// killed, but for transactions under way, which run to their end.
+    ///
+    /// # Errors
+    /// [`DrainError`] if the event log refuses this member for good. What was not done is redelivered to another.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), DrainError> {
+        let DrainParts { hot, source, directory, options } = self.parts;
+        let (reports, inbox) = mpsc::channel(REPORTS);
+        let meter = opentelemetry::global::meter("drain-svc");
+        let stop = CancellationToken::new();
+        let parts = Arc::new(Parts { hot, directory, options, metrics: Metrics::new(&meter), reports, stop });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(refresh_tables(parts.clone()));
+        Consumer::new(parts, source, inbox, tasks).run(shutdown).await
+    }
+}

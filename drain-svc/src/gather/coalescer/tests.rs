@@ -1,0 +1,290 @@
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeSet, HashSet};
+
+use model::{Content, Fingerprint, Image, Key, Operation, Value};
+use proptest::{prelude::*, sample::Index};
+
+use super::*;
+
+const LIMITS: Limits = Limits { rows: 4, bytes: 1000, age: Duration::from_millis(20) };
+const GENERATION: Generation = Generation(1);
+
+fn change(key: i64, version: u64) -> Change {
+    Change {
+        shard: Shard((key % 2) as u16),
+        key: Key(vec![Value::Int64(key)]),
+        version: Version::new(version).unwrap(),
+        image: Image {
+            content: Content::Tombstone,
+            operation: Operation::Delete,
+            fingerprint: Fingerprint(version),
+            request_id: None,
+            since: None,
+        },
+    }
+}
+
+fn record(key: i64, version: u64, offset: i64) -> Gathered {
+    Gathered { generation: GENERATION, offset, bytes: 10, change: change(key, version) }
+}
+
+fn lane() -> Coalescer {
+    let mut lane = Coalescer::default();
+    for shard in 0..2 {
+        lane.assign(Shard(shard), GENERATION, Owner("a".into()));
+    }
+    lane
+}
+
+fn take(lane: &mut Coalescer, rows: usize, now: Instant) -> Vec<Entry> {
+    lane.take(rows, LIMITS, now)
+}
+
+fn keys(entries: &[Entry]) -> Vec<(i64, u64)> {
+    let key = |entry: &Entry| match entry.change.key.0[0] {
+        Value::Int64(key) => key,
+        _ => unreachable!(),
+    };
+    entries.iter().map(|e| (key(e), e.change.version.get())).collect()
+}
+
+/// Keys with versions; an offset is the position.
+fn records() -> impl Strategy<Value = Vec<(i64, u64)>> {
+    prop::collection::vec((0i64..6, 1u64..30), 1..60)
+}
+
+proptest! {
+    #[test]
+    fn any_order_and_any_duplicate_leave_the_same_newest_version_of_each_key(
+        records in records(),
+        order in Just(()).prop_perturb(|(), mut rng| rng.random::<u64>()),
+    ) {
+        let newest = |records: &[(i64, u64)]| {
+            let (now, mut lane) = (Instant::now(), lane());
+            for (offset, (key, version)) in records.iter().enumerate() {
+                lane.gather(record(*key, *version, offset as i64), now);
+            }
+            let mut found = BTreeSet::new();
+            loop {
+                let batch = take(&mut lane, usize::MAX, now + LIMITS.age);
+                if batch.is_empty() {
+                    break found;
+                }
+                found.extend(keys(&batch));
+            }
+        };
+        let mut shuffled: Vec<_> = records.iter().chain(records.iter()).copied().collect();
+        let mut seed = order;
+        for at in (1..shuffled.len()).rev() {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            shuffled.swap(at, (seed >> 33) as usize % (at + 1));
+        }
+        let expected: BTreeSet<(i64, u64)> = records
+            .iter()
+            .map(|(key, _)| (*key, records.iter().filter(|(k, _)| k == key).map(|(_, v)| *v).max().unwrap()))
+            .collect();
+        prop_assert_eq!(newest(&records), expected.clone());
+        prop_assert_eq!(newest(&shuffled), expected);
+    }
+
+    /// Whatever happens to batches, every record ends exactly once, by a version at least as new as its own that was
+    /// the newest of its key when it was taken; and nothing is left over.
+    #[test]
+    fn every_gathered_record_is_released_exactly_once(
+        records in records(),
+        steps in prop::collection::vec((0u8..6, any::<Index>()), 0..120),
+        last in any::<Index>(),
+    ) {
+        let mut lane = lane();
+        let mut now = Instant::now();
+        let mut incoming = records.iter().enumerate();
+        let mut waiting: HashMap<i64, Vec<u64>> = HashMap::new();
+        let mut taken: Vec<Vec<Entry>> = Vec::new();
+        let mut released: HashSet<i64> = HashSet::new();
+        let mut gathered = 0;
+        // After the random steps everything is gathered, and everything succeeds.
+        let end = std::iter::repeat_n(0u8, records.len()).chain(std::iter::repeat(6));
+        for (step, pick) in steps.into_iter().chain(end.map(|step| (step, last))) {
+            now += Duration::from_millis(5);
+            match step {
+                0 | 1 => {
+                    if let Some((offset, (key, version))) = incoming.next() {
+                        lane.gather(record(*key, *version, offset as i64), now);
+                        waiting.entry(*key).or_default().push(*version);
+                        gathered += 1;
+                    }
+                }
+                2 => {
+                    let batch = take(&mut lane, 1 + pick.index(6), now);
+                    prop_assert!(batch.len() <= LIMITS.rows);
+                    for (key, version) in keys(&batch) {
+                        let newest = waiting.remove(&key).and_then(|v| v.into_iter().max());
+                        prop_assert_eq!(newest, Some(version));
+                    }
+                    taken.extend((!batch.is_empty()).then_some(batch));
+                }
+                3..6 if !taken.is_empty() => {
+                    let batch = taken.swap_remove(pick.index(taken.len()));
+                    if step == 3 {
+                        for entry in batch {
+                            lane.release(entry.change.shard, &entry.ticket);
+                            for (version, offset) in &entry.ticket.records {
+                                prop_assert!(*version <= entry.change.version);
+                                prop_assert!(released.insert(*offset), "offset {} released twice", offset);
+                            }
+                        }
+                        continue;
+                    }
+                    for (key, version) in keys(&batch) {
+                        waiting.entry(key).or_default().push(version);
+                    }
+                    let until = now + Duration::from_millis(pick.index(50) as u64);
+                    let alone = batch.len() == 1;
+                    lane.put_back(batch, match step {
+                        4 => Verdict::Innocent,
+                        _ if alone => Verdict::HeldUntil(until),
+                        _ => Verdict::Suspect,
+                    });
+                }
+                3..6 => {}
+                _ => {
+                    taken.extend(Some(take(&mut lane, usize::MAX, now + Duration::from_secs(1))));
+                    let done: Vec<Entry> = taken.drain(..).flatten().collect();
+                    if done.is_empty() {
+                        break;
+                    }
+                    for entry in done {
+                        lane.release(entry.change.shard, &entry.ticket);
+                        for (_, offset) in entry.ticket.records {
+                            prop_assert!(released.insert(offset), "offset {} released twice", offset);
+                        }
+                    }
+                }
+            }
+            prop_assert_eq!(lane.records(), gathered - released.len());
+        }
+        prop_assert_eq!(released.len(), records.len());
+        prop_assert_eq!((lane.records(), lane.bytes(), lane.queued_bytes, lane.oldest()), (0, 0, 0, None));
+    }
+}
+
+#[test]
+fn the_oldest_key_goes_first_however_often_others_are_written() {
+    let (now, mut lane) = (Instant::now(), lane());
+    lane.gather(record(1, 10, 0), now);
+    lane.gather(record(2, 11, 1), now);
+    lane.gather(record(1, 12, 2), now);
+    lane.gather(record(3, 13, 3), now);
+    assert_eq!(keys(&take(&mut lane, 2, now + LIMITS.age)), [(1, 12), (2, 11)]);
+}
+
+#[test]
+fn a_batch_waits_for_more_until_it_is_full_or_old() {
+    let (now, mut lane) = (Instant::now(), lane());
+    assert_eq!(lane.due(LIMITS, now), Due::Nothing);
+    for key in 0..3 {
+        lane.gather(record(key, 1, key), now);
+    }
+    assert_eq!(lane.due(LIMITS, now), Due::At(now + LIMITS.age));
+    assert!(take(&mut lane, 9, now).is_empty());
+    lane.gather(record(3, 1, 3), now);
+    assert_eq!(lane.due(LIMITS, now), Due::Rows(4));
+    let mut big = record(0, 2, 4);
+    big.bytes = 2000;
+    lane.gather(big, now);
+    assert_eq!(take(&mut lane, 9, now).len(), 1, "one row always fits, whatever its size");
+}
+
+#[test]
+fn a_refused_batch_is_halved_until_the_bad_row_stands_alone_and_then_only_that_one_waits() {
+    let (mut now, mut lane) = (Instant::now(), lane());
+    for key in 0..8 {
+        lane.gather(record(key, 1, key), now);
+    }
+    now += LIMITS.age;
+    let (mut written, mut attempts) = (BTreeSet::new(), 0);
+    loop {
+        let batch = take(&mut lane, 9, now);
+        if batch.is_empty() {
+            break;
+        }
+        attempts += 1;
+        if !keys(&batch).contains(&(5, 1)) {
+            for entry in batch {
+                written.extend(keys(std::slice::from_ref(&entry)));
+                lane.release(entry.change.shard, &entry.ticket);
+            }
+        } else if batch.len() > 1 {
+            lane.put_back(batch, Verdict::Suspect);
+        } else {
+            lane.put_back(batch, Verdict::HeldUntil(now + Duration::from_secs(1)));
+        }
+    }
+    assert_eq!(written.len(), 7);
+    assert!(attempts <= 8, "{attempts} attempts");
+    assert_eq!(lane.due(LIMITS, now), Due::At(now + Duration::from_secs(1)));
+
+    lane.gather(record(9, 1, 9), now);
+    let later = now + Duration::from_secs(2);
+    assert_eq!(keys(&take(&mut lane, 9, later)), [(5, 1)], "alone");
+    assert_eq!(keys(&take(&mut lane, 9, later)), [(9, 1)]);
+}
+
+#[test]
+fn a_newer_version_frees_a_held_key_and_a_duplicate_does_not() {
+    let (now, mut lane) = (Instant::now(), lane());
+    let later = now + Duration::from_secs(9);
+    lane.gather(record(1, 5, 0), now);
+    let batch = take(&mut lane, 9, now + LIMITS.age);
+    lane.gather(record(1, 5, 1), now);
+    lane.put_back(batch, Verdict::HeldUntil(later));
+    lane.gather(record(1, 5, 2), now);
+    assert_eq!(lane.due(LIMITS, now), Due::At(later));
+    lane.gather(record(1, 6, 3), now);
+    let batch = take(&mut lane, 9, now + LIMITS.age);
+    assert_eq!(keys(&batch), [(1, 6)]);
+    assert_eq!((batch[0].ticket.records.len(), batch[0].ticket.failures), (4, 0));
+}
+
+#[test]
+fn held_keys_and_others_take_turns() {
+    let (now, mut lane) = (Instant::now(), lane());
+    for key in [1, 2] {
+        lane.gather(record(key, 1, key), now);
+    }
+    let (one, two) = (take(&mut lane, 1, now + LIMITS.age), take(&mut lane, 1, now + LIMITS.age));
+    for refused in [one, two] {
+        lane.put_back(refused, Verdict::HeldUntil(now));
+    }
+    for key in [3, 4] {
+        lane.gather(record(key, 1, key), now);
+    }
+    let order: Vec<_> = (0..4).flat_map(|_| keys(&take(&mut lane, 1, now + LIMITS.age))).map(|(key, _)| key).collect();
+    assert_eq!(order, [1, 3, 2, 4]);
+}
+
+#[test]
+fn what_a_lost_assignment_left_is_dropped_and_counts_for_nothing() {
+    let (now, mut lane) = (Instant::now(), lane());
+    for key in 0..4 {
+        lane.gather(record(key, 1, key), now);
+    }
+    let mut taken = take(&mut lane, 4, now);
+    lane.gather(record(0, 2, 4), now);
+    lane.gather(record(1, 2, 5), now);
+    lane.revoke(Shard(0));
+    assert_eq!(lane.records(), 5, "what is taken still counts");
+    lane.assign(Shard(0), Generation(2), Owner("b".into()));
+    assert!(!lane.gather(record(0, 3, 6), now), "of the old assignment");
+
+    let zero = taken.remove(0);
+    lane.release(zero.change.shard, &zero.ticket);
+    lane.put_back(taken, Verdict::Innocent);
+    let left = take(&mut lane, 9, now + LIMITS.age);
+    assert_eq!(keys(&left), [(1, 2), (3, 1)]);
+    for entry in left {
+        lane.release(entry.change.shard, &entry.ticket);
+    }
+    assert_eq!((lane.records(), lane.bytes()), (0, 0));
+}

@@ -1,0 +1,121 @@
+//! What can be set about the drain.
+
+use std::{collections::HashMap, time::Duration};
+
+use model::TableRef;
+use runtime::Settings;
+
+/// How one table is drained.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TableOptions {
+    /// Rows per second over all drain replicas; `None` is no limit.
+    pub rows_per_second: Option<f64>,
+    /// Rows of one transaction, at most; a limit makes batches smaller.
+    pub batch_rows: usize,
+    /// Bytes of one transaction, at most, unless one row alone has more.
+    pub batch_bytes: usize,
+    /// A batch that is not full waits at most so long for more.
+    pub batch_age: Duration,
+    /// How long a record stays in the hot store once the database has it.
+    pub ttl: Duration,
+}
+
+/// What can be set about the drain. The defaults are those of the configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DrainOptions {
+    /// The name of this replica in logs and shard rows.
+    pub replica: String,
+    /// For tables that are not named.
+    pub default_table: TableOptions,
+    /// For those that are, by `database.table`.
+    pub per_table: HashMap<String, TableOptions>,
+    /// Writer lanes per table: transactions at once.
+    pub lanes: usize,
+    /// Records gathered per lane; past it the lane's partitions are paused.
+    pub lane_capacity: usize,
+    /// The first delay between attempts while a store is away.
+    pub retry_initial: Duration,
+    /// The last one.
+    pub retry_max: Duration,
+    /// How often tables that were enabled, disabled or altered are looked for.
+    pub table_refresh: Duration,
+    /// How long the drain may take to stop: what is not done by then is redelivered.
+    pub shutdown_deadline: Duration,
+}
+
+impl DrainOptions {
+    /// The drain's part of the settings.
+    pub fn from_settings(settings: &Settings) -> Self {
+        let drain = &settings.drain;
+        let table = |name: &str| {
+            let table = settings.table(name);
+            TableOptions {
+                rows_per_second: table.rows_per_second,
+                batch_rows: table.batch_rows,
+                batch_bytes: drain.batch_bytes,
+                batch_age: table.batch_age,
+                ttl: table.ttl,
+            }
+        };
+        Self {
+            replica: if drain.replica.is_empty() { host() } else { drain.replica.clone() },
+            // A name that no table has: what is in effect where nothing is said.
+            default_table: table(""),
+            per_table: settings.tables.per_table.keys().map(|name| (name.clone(), table(name))).collect(),
+            lanes: drain.lanes,
+            lane_capacity: drain.lane_capacity,
+            retry_initial: drain.retry_initial,
+            retry_max: drain.retry_max,
+            table_refresh: settings.table_refresh,
+            // The process breaks off what still runs a tenth of the time before its deadline.
+            shutdown_deadline: settings.shutdown_deadline.mul_f64(0.8),
+        }
+    }
+
+    /// How a table is drained.
+    pub fn table(&self, table: &TableRef) -> &TableOptions {
+        self.per_table.get(&table.to_string()).unwrap_or(&self.default_table)
+    }
+
+    /// What the gathered records of one lane may hold in memory: some batches' worth, however large records are.
+    pub(crate) fn lane_bytes(&self, table: &TableOptions) -> usize {
+        const BATCHES: usize = 16;
+        table.batch_bytes.saturating_mul(BATCHES)
+    }
+}
+
+/// The name of this machine, for people who read logs and shard rows.
+fn host() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "drain".to_owned() } else { name.to_owned() }
+}
+
+impl Default for DrainOptions {
+    fn default() -> Self {
+        Self::from_settings(&Settings::default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use model::{DatabaseName, TableName};
+
+    use super::*;
+
+    #[test]
+    fn a_table_that_is_named_has_its_own_rate() {
+        let mut settings = Settings::default();
+        settings.drain.rows_per_second = 70.0;
+        settings.tables.per_table.insert("main.payments".into(), Default::default());
+        settings.tables.per_table.get_mut("main.payments").unwrap().rows_per_second = Some(0.0);
+        let options = DrainOptions::from_settings(&settings);
+        let rate = |table: &str| {
+            let (database, table) = (DatabaseName::new("main").unwrap(), TableName::new(table).unwrap());
+            options.table(&TableRef { database, table }).rows_per_second
+        };
+        assert_eq!((rate("payments"), rate("orders")), (None, Some(70.0)));
+    }
+}

@@ -1,0 +1,49 @@
+//! What all tasks of one drain share.
+
+use std::sync::Arc;
+
+use database::TableDirectory;
+use model::Shard;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    DrainOptions,
+    backoff::Backoff,
+    gather::{Generation, Lane},
+    status::Metrics,
+};
+
+pub(crate) struct Parts<H, D> {
+    pub(crate) hot: Arc<H>,
+    pub(crate) directory: Arc<TableDirectory<D>>,
+    pub(crate) options: DrainOptions,
+    pub(crate) metrics: Metrics,
+    /// To the consumer, which alone speaks to the event log.
+    pub(crate) reports: mpsc::Sender<Report>,
+    /// Take nothing new, finish what is in a transaction.
+    pub(crate) stop: CancellationToken,
+}
+
+impl<H, D> Parts<H, D> {
+    pub(crate) fn backoff(&self) -> Backoff {
+        Backoff::new(self.options.retry_initial, self.options.retry_max)
+    }
+
+    /// Tells the consumer. Without one the drain is gone, and nobody needs to know.
+    pub(crate) async fn report(&self, report: Report) {
+        let _ = self.reports.send(report).await;
+    }
+}
+
+/// What the consumer is told.
+pub(crate) enum Report {
+    /// The enabled tables were looked at again.
+    Tables,
+    /// These shards of a lane have this process as their owner in the database.
+    Owned { lane: Arc<Lane>, shards: Vec<Shard>, generation: Generation },
+    /// These records are in the database and marked so in the hot store.
+    Done { lane: Arc<Lane>, shard: Shard, generation: Generation, offsets: Vec<i64> },
+    /// The lane may have room again.
+    Room { lane: Arc<Lane> },
+}

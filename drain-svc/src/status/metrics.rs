@@ -1,0 +1,194 @@
+//! The metrics of the drain, all of them named here.
+
+use std::time::Duration;
+
+use model::{TableRef, Version};
+use opentelemetry::{
+    KeyValue,
+    metrics::{Counter, Gauge, Histogram, Meter},
+};
+
+/// Every metric, so that names stand in one place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Metric {
+    RowsWritten,
+    Batches,
+    Coalesced,
+    Void,
+    Stale,
+    Retries,
+    Refused,
+    GatheredRecords,
+    GatheredBytes,
+    LagSeconds,
+    PausedPartitions,
+    HeldPartitions,
+    TransactionSeconds,
+    BudgetWaitSeconds,
+}
+
+impl Metric {
+    fn name(self) -> &'static str {
+        match self {
+            Self::RowsWritten => "shock_absorber.drain.rows_written",
+            Self::Batches => "shock_absorber.drain.batches",
+            Self::Coalesced => "shock_absorber.drain.coalesced",
+            Self::Void => "shock_absorber.drain.void",
+            Self::Stale => "shock_absorber.drain.stale",
+            Self::Retries => "shock_absorber.drain.retries",
+            Self::Refused => "shock_absorber.drain.refused_rows",
+            Self::GatheredRecords => "shock_absorber.drain.gathered_records",
+            Self::GatheredBytes => "shock_absorber.drain.gathered_bytes",
+            Self::LagSeconds => "shock_absorber.drain.lag_seconds",
+            Self::PausedPartitions => "shock_absorber.drain.paused_partitions",
+            Self::HeldPartitions => "shock_absorber.drain.held_partitions",
+            Self::TransactionSeconds => "shock_absorber.drain.transaction_seconds",
+            Self::BudgetWaitSeconds => "shock_absorber.drain.budget_wait_seconds",
+        }
+    }
+
+    fn about(self) -> &'static str {
+        match self {
+            Self::RowsWritten => "Rows that transactions wrote",
+            Self::Batches => "Transactions, by outcome",
+            Self::Coalesced => {
+                "Records that needed no write of their own, since a newer version of their key was gathered"
+            }
+            Self::Void => "Records of an epoch that is over",
+            Self::Stale => "Records that the database held in a newer version already",
+            Self::Retries => "Attempts that have to be repeated, by reason",
+            Self::Refused => {
+                "Attempts to write one row alone that the database refused; the row is held and tried again"
+            }
+            Self::GatheredRecords => "Records read from the log and not done",
+            Self::GatheredBytes => "Memory of the records gathered, about",
+            Self::LagSeconds => "Age of the oldest record read and not done",
+            Self::PausedPartitions => "Partitions assigned to this replica whose delivery is stopped for now",
+            Self::HeldPartitions => "Partitions that stand at a record which can be neither applied nor skipped",
+            Self::TransactionSeconds => "Duration of transactions",
+            Self::BudgetWaitSeconds => "How long a batch that was due waited for its budget",
+        }
+    }
+}
+
+/// The instruments.
+pub(crate) struct Metrics {
+    rows_written: Counter<u64>,
+    batches: Counter<u64>,
+    coalesced: Counter<u64>,
+    void: Counter<u64>,
+    stale: Counter<u64>,
+    retries: Counter<u64>,
+    refused: Counter<u64>,
+    gathered_records: Gauge<u64>,
+    gathered_bytes: Gauge<u64>,
+    lag: Gauge<f64>,
+    paused: Gauge<u64>,
+    held: Gauge<u64>,
+    transaction: Histogram<f64>,
+    budget_wait: Histogram<f64>,
+}
+
+impl Metrics {
+    pub(crate) fn new(meter: &Meter) -> Self {
+        let counter = |m: Metric| meter.u64_counter(m.name()).with_description(m.about()).build();
+        let gauge = |m: Metric| meter.u64_gauge(m.name()).with_description(m.about()).build();
+        let seconds = |m: Metric| {
+            let bounds = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0];
+            meter.f64_histogram(m.name()).with_description(m.about()).with_boundaries(bounds.to_vec()).build()
+        };
+        let lag = Metric::LagSeconds;
+        Self {
+            rows_written: counter(Metric::RowsWritten),
+            batches: counter(Metric::Batches),
+            coalesced: counter(Metric::Coalesced),
+            void: counter(Metric::Void),
+            stale: counter(Metric::Stale),
+            retries: counter(Metric::Retries),
+            refused: counter(Metric::Refused),
+            gathered_records: gauge(Metric::GatheredRecords),
+            gathered_bytes: gauge(Metric::GatheredBytes),
+            lag: meter.f64_gauge(lag.name()).with_description(lag.about()).build(),
+            paused: gauge(Metric::PausedPartitions),
+            held: gauge(Metric::HeldPartitions),
+            transaction: seconds(Metric::TransactionSeconds),
+            budget_wait: seconds(Metric::BudgetWaitSeconds),
+        }
+    }
+
+    /// The instruments as they are used for one table.
+    pub(crate) fn of<'a>(&'a self, table: &'a TableMetrics) -> ForTable<'a> {
+        ForTable { metrics: self, table }
+    }
+
+    /// Partitions that stand still, and those of them that stand at a record that can't be read.
+    pub(crate) fn standing(&self, paused: usize, held: usize) {
+        self.paused.record(paused as u64, &[]);
+        self.held.record(held as u64, &[]);
+    }
+}
+
+/// The attributes of one table, made once.
+#[derive(Debug, Clone)]
+pub(crate) struct TableMetrics {
+    attributes: [KeyValue; 1],
+}
+
+impl TableMetrics {
+    pub(crate) fn new(table: &TableRef) -> Self {
+        Self { attributes: [KeyValue::new("table", table.to_string())] }
+    }
+
+    fn with(&self, name: &'static str, value: &'static str) -> [KeyValue; 2] {
+        let [table] = self.attributes.clone();
+        [table, KeyValue::new(name, value)]
+    }
+}
+
+/// The instruments with the table's attributes.
+pub(crate) struct ForTable<'a> {
+    metrics: &'a Metrics,
+    table: &'a TableMetrics,
+}
+
+impl ForTable<'_> {
+    pub(crate) fn coalesced(&self, records: usize) {
+        self.metrics.coalesced.add(records as u64, &self.table.attributes);
+    }
+
+    pub(crate) fn void(&self, records: usize) {
+        self.metrics.void.add(records as u64, &self.table.attributes);
+    }
+
+    pub(crate) fn committed(&self, written: usize, stale: usize, took: Duration) {
+        self.metrics.batches.add(1, &self.table.with("outcome", "committed"));
+        self.metrics.rows_written.add(written as u64, &self.table.attributes);
+        self.metrics.stale.add(stale as u64, &self.table.attributes);
+        self.metrics.transaction.record(took.as_secs_f64(), &self.table.attributes);
+    }
+
+    pub(crate) fn failed(&self, took: Duration) {
+        self.metrics.batches.add(1, &self.table.with("outcome", "failed"));
+        self.metrics.transaction.record(took.as_secs_f64(), &self.table.attributes);
+    }
+
+    pub(crate) fn retry(&self, reason: &'static str) {
+        self.metrics.retries.add(1, &self.table.with("reason", reason));
+    }
+
+    pub(crate) fn refused(&self) {
+        self.metrics.refused.add(1, &self.table.attributes);
+    }
+
+    pub(crate) fn budget_waited(&self, waited: Duration) {
+        self.metrics.budget_wait.record(waited.as_secs_f64(), &self.table.attributes);
+    }
+
+    /// What all lanes of the table have gathered; versions are microseconds of the hot store's clock.
+    pub(crate) fn gathered(&self, records: usize, bytes: usize, oldest: Option<Version>, now_micros: u64) {
+        self.metrics.gathered_records.record(records as u64, &self.table.attributes);
+        self.metrics.gathered_bytes.record(bytes as u64, &self.table.attributes);
+        let lag = oldest.map_or(0, |version| now_micros.saturating_sub(version.get()));
+        self.metrics.lag.record(lag as f64 / 1e6, &self.table.attributes);
+    }
+}

@@ -1,0 +1,82 @@
+//! The database is never written faster than its limit.
+
+use std::time::{Duration, Instant};
+
+use crate::world::{World, limited, options, until};
+
+/// Rows tried in the busiest second.
+fn busiest_second(world: &World) -> usize {
+    let attempts = world.db.attempts();
+    let in_second = |from: Instant| {
+        let until = from + Duration::from_secs(1);
+        attempts.iter().filter(|a| a.at >= from && a.at < until).map(|a| a.changes.len()).sum()
+    };
+    attempts.iter().map(|attempt| in_second(attempt.at)).max().unwrap_or(0)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_replicas_together_keep_to_the_limit_from_the_first_batch_on() {
+    let (limit, batch) = (100.0, 5);
+    let world = World::new().await;
+    for n in 0..180 {
+        world.write(n, Some(n)).await;
+    }
+    let begun = Instant::now();
+    let (one, two) = (world.start(limited(limit)), world.start(limited(limit)));
+    world.until_clean().await;
+    let took = begun.elapsed().as_secs_f64();
+    assert!(took >= (180 - batch) as f64 / limit, "{took} s");
+    assert!(took <= 180.0 / limit * 2.0, "the budget is used, too: {took} s");
+    let busiest = busiest_second(&world);
+    assert!(busiest <= limit as usize + batch, "{busiest} rows in one second");
+    assert!(world.db.attempts().iter().all(|attempt| attempt.changes.len() <= batch));
+    world.assert_rows_are_as_written().await;
+    one.stop().await;
+    two.stop().await;
+    world.assert_all_committed().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attempts_that_fail_take_budget_as_well() {
+    let world = World::new().await;
+    world.db.poison.lock().unwrap().replace((crate::db::id(0), database::ErrorClass::Permanent));
+    for n in 0..60 {
+        world.write(n, Some(n)).await;
+    }
+    let drain = world.start(limited(40.0));
+    until("all but one are clean", || async {
+        world.rows(1..60).await.values().all(|row| *row != database::DatabaseRow::Absent)
+    })
+    .await;
+    let busiest = busiest_second(&world);
+    assert!(busiest <= 42, "{busiest} rows in one second");
+    drain.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lane_that_is_full_pauses_its_partitions_and_goes_on_when_there_is_room() {
+    let world = World::new().await;
+    let mut small = options();
+    small.lane_capacity = 20;
+    small.default_table.batch_rows = 10;
+    world.db.poison.lock().unwrap().replace((crate::db::id(0), database::ErrorClass::Transient));
+    // Neither lane gets through while its first key is refused.
+    world.write(0, Some(0)).await;
+    let drain = world.start(small);
+    until("it is tried", || async { !world.db.attempts().is_empty() }).await;
+    let delivered_at_first = drain.told.lock().unwrap().delivered;
+    let lane_of_0 = world.shard(&crate::db::id(0)).0 % 2;
+    let same_lane: Vec<i64> = (1..1000).filter(|n| world.shard(&crate::db::id(*n)).0 % 2 == lane_of_0).collect();
+    for n in &same_lane {
+        world.write(*n, Some(1)).await;
+    }
+    until("both partitions of the lane are paused", || async { drain.told.lock().unwrap().paused.len() == 2 }).await;
+    let delivered = drain.told.lock().unwrap().delivered - delivered_at_first;
+    assert!(delivered < same_lane.len() / 2, "{delivered} of {}", same_lane.len());
+    world.db.poison.lock().unwrap().take();
+    world.until_clean().await;
+    assert!(drain.told.lock().unwrap().paused.is_empty());
+    drain.stop().await;
+    world.assert_all_committed().await;
+    world.assert_rows_are_as_written().await;
+}

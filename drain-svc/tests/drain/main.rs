@@ -1,0 +1,11 @@
+//! The drain on what the embedded edition runs on: the hot store in memory, the log and the database on disk.
+#![allow(clippy::unwrap_used)]
+
+mod assignment;
+mod database_errors;
+mod db;
+mod limit;
+mod ordinary;
+mod refused_records;
+mod source;
+mod world;

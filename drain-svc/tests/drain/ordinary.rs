@@ -1,0 +1,148 @@
+//! What happens on ordinary days.
+
+use std::sync::atomic::Ordering;
+
+use database::{Batch, Database as _, DatabaseRow, Owner, ShardClaim};
+use hot_store::{HotStore as _, Slot, memory::Survives};
+use model::{Content, Epoch, Version};
+
+use crate::{
+    db::id,
+    world::{World, options, until},
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_written_reaches_the_database_and_is_committed_once_it_is_clean() {
+    let world = World::new().await;
+    let drain = world.start(options());
+    for n in 0..100 {
+        world.write(n, Some(n)).await;
+    }
+    for n in 0..100 {
+        match n % 3 {
+            0 => world.write(n, Some(-n)).await,
+            1 => world.write(n, None).await,
+            _ => continue,
+        };
+    }
+    world.until_clean().await;
+    world.assert_rows_are_as_written().await;
+    drain.stop().await;
+    world.assert_all_committed().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_what_waits_only_the_newest_version_of_each_key_is_written() {
+    let world = World::new().await;
+    world.db.away.store(true, Ordering::SeqCst);
+    for round in 0..40 {
+        for n in 0..5 {
+            world.write(n, Some(round)).await;
+        }
+    }
+    // The assignment needs the database once.
+    world.db.away.store(false, Ordering::SeqCst);
+    world.db.poison.lock().unwrap().replace((id(0), database::ErrorClass::Transient));
+    let mut one_lane = options();
+    one_lane.lanes = 1;
+    let drain = world.start(one_lane);
+    let newest = world.written.lock().unwrap().clone();
+    until("all of it is gathered", || async {
+        newest.iter().all(|(n, (version, _))| world.db.was_tried(&id(*n), *version))
+    })
+    .await;
+    world.db.poison.lock().unwrap().take();
+    world.until_clean().await;
+    assert_eq!(world.db.rows_applied(), 5, "of 200");
+    world.assert_rows_are_as_written().await;
+    drain.stop().await;
+    world.assert_all_committed().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_version_changes_nothing_and_the_hot_store_learns_the_newer_row() {
+    let world = World::new().await;
+    let (row, gone) = (1, 2);
+    let (version, epoch) = world.store(row, Some(10)).await;
+    let newer = Version::new(version.get() + 1_000_000_000).unwrap();
+    let changes = [world.change(row, newer, Some(99)), world.change(gone, newer, None)];
+    let owner = Owner("somebody".into());
+    for change in &changes {
+        let claim = ShardClaim { table: world.schema.table.table.clone(), shard: change.shard };
+        world.db.straight().take_ownership(&[claim], &owner).await.unwrap();
+        let owners = vec![(change.shard, owner.clone())];
+        let batch = Batch { schema: &world.schema, owners, changes: std::slice::from_ref(change) };
+        world.db.straight().apply(batch).await.unwrap();
+    }
+    world.publish(row, version, epoch, Some(10)).await;
+    world.write(gone, Some(20)).await;
+
+    let drain = world.start(options());
+    world.until_clean().await;
+    let rows = world.rows([row, gone]).await;
+    assert_eq!(rows[&row], DatabaseRow::Present { version: newer, row: world.row(row, 99) });
+    assert_eq!(rows[&gone], DatabaseRow::Deleted { version: newer });
+    let Slot::Image { version, image, dirty } = world.slot(row).await else { panic!("it is still hot") };
+    assert_eq!((version, image.content, dirty), (newer, Content::Row(world.row(row, 99)), false));
+    let Slot::Image { version, image, dirty } = world.slot(gone).await else { panic!("it is still hot") };
+    assert_eq!((version, image.content, dirty), (newer, Content::Tombstone, false));
+    drain.stop().await;
+    world.assert_all_committed().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_of_an_epoch_that_is_over_are_void_and_the_epoch_is_committed_with_the_offset() {
+    let world = World::new().await;
+    let version = |n: u64| Version::new(n).unwrap();
+    let shard = world.shard(&id(1));
+    let others: Vec<i64> = (2..100).filter(|n| world.shard(&id(*n)) == shard).take(3).collect();
+    let [before, void, after] = others[..] else { panic!() };
+    world.publish(before, version(5), Epoch(1), Some(1)).await;
+    world.fence(shard, Epoch(2)).await;
+    world.publish(void, version(6), Epoch(1), Some(1)).await;
+    world.fence(shard, Epoch(1)).await;
+    world.publish(after, version(7), Epoch(2), Some(1)).await;
+
+    let drain = world.start(options());
+    until("the last one is there", || async { world.rows([after]).await[&after] != DatabaseRow::Absent }).await;
+    drain.stop().await;
+    let rows = world.rows([before, void, after]).await;
+    assert_eq!(rows[&before], DatabaseRow::Present { version: version(5), row: world.row(before, 1) });
+    assert_eq!(rows[&void], DatabaseRow::Absent);
+    world.assert_all_committed().await;
+    assert_eq!(world.committed().await[usize::from(shard.0)].unwrap().epoch, Epoch(2));
+
+    // The next owner begins behind the fence, and knows what is void by what was committed.
+    world.publish(void, version(8), Epoch(1), Some(1)).await;
+    world.publish(after, version(9), Epoch(2), Some(2)).await;
+    let drain = world.start(options());
+    until("the newer one is there", || async {
+        world.rows([after]).await[&after] == DatabaseRow::Present { version: version(9), row: world.row(after, 2) }
+    })
+    .await;
+    drain.stop().await;
+    assert_eq!(world.rows([void]).await[&void], DatabaseRow::Absent);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_committed_that_the_hot_store_has_not_accepted_as_clean() {
+    let world = World::new().await;
+    for n in 0..20 {
+        world.write(n, Some(n)).await;
+    }
+    // Every shard is closed until it is opened again.
+    world.hot.restart(Survives::Everything);
+    let drain = world.start(options());
+    until("all rows are written", || async { world.db.rows_applied() >= 20 }).await;
+    drain.stop().await;
+    assert!(world.committed().await.iter().all(Option::is_none), "{:?}", world.committed().await);
+
+    let drain = world.start(options());
+    until("all rows were found written", || async { world.db.rows_applied() >= 40 }).await;
+    world.open(Epoch(2)).await;
+    world.until_clean().await;
+    drain.stop().await;
+    world.assert_all_committed().await;
+    world.assert_rows_are_as_written().await;
+    assert!(world.hot.header(world.shard(&id(1))).await.unwrap().open);
+}

@@ -1,0 +1,69 @@
+//! A member of the drain group that remembers what it was told.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use event_log::{EventSource, LogError, Progress, SourceEvent, TopicPartition, embedded::EmbeddedSource};
+use model::Topic;
+
+/// What a source was told.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    pub(crate) pauses: usize,
+    pub(crate) paused: HashSet<TopicPartition>,
+    pub(crate) delivered: usize,
+    pub(crate) noted: HashMap<u16, Progress>,
+}
+
+pub(crate) struct WatchedSource {
+    inner: EmbeddedSource,
+    told: Arc<Mutex<Told>>,
+}
+
+impl WatchedSource {
+    pub(crate) fn new(inner: EmbeddedSource) -> (Self, Arc<Mutex<Told>>) {
+        let told = Arc::<Mutex<Told>>::default();
+        (Self { inner, told: told.clone() }, told)
+    }
+}
+
+impl EventSource for WatchedSource {
+    async fn subscribe(&mut self, topics: &[Topic]) -> Result<(), LogError> {
+        self.inner.subscribe(topics).await
+    }
+
+    async fn next(&mut self) -> Result<SourceEvent, LogError> {
+        let event = self.inner.next().await;
+        if let Ok(SourceEvent::Records(records)) = &event {
+            self.told.lock().unwrap().delivered += records.len();
+        }
+        event
+    }
+
+    fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), LogError> {
+        let mut told = self.told.lock().unwrap();
+        told.pauses += 1;
+        told.paused.extend(partitions.iter().cloned());
+        self.inner.pause(partitions)
+    }
+
+    fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), LogError> {
+        self.told.lock().unwrap().paused.retain(|paused| !partitions.contains(paused));
+        self.inner.resume(partitions)
+    }
+
+    fn note_progress(&mut self, progress: &[(TopicPartition, Progress)]) {
+        for (at, progress) in progress {
+            let earlier = self.told.lock().unwrap().noted.insert(at.partition, *progress);
+            assert!(earlier.is_none_or(|earlier| earlier <= *progress), "{progress:?} after {earlier:?}");
+        }
+        self.inner.note_progress(progress);
+    }
+
+    async fn close(self, within: Duration) -> Result<(), LogError> {
+        self.inner.close(within).await
+    }
+}
