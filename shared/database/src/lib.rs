@@ -1,11 +1,25 @@
 //! The database behind Shock Absorber: introspection, reads, version-guarded batches and the catalog of tables.
 
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
+mod any;
 mod catalog;
 mod database;
 mod directory;
 mod error;
+#[cfg(feature = "mysql")]
+mod mysql;
+mod options;
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
+mod relational;
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
+mod script;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
+pub use any::AnyDatabase;
 pub use catalog::{CatalogEntry, CreateCheck, TableSettings};
 pub use database::{Applied, Batch, Change, Database, DatabaseRow, Owner, ShardClaim, ShardRow};
 pub use directory::{EnabledTable, TableDirectory};
 pub use error::{DatabaseError, ErrorClass};
+pub use options::DatabaseOptions;

@@ -1,0 +1,56 @@
+//! How a database spells what the protocol says. Pure text; no I/O.
+
+use std::borrow::Cow;
+
+use model::{ColumnType, Value};
+
+use super::{shapes::Limits, statement::Param};
+
+/// The column that keeps a row's version.
+pub(crate) const VERSION_COLUMN: &str = "_sa_version";
+
+/// The spelling of one database.
+pub(crate) trait Dialect: Send + Sync + 'static {
+    /// An identifier in quotes. Identifiers come from the introspected schema only.
+    fn quote(&self, identifier: &str) -> String;
+
+    /// What a statement must stay below.
+    fn limits(&self) -> Limits;
+
+    /// The statements that make our own tables.
+    fn system_tables(&self) -> &'static [&'static str];
+
+    /// A value as it is bound.
+    fn param<'a>(&self, value: &'a Value) -> Param<'a>;
+
+    /// The placeholder of a key column's value, `{}` standing for the mark itself.
+    fn key_placeholder(&self, ty: &ColumnType) -> Cow<'static, str>;
+
+    /// A column in the list of a SELECT, in the form in which the driver reads it exactly.
+    fn select_column(&self, quoted: &str, ty: &ColumnType) -> String;
+
+    /// A table, read by primary key and by nothing else: a scan would lock, or wait for, the rows of others.
+    fn by_primary_key(&self, quoted_table: &str) -> String;
+
+    /// Locks what a SELECT reads.
+    fn for_update(&self) -> &'static str;
+
+    /// `DELETE FROM table`, by primary key.
+    fn delete_from(&self, quoted_table: &str) -> String;
+
+    /// The function that gives the larger of two numbers.
+    fn greatest(&self) -> &'static str;
+
+    /// What turns a multi-row INSERT into an upsert: `set` takes the new values where the row's `version` is lower
+    /// than the new one, or always if none is named. Columns are quoted; `version` is not among `set`.
+    fn on_conflict_update(&self, key: &[String], set: &[String], version: Option<&str>) -> String;
+
+    /// What turns an INSERT into one that leaves alone what is there.
+    fn on_conflict_nothing(&self, key: &[&str]) -> String;
+
+    /// What an upsert of so many rows reports if each of them was there and older.
+    fn matched_by_upsert(&self, rows: u64) -> u64;
+
+    /// Whether an error's code says that transactions stood in each other's way.
+    fn is_deadlock(&self, code: &str) -> bool;
+}

@@ -1,0 +1,164 @@
+//! The protocol, written once for all relational databases.
+//!
+//! What differs between them is a [`dialect::Dialect`], which is text only, and a [`session::Session`], which runs
+//! statements. Everything that the promises rest on is here: the shard's lock, the guards, the ledger, the epochs.
+
+mod apply;
+pub(crate) mod dialect;
+mod installation;
+mod plan;
+mod read;
+pub(crate) mod session;
+pub(crate) mod shapes;
+mod shard_rows;
+pub(crate) mod statement;
+mod table;
+pub(crate) mod temporal;
+pub(crate) mod transaction;
+mod verdict;
+mod write;
+
+use std::{future::Future, sync::Arc};
+
+use model::{DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema};
+use tracing::Instrument as _;
+
+use crate::{Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseRow, Owner, ShardClaim, ShardRow};
+use dialect::VERSION_COLUMN;
+use session::Backend;
+
+/// Rows of one transaction, at most. The statements have limits of their own; this one bounds how long the shard rows
+/// stay locked, and what the server has to keep to undo it.
+const MAX_BATCH_ROWS: usize = 4096;
+
+/// A relational database.
+pub(crate) struct Relational<B> {
+    backend: Arc<B>,
+}
+
+impl<B: Backend> Relational<B> {
+    pub(crate) fn new(backend: B) -> Self {
+        Self { backend: Arc::new(backend) }
+    }
+
+    /// Runs the work as a task of its own, so that a caller who goes away cancels nothing: what was begun on a
+    /// connection is ended there.
+    pub(crate) async fn detached<T, F>(&self, work: impl FnOnce(Arc<B>) -> F + Send) -> Result<T, DatabaseError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, DatabaseError>> + Send + 'static,
+    {
+        match tokio::spawn(work(self.backend.clone()).in_current_span()).await {
+            Ok(outcome) => outcome,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(DatabaseError::Unknown("the process is shutting down".to_owned())),
+            },
+        }
+    }
+}
+
+impl<B: Backend> Database for Relational<B> {
+    async fn prepare(&self) -> Result<(), DatabaseError> {
+        self.detached(move |backend| async move { installation::prepare(&*backend).await }).await
+    }
+
+    async fn add_version_column(&self, table: &TableName) -> Result<(), DatabaseError> {
+        let table = table.clone();
+        self.detached(move |backend| async move {
+            let mut session = backend.session().await.map_err(|failure| failure.on(table.as_str()))?;
+            backend.add_version_column(&mut session, &table).await
+        })
+        .await
+    }
+
+    async fn list_tables(&self) -> Result<Vec<TableName>, DatabaseError> {
+        self.detached(move |backend| async move {
+            let mut session = backend.session().await.map_err(|failure| failure.on("the list of tables"))?;
+            backend.list_tables(&mut session).await
+        })
+        .await
+    }
+
+    async fn introspect(&self, database: &DatabaseName, table: &TableName) -> Result<TableSchema, DatabaseError> {
+        let (database, table) = (database.clone(), table.clone());
+        self.detached(move |backend| async move {
+            let mut session = backend.session().await.map_err(|failure| failure.on(table.as_str()))?;
+            backend.introspect(&mut session, &database, &table).await
+        })
+        .await
+    }
+
+    async fn read(&self, schema: &TableSchema, keys: &[Key]) -> Result<Vec<DatabaseRow>, DatabaseError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let wanted = read::Wanted::new(self.backend.dialect(), schema, keys);
+        self.detached(move |backend| async move { read::read(&*backend, wanted).await }).await
+    }
+
+    async fn take_ownership(&self, claims: &[ShardClaim], owner: &Owner) -> Result<(), DatabaseError> {
+        if claims.is_empty() {
+            return Ok(());
+        }
+        let (claims, owner) = (claims.to_vec(), owner.clone());
+        self.detached(move |backend| async move { shard_rows::take(&*backend, claims, &owner).await }).await
+    }
+
+    async fn shard_rows(&self, tables: &[TableName], shard: Shard) -> Result<Vec<ShardRow>, DatabaseError> {
+        let tables = tables.to_vec();
+        self.detached(move |backend| async move { shard_rows::read(&*backend, &tables, shard).await }).await
+    }
+
+    async fn apply(&self, batch: Batch<'_>) -> Result<Vec<Applied>, DatabaseError> {
+        if batch.changes.is_empty() {
+            return Ok(Vec::new());
+        }
+        if batch.changes.len() > self.max_batch_rows(batch.schema) {
+            return Err(DatabaseError::Unfit(format!(
+                "a batch of {} changes for table {} is larger than a transaction may be ({})",
+                batch.changes.len(),
+                batch.schema.table,
+                self.max_batch_rows(batch.schema)
+            )));
+        }
+        let plan = plan::Plan::new(self.backend.dialect(), &batch)?;
+        self.detached(move |backend| async move { apply::apply(&*backend, &plan).await }).await
+    }
+
+    fn max_batch_rows(&self, _schema: &TableSchema) -> usize {
+        MAX_BATCH_ROWS
+    }
+
+    async fn shard_count(&self, configured: ShardCount) -> Result<u32, DatabaseError> {
+        self.detached(move |backend| async move { installation::shard_count(&*backend, configured).await }).await
+    }
+
+    async fn next_epoch(&self, shard: Shard, at_least: Epoch) -> Result<Epoch, DatabaseError> {
+        self.detached(move |backend| async move { installation::next_epoch(&*backend, shard, at_least).await }).await
+    }
+
+    async fn catalog(&self) -> Result<(u64, Vec<CatalogEntry>), DatabaseError> {
+        self.detached(move |backend| async move { installation::catalog(&*backend).await }).await
+    }
+
+    async fn enable(&self, entry: &CatalogEntry) -> Result<bool, DatabaseError> {
+        let entry = entry.clone();
+        self.detached(move |backend| async move { installation::enable(&*backend, &entry).await }).await
+    }
+
+    async fn disable(&self, table: &TableRef) -> Result<bool, DatabaseError> {
+        let table = table.clone();
+        self.detached(move |backend| async move { installation::disable(&*backend, &table).await }).await
+    }
+}
+
+/// Whether a table is one of ours.
+pub(crate) fn is_system_table(name: &str) -> bool {
+    name.to_ascii_lowercase().starts_with("_sa_")
+}
+
+/// Whether a column is one of ours.
+pub(crate) fn is_version_column(name: &str) -> bool {
+    name.eq_ignore_ascii_case(VERSION_COLUMN)
+}

@@ -1,0 +1,183 @@
+//! A batch made ready: checked, sorted by primary key, every value as it will be bound.
+//!
+//! It owns what it holds, for the task that carries it out outlives the caller who drops the call.
+
+use std::{borrow::Cow, cmp::Ordering, collections::HashSet};
+
+use model::{Content, Key, KeyBytes, Shard, TableSchema, Value, Version};
+
+use super::{dialect::Dialect, session::Failure, statement::Param, verdict::Asked};
+use crate::{Batch, Change, DatabaseError, ErrorClass, Owner};
+
+/// A batch, ready to be written.
+pub(super) struct Plan {
+    pub(super) schema: TableSchema,
+    pub(super) claims: Vec<Claim>,
+    /// Sorted by primary key.
+    pub(super) changes: Vec<Planned>,
+}
+
+/// A shard of the batch.
+pub(super) struct Claim {
+    pub(super) shard: Shard,
+    pub(super) owner: Owner,
+    /// The highest version of the batch in this shard.
+    pub(super) newest: Version,
+}
+
+/// A change, ready to be written.
+pub(super) struct Planned {
+    /// Where it stood in the batch.
+    pub(super) at: usize,
+    pub(super) shard: Shard,
+    pub(super) key_bytes: KeyBytes,
+    pub(super) key: Vec<Param<'static>>,
+    pub(super) asked: Asked,
+    /// `None` is a delete.
+    pub(super) row: Option<PlannedRow>,
+}
+
+/// The columns that an image names, in the table's order. An image of an older schema names fewer; the others keep
+/// what they have.
+pub(super) struct PlannedRow {
+    pub(super) columns: Vec<usize>,
+    pub(super) values: Vec<Param<'static>>,
+    /// About what it takes in a statement.
+    pub(super) wire_bytes: usize,
+}
+
+impl Plan {
+    pub(super) fn new(dialect: &impl Dialect, batch: &Batch<'_>) -> Result<Self, DatabaseError> {
+        let table = batch.schema.table.table.as_str();
+        let mut changes: Vec<(usize, &Change)> = batch.changes.iter().enumerate().collect();
+        changes.sort_by(|(_, a), (_, b)| compare_keys(&a.key, &b.key));
+
+        let mut seen = HashSet::with_capacity(changes.len());
+        let mut planned = Vec::with_capacity(changes.len());
+        for (at, change) in changes {
+            let change = plan_change(dialect, batch.schema, at, change).map_err(|failure| failure.on(table))?;
+            if !seen.insert(change.key_bytes.clone()) {
+                return Err(DatabaseError::Unfit(format!(
+                    "a batch for table {table} holds a key twice: keep only the newest change of each key"
+                )));
+            }
+            planned.push(change);
+        }
+        Ok(Self { schema: batch.schema.clone(), claims: claims(batch)?, changes: planned })
+    }
+}
+
+fn claims(batch: &Batch<'_>) -> Result<Vec<Claim>, DatabaseError> {
+    let mut claims: Vec<Claim> = Vec::with_capacity(batch.owners.len());
+    for (shard, owner) in &batch.owners {
+        claims.push(Claim { shard: *shard, owner: owner.clone(), newest: Version::ZERO });
+    }
+    claims.sort_by_key(|claim| claim.shard);
+    if claims.windows(2).any(|pair| pair[0].shard == pair[1].shard) {
+        return Err(DatabaseError::Unfit(format!(
+            "a batch for table {} names the owner of a shard twice",
+            batch.schema.table
+        )));
+    }
+    for change in batch.changes {
+        match claims.binary_search_by_key(&change.shard, |claim| claim.shard) {
+            Ok(at) => claims[at].newest = claims[at].newest.max(change.version),
+            Err(_) => {
+                return Err(DatabaseError::Unfit(format!(
+                    "a batch for table {} holds a change of shard {} without saying who owns it",
+                    batch.schema.table, change.shard
+                )));
+            }
+        }
+    }
+    Ok(claims)
+}
+
+fn plan_change(dialect: &impl Dialect, schema: &TableSchema, at: usize, change: &Change) -> Result<Planned, Failure> {
+    if change.key.0.len() != schema.key_columns.len() {
+        let message = "the key has another number of columns than the table's primary key".to_owned();
+        return Err(Failure::Refused { class: ErrorClass::Schema, code: Cow::Borrowed("key"), message });
+    }
+    let row = match &change.image.content {
+        Content::Tombstone => None,
+        Content::Row(row) => {
+            if let Some((unknown, _)) = row.iter().find(|(name, _)| schema.column(name.as_str()).is_none()) {
+                let message = format!("the record has a column {unknown}, which the table does not have");
+                return Err(Failure::Refused { class: ErrorClass::Schema, code: Cow::Borrowed("column"), message });
+            }
+            let (mut columns, mut values) = (Vec::with_capacity(row.len()), Vec::with_capacity(row.len()));
+            for (position, column) in schema.columns.iter().enumerate() {
+                let in_key = schema.key_columns.iter().position(|&k| k == position);
+                let value = match in_key {
+                    Some(in_key) => change.key.0.get(in_key),
+                    None => row.get(column.name.as_str()),
+                };
+                if let Some(value) = value {
+                    columns.push(position);
+                    values.push(dialect.param(value).into_owned());
+                }
+            }
+            let wire_bytes = values.iter().map(|value| value.wire_bytes() + 4).sum::<usize>() + 16;
+            let limit = dialect.limits().bytes;
+            if wire_bytes > limit {
+                return Err(Failure::refused(
+                    ErrorClass::Permanent,
+                    "too-large",
+                    format!(
+                        "the record takes {wire_bytes} bytes, a statement takes {limit}: raise max_allowed_packet \
+                         on the server and restart, or write smaller records"
+                    ),
+                ));
+            }
+            Some(PlannedRow { columns, values, wire_bytes })
+        }
+    };
+    Ok(Planned {
+        at,
+        shard: change.shard,
+        key_bytes: change.key.to_bytes(),
+        key: bind_key(dialect, &change.key),
+        asked: Asked { version: change.version, since: change.image.since, delete: row.is_none() },
+        row,
+    })
+}
+
+/// A key's values as they are bound.
+pub(super) fn bind_key(dialect: &impl Dialect, key: &Key) -> Vec<Param<'static>> {
+    key.0.iter().map(|value| dialect.param(value).into_owned()).collect()
+}
+
+/// The order of the primary key, as near as we know it: what matters is that all transactions lock in one order.
+pub(super) fn compare_keys(a: &Key, b: &Key) -> Ordering {
+    let by_value = a.0.iter().zip(&b.0).map(|(a, b)| compare(a, b)).find(|order| order.is_ne());
+    by_value.unwrap_or_else(|| a.to_bytes().cmp(&b.to_bytes()))
+}
+
+fn compare(a: &Value, b: &Value) -> Ordering {
+    match (a, b) {
+        (Value::Bool(a), Value::Bool(b)) => a.cmp(b),
+        (Value::Int64(a), Value::Int64(b)) => a.cmp(b),
+        (Value::Uint64(a), Value::Uint64(b)) => a.cmp(b),
+        (Value::Text(a), Value::Text(b)) => a.cmp(b),
+        (Value::Bytes(a), Value::Bytes(b)) => a.cmp(b),
+        (Value::Timestamp(a), Value::Timestamp(b)) => a.cmp(b),
+        (Value::DateTime(a), Value::DateTime(b)) => a.cmp(b),
+        (Value::Date(a), Value::Date(b)) => a.cmp(b),
+        (Value::Time(a), Value::Time(b)) => a.cmp(b),
+        _ => Ordering::Equal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_sort_as_the_primary_key_does() {
+        let mut keys = [Key(vec![Value::Int64(10)]), Key(vec![Value::Int64(-3)]), Key(vec![Value::Int64(9)])];
+        keys.sort_by(compare_keys);
+        assert_eq!(keys.map(|k| k.0), [[Value::Int64(-3)], [Value::Int64(9)], [Value::Int64(10)]]);
+        let text = |t: &str| Key(vec![Value::Text(t.to_owned())]);
+        assert!(compare_keys(&text("b"), &text("aaaa")).is_gt());
+    }
+}

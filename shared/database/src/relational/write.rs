@@ -1,0 +1,248 @@
+//! The statements that write: deletes first, for they may free a unique value; then updates, then inserts, then the
+//! ledger.
+
+use std::collections::BTreeMap;
+
+use model::{TableSchema, VersionGuard};
+
+use super::{
+    apply::leaves_row,
+    dialect::Dialect,
+    plan::{Planned, PlannedRow},
+    session::{Failure, Session},
+    shapes,
+    statement::{Param, Statement},
+    table::TableText,
+    verdict::Write,
+};
+use crate::ErrorClass;
+
+/// A change that is to be written.
+pub(super) struct Writing<'a> {
+    pub(super) change: &'a Planned,
+    pub(super) write: Write,
+    /// Whether the ledger has an entry of its key.
+    pub(super) in_ledger: bool,
+}
+
+/// Rows whose images name the same columns.
+type ByColumns<'a> = BTreeMap<&'a [usize], Vec<(&'a Planned, &'a PlannedRow)>>;
+
+/// Writes what is to be written, in the order given, which is that of the primary key.
+pub(super) async fn write<S: Session, D: Dialect>(
+    session: &mut S,
+    table: &TableText<'_, D>,
+    writes: &[Writing<'_>],
+) -> Result<(), Failure> {
+    delete(session, table, &of(writes, Write::Delete)).await?;
+    for (columns, rows) in by_columns(&of(writes, Write::Update)) {
+        // An upsert would take another row for the one to update if a second unique key matched first.
+        if table.schema.has_secondary_unique {
+            update_each(session, table, columns, &rows).await?;
+        } else {
+            upsert(session, table, columns, &rows).await?;
+        }
+    }
+    for (columns, rows) in by_columns(&of(writes, Write::Insert)) {
+        insert(session, table, columns, &rows).await?;
+    }
+    match table.schema.guard {
+        VersionGuard::Column => {
+            let (rows, tombstones): (Vec<_>, Vec<_>) = writes.iter().partition(|w| leaves_row(w.write));
+            let outlived: Vec<&Planned> = rows.iter().filter(|w| w.in_ledger).map(|w| w.change).collect();
+            forget(session, table, &outlived).await?;
+            remember(session, table, &tombstones).await
+        }
+        VersionGuard::Ledger => remember(session, table, &writes.iter().collect::<Vec<_>>()).await,
+    }
+}
+
+fn of<'a>(writes: &[Writing<'a>], which: Write) -> Vec<&'a Planned> {
+    writes.iter().filter(|w| w.write == which).map(|w| w.change).collect()
+}
+
+fn by_columns<'a>(changes: &[&'a Planned]) -> ByColumns<'a> {
+    let mut groups = ByColumns::new();
+    for change in changes {
+        if let Some(row) = &change.row {
+            groups.entry(&row.columns).or_default().push((change, row));
+        }
+    }
+    groups
+}
+
+/// What a statement matched is what it should have: all rows were locked and their versions read.
+fn all_matched(what: &'static str, matched: u64, expected: u64) -> Result<(), Failure> {
+    if matched == expected {
+        return Ok(());
+    }
+    Err(Failure::refused(
+        ErrorClass::Transient,
+        "guard",
+        format!("the {what} matched {matched} where {expected} had been locked; the transaction was undone"),
+    ))
+}
+
+async fn delete<S: Session, D: Dialect>(
+    session: &mut S,
+    table: &TableText<'_, D>,
+    changes: &[&Planned],
+) -> Result<(), Failure> {
+    let mut left = changes.len();
+    for chunk in shapes::padded(table.dialect.limits(), table.key.len() + 1, 0, changes) {
+        let mut statement = Statement::new(table.dialect.delete_from(&table.name));
+        statement.push(" WHERE ");
+        match &table.version {
+            None => table.push_key_in(&mut statement, chunk.map(|change| change.key.as_slice())),
+            Some(version) => {
+                statement.push("(");
+                statement.list(chunk, ") OR (", |s, change| {
+                    table.push_key_equals(s, &change.key);
+                    s.push(" AND ").push(version).push(" < ").bind(change.asked.version);
+                });
+                statement.push(")");
+            }
+        }
+        let matched = session.execute(statement).await?;
+        left = left.saturating_sub(usize::try_from(matched).unwrap_or(usize::MAX));
+    }
+    all_matched("deletes", (changes.len() - left) as u64, changes.len() as u64)
+}
+
+/// `INSERT INTO table (columns) VALUES (...), ...`, in shapes.
+fn insert_statements<'a, D: Dialect>(
+    table: &TableText<'_, D>,
+    columns: &[usize],
+    rows: &'a [(&'a Planned, &'a PlannedRow)],
+) -> Vec<(Statement<'a>, u64)> {
+    let mut names: Vec<&str> = columns.iter().map(|&at| table.columns[at].as_str()).collect();
+    names.extend(table.version.as_deref());
+    let head = format!("INSERT INTO {} ({}) VALUES ", table.name, names.join(", "));
+    let row_bytes: Vec<usize> = rows.iter().map(|(_, row)| row.wire_bytes).collect();
+    let ranges = shapes::exact(table.dialect.limits(), names.len(), &row_bytes);
+    let statement = |range: std::ops::Range<usize>| {
+        let count = range.len() as u64;
+        let mut statement = Statement::new(head.clone());
+        statement.list(&rows[range], ", ", |s, (change, row)| {
+            let version = table.version.is_some().then(|| Param::from(change.asked.version));
+            s.push("(").list(row.values.iter().map(Param::by_ref).chain(version), ", ", |s, value| {
+                s.bind(value);
+            });
+            s.push(")");
+        });
+        (statement, count)
+    };
+    ranges.into_iter().map(statement).collect()
+}
+
+async fn insert<S: Session, D: Dialect>(
+    session: &mut S,
+    table: &TableText<'_, D>,
+    columns: &[usize],
+    rows: &[(&Planned, &PlannedRow)],
+) -> Result<(), Failure> {
+    for (statement, count) in insert_statements(table, columns, rows) {
+        all_matched("inserts", session.execute(statement).await?, count)?;
+    }
+    Ok(())
+}
+
+/// Rows that are there and locked, many at once. An insert that finds the row turns into an update; rows that are
+/// absent are never written so, for then the conflict might be with another row.
+async fn upsert<S: Session, D: Dialect>(
+    session: &mut S,
+    table: &TableText<'_, D>,
+    columns: &[usize],
+    rows: &[(&Planned, &PlannedRow)],
+) -> Result<(), Failure> {
+    let set = settable(table.schema, &table.columns, columns);
+    if set.is_empty() && table.version.is_none() {
+        return Ok(());
+    }
+    let on_conflict = table.dialect.on_conflict_update(&table.key, &set, table.version.as_deref());
+    for (mut statement, count) in insert_statements(table, columns, rows) {
+        statement.push(&on_conflict);
+        let matched = session.execute(statement).await?;
+        if table.version.is_some() {
+            all_matched("updates", matched, table.dialect.matched_by_upsert(count))?;
+        }
+    }
+    Ok(())
+}
+
+/// Rows that are there and locked, one by one, by primary key alone.
+async fn update_each<S: Session, D: Dialect>(
+    session: &mut S,
+    table: &TableText<'_, D>,
+    columns: &[usize],
+    rows: &[(&Planned, &PlannedRow)],
+) -> Result<(), Failure> {
+    if settable(table.schema, &table.columns, columns).is_empty() && table.version.is_none() {
+        return Ok(());
+    }
+    for (change, row) in rows {
+        let mut statement = Statement::new(format!("UPDATE {} SET ", table.name));
+        let outside_key = columns.iter().zip(&row.values).filter(|(at, _)| !table.schema.key_columns.contains(at));
+        let set = outside_key.map(|(&at, value)| (table.columns[at].as_str(), value.by_ref()));
+        let version = table.version.as_deref().map(|version| (version, Param::from(change.asked.version)));
+        statement.list(set.chain(version), ", ", |s, (column, value)| {
+            s.push(column).push(" = ").bind(value);
+        });
+        statement.push(" WHERE ");
+        table.push_key_equals(&mut statement, &change.key);
+        if let Some(version) = &table.version {
+            statement.push(" AND ").push(version).push(" < ").bind(change.asked.version);
+        }
+        all_matched("update", session.execute(statement).await?, 1)?;
+    }
+    Ok(())
+}
+
+/// The columns outside the key among `columns`, quoted.
+fn settable(schema: &TableSchema, quoted: &[String], columns: &[usize]) -> Vec<String> {
+    columns.iter().filter(|at| !schema.key_columns.contains(at)).map(|&at| quoted[at].clone()).collect()
+}
+
+/// Removes entries of the ledger: the rows carry their versions themselves again.
+async fn forget<S: Session, D: Dialect>(
+    session: &mut S,
+    table: &TableText<'_, D>,
+    changes: &[&Planned],
+) -> Result<(), Failure> {
+    for chunk in shapes::padded(table.dialect.limits(), 1, 1, changes) {
+        let mut statement = Statement::new(table.dialect.delete_from("_sa_ledger"));
+        statement.push(" WHERE table_name = ").bind(table.schema.table.table.as_str()).push(" AND record_key IN (");
+        statement.list(chunk, ", ", |s, change| {
+            s.bind(change.key_bytes.as_bytes().as_ref());
+        });
+        statement.push(")");
+        session.execute(statement).await?;
+    }
+    Ok(())
+}
+
+/// Writes entries of the ledger: tombstones, and versions of rows where it keeps those.
+async fn remember<S: Session, D: Dialect>(
+    session: &mut S,
+    table: &TableText<'_, D>,
+    writes: &[&Writing<'_>],
+) -> Result<(), Failure> {
+    let row_bytes: Vec<usize> = writes.iter().map(|w| w.change.key_bytes.as_bytes().len() + 160).collect();
+    let key = ["table_name".to_owned(), "record_key".to_owned()];
+    let set = ["shard".to_owned(), "deleted".to_owned()];
+    let on_conflict = table.dialect.on_conflict_update(&key, &set, Some("version"));
+    for range in shapes::exact(table.dialect.limits(), 5, &row_bytes) {
+        let mut statement =
+            Statement::new("INSERT INTO _sa_ledger (table_name, record_key, shard, deleted, version) VALUES ");
+        statement.list(&writes[range], ", ", |s, w| {
+            s.push("(").bind(table.schema.table.table.as_str());
+            s.push(", ").bind(w.change.key_bytes.as_bytes().as_ref());
+            s.push(", ").bind(w.change.shard);
+            s.push(", ").bind(i64::from(!leaves_row(w.write)));
+            s.push(", ").bind(w.change.asked.version).push(")");
+        });
+        statement.push(&on_conflict);
+        session.execute(statement).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,132 @@
+//! How SQLite spells it.
+
+use std::borrow::Cow;
+
+use model::{ColumnType, Value};
+
+use super::values;
+use crate::relational::{dialect::Dialect, shapes::Limits, statement::Param};
+
+/// The spelling of SQLite.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SqliteDialect;
+
+const SYSTEM_TABLES: &[&str] = &[
+    "CREATE TABLE IF NOT EXISTS _sa_shard (
+        table_name TEXT NOT NULL,
+        shard INTEGER NOT NULL,
+        owner TEXT NOT NULL DEFAULT '',
+        high_water INTEGER NOT NULL DEFAULT 0,
+        purge_horizon INTEGER NOT NULL DEFAULT 0,
+        applied_horizon INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (table_name, shard)
+    ) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS _sa_ledger (
+        table_name TEXT NOT NULL,
+        record_key BLOB NOT NULL,
+        shard INTEGER NOT NULL,
+        version INTEGER NOT NULL,
+        deleted INTEGER NOT NULL,
+        PRIMARY KEY (table_name, record_key)
+    ) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS _sa_table (
+        database_name TEXT NOT NULL,
+        table_name TEXT NOT NULL,
+        topic TEXT NOT NULL UNIQUE,
+        namespace TEXT NOT NULL UNIQUE,
+        settings TEXT NOT NULL,
+        PRIMARY KEY (database_name, table_name)
+    ) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS _sa_epoch (
+        shard INTEGER NOT NULL PRIMARY KEY,
+        epoch INTEGER NOT NULL
+    )",
+    "CREATE TABLE IF NOT EXISTS _sa_meta (
+        name TEXT NOT NULL PRIMARY KEY,
+        value INTEGER NOT NULL
+    ) WITHOUT ROWID",
+];
+
+impl Dialect for SqliteDialect {
+    fn quote(&self, identifier: &str) -> String {
+        // Not double quotes: SQLite takes a name in those that it does not know for a text.
+        format!("`{}`", identifier.replace('`', "``"))
+    }
+
+    fn limits(&self) -> Limits {
+        // SQLITE_MAX_VARIABLE_NUMBER; SQLITE_MAX_LENGTH is a thousand million, of one value and of one row.
+        Limits { placeholders: 32_766, bytes: 1 << 28 }
+    }
+
+    fn system_tables(&self) -> &'static [&'static str] {
+        SYSTEM_TABLES
+    }
+
+    fn param<'a>(&self, value: &'a Value) -> Param<'a> {
+        values::param(value)
+    }
+
+    fn key_placeholder(&self, _ty: &ColumnType) -> Cow<'static, str> {
+        "{}".into()
+    }
+
+    fn select_column(&self, quoted: &str, ty: &ColumnType) -> String {
+        if values::is_read_as_text(ty) { format!("CAST({quoted} AS TEXT)") } else { quoted.to_owned() }
+    }
+
+    fn by_primary_key(&self, quoted_table: &str) -> String {
+        quoted_table.to_owned()
+    }
+
+    fn for_update(&self) -> &'static str {
+        // Whoever writes is alone.
+        ""
+    }
+
+    fn delete_from(&self, quoted_table: &str) -> String {
+        format!("DELETE FROM {quoted_table}")
+    }
+
+    fn greatest(&self) -> &'static str {
+        "max"
+    }
+
+    fn on_conflict_update(&self, key: &[String], set: &[String], version: Option<&str>) -> String {
+        let assignment = |column: &str| format!("{column} = excluded.{column}");
+        let assignments: Vec<String> = set.iter().map(String::as_str).chain(version).map(assignment).collect();
+        let guard = version.map_or_else(String::new, |version| format!(" WHERE excluded.{version} > {version}"));
+        format!(" ON CONFLICT ({}) DO UPDATE SET {}{guard}", key.join(", "), assignments.join(", "))
+    }
+
+    fn on_conflict_nothing(&self, key: &[&str]) -> String {
+        format!(" ON CONFLICT ({}) DO NOTHING", key.join(", "))
+    }
+
+    fn matched_by_upsert(&self, rows: u64) -> u64 {
+        rows
+    }
+
+    fn is_deadlock(&self, _code: &str) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identifier_can_not_leave_its_quotes() {
+        assert_eq!(SqliteDialect.quote("a`b"), "`a``b`");
+    }
+
+    #[test]
+    fn an_upsert_is_guarded_by_the_version() {
+        let text = SqliteDialect.on_conflict_update(&["\"id\"".into()], &["\"a\"".into()], Some("\"v\""));
+        assert_eq!(
+            text,
+            " ON CONFLICT (\"id\") DO UPDATE SET \"a\" = excluded.\"a\", \"v\" = excluded.\"v\" \
+             WHERE excluded.\"v\" > \"v\""
+        );
+    }
+}

@@ -1,0 +1,177 @@
+//! What the database's own errors are taken for. Each is caused for real.
+
+use std::time::Duration;
+
+use database::{AnyDatabase, Applied, Database, DatabaseError, DatabaseOptions, ErrorClass};
+use model::{Row, TableSchema, Value, VersionGuard};
+
+use crate::harness::*;
+
+on_every_database!(
+    a_missing_parent_is_dependent,
+    what_the_table_never_takes_is_permanent,
+    a_table_that_is_not_what_it_was_is_schema,
+    a_lock_held_by_somebody_else_is_transient,
+    a_url_that_can_not_be_used,
+);
+
+async fn refused(h: &Harness, schema: &TableSchema, row: Row) -> DatabaseError {
+    match h.apply(schema, &[put_row(schema, row.clone(), 50)]).await {
+        Err(error) => error,
+        Ok(applied) => panic!("{row:?} was accepted: {applied:?}"),
+    }
+}
+
+fn code(error: &DatabaseError) -> &str {
+    if let DatabaseError::Statement { code, .. } = error { code } else { "" }
+}
+
+async fn a_missing_parent_is_dependent(h: Harness) {
+    h.sql("CREATE TABLE parent (id BIGINT NOT NULL PRIMARY KEY)").await;
+    let child = h
+        .table(
+            "child",
+            "CREATE TABLE child (id BIGINT NOT NULL PRIMARY KEY, parent BIGINT NULL, \
+             FOREIGN KEY (parent) REFERENCES parent (id))",
+            VersionGuard::Column,
+        )
+        .await;
+    h.database.add_version_column(&name("parent")).await.unwrap();
+    let parent = h.introspect("parent").await.unwrap();
+    h.own(&parent).await;
+    let of = |id: i64| row([("id", Value::Int64(1)), ("parent", Value::Int64(id))]);
+    let error = refused(&h, &child, of(5)).await;
+    assert_eq!(error.class(), ErrorClass::Dependent, "{error}");
+    h.apply_one(&parent, put_row(&parent, row([("id", Value::Int64(5))]), 10)).await;
+    assert_eq!(h.apply_one(&child, put_row(&child, of(5), 10)).await, Applied::Written);
+    let gone = change(&parent, model::Key(vec![Value::Int64(5)]), 20, model::Content::Tombstone);
+    let error = h.apply(&parent, &[gone]).await.unwrap_err();
+    assert_eq!(error.class(), ErrorClass::Dependent, "{error}");
+}
+
+async fn what_the_table_never_takes_is_permanent(h: Harness) {
+    let create = "CREATE TABLE strict (id BIGINT NOT NULL PRIMARY KEY, small TINYINT NULL, short VARCHAR(3) NULL, \
+                  full BIGINT NOT NULL, positive BIGINT NULL CHECK (positive > 0), at DATETIME NULL, amount DECIMAL(5,2) NULL)";
+    let create = create.replace("full", "filled");
+    let schema = h.table("strict", &create, VersionGuard::Column).await;
+    let good = || row([("id", Value::Int64(1)), ("filled", Value::Int64(1))]);
+    let with = |column: &str, value: Value| good().merged_with(row([(column, value)]));
+    let mut cases = vec![
+        (with("filled", Value::Null), ["1048", "1299"]),
+        (with("positive", Value::Int64(-1)), ["4025|3819", "275"]),
+    ];
+    if h.is_mysql() {
+        cases.push((with("small", Value::Int64(1000)), ["1264", ""]));
+        cases.push((with("short", text("too long")), ["1406", ""]));
+        cases.push((with("at", text("secret")), ["1292", ""]));
+        cases.push((with("amount", Value::Decimal("12345.00".to_owned())), ["1264", ""]));
+        cases.push((with("small", text("secret")), ["1366", ""]));
+    }
+    for (row, codes) in cases {
+        let error = refused(&h, &schema, row).await;
+        assert_eq!(error.class(), ErrorClass::Permanent, "{error}");
+        assert!(!error.to_string().contains("secret"), "{error}");
+        assert!(codes[usize::from(!h.is_mysql())].split('|').any(|expected| expected == code(&error)), "{error}");
+    }
+    let trigger = h.either(
+        "CREATE TRIGGER no BEFORE INSERT ON strict FOR EACH ROW SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no'",
+        "CREATE TRIGGER no BEFORE INSERT ON strict BEGIN SELECT RAISE(ABORT, 'no'); END",
+    );
+    h.sql(trigger).await;
+    let error = refused(&h, &schema, good()).await;
+    assert_eq!(error.class(), ErrorClass::Permanent, "{error}");
+    assert_eq!(h.number("SELECT count(*) FROM strict").await, Some(0));
+    assert_eq!(h.number("SELECT max(high_water) FROM _sa_shard").await, Some(0), "all of it was undone");
+}
+
+async fn a_table_that_is_not_what_it_was_is_schema(h: Harness) {
+    let schema = h.items(VersionGuard::Column).await;
+    let extra = item("a", 1).merged_with(row([("unheard", Value::Null)]));
+    let error = refused(&h, &schema, extra).await;
+    assert_eq!(error.class(), ErrorClass::Schema, "{error}");
+    h.sql("ALTER TABLE items_column DROP COLUMN note").await;
+    let error = refused(&h, &schema, item("a", 1)).await;
+    assert_eq!(error.class(), ErrorClass::Schema, "{error}");
+    let error = h.database.read(&schema, &[id("a")]).await.unwrap_err();
+    assert_eq!(error.class(), ErrorClass::Schema, "{error}");
+    h.sql("DROP TABLE items_column").await;
+    let error = refused(&h, &schema, item("a", 1)).await;
+    assert_eq!(error.class(), ErrorClass::Schema, "{error}");
+    if h.is_mysql() {
+        let schema = h.items(VersionGuard::Ledger).await;
+        h.sql("ALTER TABLE items_ledger ADD COLUMN needed BIGINT NOT NULL").await;
+        let error = refused(&h, &schema, item("a", 1)).await;
+        assert_eq!((error.class(), code(&error)), (ErrorClass::Schema, "1364"), "{error}");
+    }
+}
+
+async fn a_lock_held_by_somebody_else_is_transient(h: Harness) {
+    let schema = h.items(VersionGuard::Column).await;
+    h.apply_one(&schema, put(&schema, "a", 10)).await;
+    let impatient = h.another(|options| options.lock_timeout = Duration::from_secs(1)).await;
+    let cut_off = h.another(|options| options.statement_timeout = Duration::from_millis(300)).await;
+    let mut theirs = h.somebody_else().await;
+    theirs.run(h.either("BEGIN", "BEGIN IMMEDIATE")).await;
+    theirs.run("UPDATE items_column SET n = 0 WHERE id = 'a'").await;
+    let change = [put(&schema, "a", 20)];
+    let error = apply_as(&impatient, &schema, &change, &me()).await.unwrap_err();
+    assert_eq!(error.class(), ErrorClass::Transient, "{error}");
+    assert_eq!(code(&error), h.either("1205", "5"), "{error}");
+    // We give up before the database does: the connection is closed, and nothing of it is left.
+    let error = apply_as(&cut_off, &schema, &change, &me()).await.unwrap_err();
+    assert_eq!((error.class(), code(&error)), (ErrorClass::Transient, "connection"), "{error}");
+    theirs.run("ROLLBACK").await;
+    assert_eq!(apply_as(&cut_off, &schema, &change, &me()).await, Ok(vec![Applied::Written]));
+    assert_eq!(apply_as(&impatient, &schema, &change, &me()).await, Ok(vec![Applied::Same]));
+    assert_eq!(h.read(&schema, &id("a")).await, present(20, item("a", 20)));
+}
+
+async fn a_url_that_can_not_be_used(h: Harness) {
+    let connect = |url: &str| AnyDatabase::connect(DatabaseOptions::new(main_database(), url));
+    for url in ["", "oracle://x", "sqlite::memory:", "mysql://root@127.0.0.1:1", "sqlite:"] {
+        let error = connect(url).await.unwrap_err();
+        assert!(matches!(error, DatabaseError::Unfit(_)), "{url}: {error}");
+    }
+    // Nobody listens there; and the file is not made unless that is asked for.
+    for url in ["mysql://root:s3cret@127.0.0.1:1/x", "sqlite:/nowhere/at/all.db"] {
+        let error = connect(url).await.unwrap_err();
+        assert_eq!(error.class(), ErrorClass::Transient, "{url}: {error}");
+        assert!(!error.to_string().contains("s3cret"), "{error}");
+    }
+    drop(h);
+}
+
+mod deadlock {
+    use super::*;
+
+    on_mysql!(a_deadlock_is_transient);
+
+    async fn a_deadlock_is_transient(h: Harness) {
+        let schema = h.items(VersionGuard::Column).await;
+        let rows: Vec<_> = (0..60).map(|n| put(&schema, &format!("k{n:02}"), 10)).collect();
+        h.apply(&schema, &rows).await.unwrap();
+        let mut theirs = h.somebody_else().await;
+        theirs.run("BEGIN").await;
+        // Who has changed more is not the one who is undone.
+        theirs.run("UPDATE items_column SET n = 0 WHERE id >= 'k01'").await;
+        let (database, table) = (h.database.clone(), schema.clone());
+        let ours = tokio::spawn(async move {
+            let changes = [put(&table, "k00", 20), put(&table, "k01", 20)];
+            apply_as(&database, &table, &changes, &me()).await
+        });
+        let waiting = "SELECT count(*) FROM information_schema.INNODB_TRX t JOIN information_schema.PROCESSLIST p \
+                       ON p.ID = t.trx_mysql_thread_id WHERE p.DB = DATABASE() AND t.trx_state = 'LOCK WAIT'";
+        let mut watcher = h.somebody_else().await;
+        while watcher.number(waiting).await != Some(1) {
+            assert!(!ours.is_finished(), "it should wait for the row");
+            // InnoDB makes this table anew only when nobody has looked for a tenth of a second.
+            tokio::time::sleep(Duration::from_millis(150)).await;
+        }
+        theirs.run("UPDATE items_column SET n = 0 WHERE id = 'k00'").await;
+        let error = ours.await.unwrap().unwrap_err();
+        assert_eq!((error.class(), code(&error)), (ErrorClass::Transient, "1213"), "{error}");
+        theirs.run("ROLLBACK").await;
+        let changes = [put(&schema, "k00", 20), put(&schema, "k01", 20)];
+        assert_eq!(h.apply(&schema, &changes).await.unwrap(), vec![Applied::Written; 2]);
+    }
+}

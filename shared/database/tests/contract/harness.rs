@@ -1,0 +1,293 @@
+//! A database of its own for each test, and somebody else's connection to it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use database::{
+    AnyDatabase, Applied, Batch, Change, Database, DatabaseError, DatabaseOptions, DatabaseRow, Owner, ShardClaim,
+};
+use model::{
+    ColumnName, Content, DatabaseName, Image, Key, Operation, Row, Shard, ShardCount, TableName, TableSchema, Value,
+    Version, VersionGuard,
+};
+use sqlx::{AssertSqlSafe, Connection, Row as _};
+
+pub struct Harness {
+    pub database: Arc<AnyDatabase>,
+    options: DatabaseOptions,
+    kind: Kind,
+}
+
+enum Kind {
+    Sqlite { _directory: tempfile::TempDir, path: String },
+    Mysql { schema: String },
+}
+
+/// Tables in which a row's version is in the row, and in the ledger.
+pub const GUARDS: [VersionGuard; 2] = [VersionGuard::Column, VersionGuard::Ledger];
+
+/// Four shards are enough for everything here.
+pub fn shards() -> ShardCount {
+    ShardCount::new(4).unwrap()
+}
+
+pub fn name(name: &str) -> TableName {
+    TableName::new(name).unwrap()
+}
+
+pub fn main_database() -> DatabaseName {
+    DatabaseName::new("main").unwrap()
+}
+
+pub fn version(number: u64) -> Version {
+    Version::new(number).unwrap()
+}
+
+fn server_url() -> String {
+    std::env::var("SHOCK_ABSORBER_TEST_MYSQL").unwrap_or_else(|_| {
+        panic!(
+            "SHOCK_ABSORBER_TEST_MYSQL is not set: it names the server that this test needs (./tests/run starts one)"
+        )
+    })
+}
+
+/// The server's url with another schema.
+fn url_of(schema: &str) -> String {
+    let url = server_url();
+    let (place, _) = url.rsplit_once('/').unwrap();
+    format!("{place}/{schema}")
+}
+
+pub async fn drop_schema(schema: &str) {
+    let mut admin = sqlx::MySqlConnection::connect(&server_url()).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(format!("DROP DATABASE IF EXISTS {schema}"))).execute(&mut admin).await.unwrap();
+}
+
+impl Harness {
+    pub async fn sqlite() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("test.db").to_str().unwrap().to_owned();
+        let options = DatabaseOptions {
+            create_if_missing: true,
+            ..DatabaseOptions::new(main_database(), format!("sqlite:{path}"))
+        };
+        Self::prepared(options, Kind::Sqlite { _directory: directory, path }).await
+    }
+
+    pub async fn mysql() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let schema = format!("sa_contract_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        drop_schema(&schema).await;
+        let mut admin = sqlx::MySqlConnection::connect(&server_url()).await.unwrap();
+        let create = format!("CREATE DATABASE {schema} CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci");
+        sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut admin).await.unwrap();
+        let options = DatabaseOptions::new(main_database(), url_of(&schema));
+        Self::prepared(options, Kind::Mysql { schema }).await
+    }
+
+    async fn prepared(options: DatabaseOptions, kind: Kind) -> Self {
+        let options = DatabaseOptions { pool: 4, ..options };
+        let database = Arc::new(AnyDatabase::connect(options.clone()).await.unwrap());
+        database.prepare().await.unwrap();
+        Self { database, options, kind }
+    }
+
+    /// Another replica's connections to the same database.
+    pub async fn another(&self, change: impl FnOnce(&mut DatabaseOptions)) -> AnyDatabase {
+        let mut options = self.options.clone();
+        change(&mut options);
+        AnyDatabase::connect(options).await.unwrap()
+    }
+
+    pub fn is_mysql(&self) -> bool {
+        matches!(self.kind, Kind::Mysql { .. })
+    }
+
+    /// The schema to remove afterwards.
+    pub fn schema(&self) -> String {
+        match &self.kind {
+            Kind::Mysql { schema } => schema.clone(),
+            Kind::Sqlite { .. } => String::new(),
+        }
+    }
+
+    /// The first text where this is MySQL, else the second.
+    pub fn either<'a>(&self, mysql: &'a str, sqlite: &'a str) -> &'a str {
+        if self.is_mysql() { mysql } else { sqlite }
+    }
+
+    pub async fn somebody_else(&self) -> SomebodyElse {
+        match &self.kind {
+            Kind::Mysql { schema } => {
+                SomebodyElse::Mysql(sqlx::MySqlConnection::connect(&url_of(schema)).await.unwrap())
+            }
+            Kind::Sqlite { path, .. } => {
+                let options =
+                    sqlx::sqlite::SqliteConnectOptions::new().filename(path).busy_timeout(Duration::from_secs(10));
+                SomebodyElse::Sqlite(sqlx::SqliteConnection::connect_with(&options).await.unwrap())
+            }
+        }
+    }
+
+    /// Runs SQL that is not ours.
+    pub async fn sql(&self, text: &str) {
+        self.somebody_else().await.run(text).await;
+    }
+
+    /// The one number that a SELECT of somebody else gives; `None` if it gives no row or NULL.
+    pub async fn number(&self, select: &str) -> Option<i64> {
+        self.somebody_else().await.number(select).await
+    }
+
+    /// Makes a table and introspects it; with a version column if the guard says so.
+    pub async fn table(&self, table: &str, create: &str, guard: VersionGuard) -> TableSchema {
+        self.sql(create).await;
+        if guard == VersionGuard::Column {
+            self.database.add_version_column(&name(table)).await.unwrap();
+        }
+        let schema = self.introspect(table).await.unwrap();
+        assert_eq!(schema.guard, guard);
+        self.own(&schema).await;
+        schema
+    }
+
+    /// The table of most tests, with a name that says where its versions are.
+    pub async fn items(&self, guard: VersionGuard) -> TableSchema {
+        let table = format!("items_{guard:?}").to_lowercase();
+        let create = format!(
+            "CREATE TABLE {table} (id VARCHAR(64) NOT NULL PRIMARY KEY, n BIGINT NULL, note VARCHAR(100) NULL)"
+        );
+        self.table(&table, &create, guard).await
+    }
+
+    pub async fn introspect(&self, table: &str) -> Result<TableSchema, DatabaseError> {
+        self.database.introspect(&main_database(), &name(table)).await
+    }
+
+    /// Makes `me` the owner of all shards of a table.
+    pub async fn own(&self, schema: &TableSchema) {
+        let claims: Vec<ShardClaim> =
+            shards().all().map(|shard| ShardClaim { table: schema.table.table.clone(), shard }).collect();
+        self.database.take_ownership(&claims, &me()).await.unwrap();
+    }
+
+    pub async fn apply(&self, schema: &TableSchema, changes: &[Change]) -> Result<Vec<Applied>, DatabaseError> {
+        apply_as(&self.database, schema, changes, &me()).await
+    }
+
+    /// Applies one change.
+    pub async fn apply_one(&self, schema: &TableSchema, change: Change) -> Applied {
+        self.apply(schema, &[change]).await.unwrap().remove(0)
+    }
+
+    pub async fn read(&self, schema: &TableSchema, key: &Key) -> DatabaseRow {
+        self.database.read(schema, std::slice::from_ref(key)).await.unwrap().remove(0)
+    }
+}
+
+pub fn me() -> Owner {
+    Owner("me".to_owned())
+}
+
+/// Applies under any name.
+pub async fn apply_as(
+    database: &AnyDatabase,
+    schema: &TableSchema,
+    changes: &[Change],
+    owner: &Owner,
+) -> Result<Vec<Applied>, DatabaseError> {
+    let mut owners: Vec<Shard> = changes.iter().map(|change| change.shard).collect();
+    owners.sort_unstable();
+    owners.dedup();
+    let owners = owners.into_iter().map(|shard| (shard, owner.clone())).collect();
+    database.apply(Batch { schema, owners, changes }).await
+}
+
+/// A connection that is not ours.
+pub enum SomebodyElse {
+    Mysql(sqlx::MySqlConnection),
+    Sqlite(sqlx::SqliteConnection),
+}
+
+impl SomebodyElse {
+    pub async fn run(&mut self, text: &str) {
+        self.try_run(text).await.unwrap();
+    }
+
+    pub async fn try_run(&mut self, text: &str) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Mysql(connection) => sqlx::raw_sql(AssertSqlSafe(text)).execute(connection).await.map(drop),
+            Self::Sqlite(connection) => sqlx::raw_sql(AssertSqlSafe(text)).execute(connection).await.map(drop),
+        }
+    }
+
+    pub async fn number(&mut self, select: &str) -> Option<i64> {
+        match self {
+            Self::Mysql(connection) => {
+                let row = sqlx::query(AssertSqlSafe(select)).fetch_optional(connection).await.unwrap()?;
+                row.get_unchecked(0)
+            }
+            Self::Sqlite(connection) => {
+                let row = sqlx::query(AssertSqlSafe(select)).fetch_optional(connection).await.unwrap()?;
+                row.get_unchecked(0)
+            }
+        }
+    }
+}
+
+pub fn text(text: &str) -> Value {
+    Value::Text(text.to_owned())
+}
+
+pub fn id(id: &str) -> Key {
+    Key(vec![text(id)])
+}
+
+pub fn row<const N: usize>(columns: [(&str, Value); N]) -> Row {
+    columns.into_iter().map(|(name, value)| (ColumnName::new(name).unwrap(), value)).collect()
+}
+
+/// A row of `items`.
+pub fn item(id: &str, n: i64) -> Row {
+    row([("id", text(id)), ("n", Value::Int64(n)), ("note", Value::Null)])
+}
+
+pub fn change(schema: &TableSchema, key: Key, number: u64, content: Content) -> Change {
+    let operation = if content == Content::Tombstone { Operation::Delete } else { Operation::Put };
+    Change {
+        shard: schema.shard_of(&key, shards()),
+        key,
+        version: version(number),
+        image: Image { content, operation, fingerprint: schema.fingerprint(), request_id: None, since: None },
+    }
+}
+
+pub fn put_row(schema: &TableSchema, row: Row, number: u64) -> Change {
+    change(schema, schema.key_of(&row).unwrap(), number, Content::Row(row))
+}
+
+/// A put of a row of `items`, whose `n` is its version unless told otherwise.
+pub fn put(schema: &TableSchema, id: &str, number: u64) -> Change {
+    put_row(schema, item(id, number as i64), number)
+}
+
+pub fn delete(schema: &TableSchema, id: &str, number: u64) -> Change {
+    change(schema, self::id(id), number, Content::Tombstone)
+}
+
+pub fn since(change: Change, number: u64) -> Change {
+    Change { image: Image { since: Some(version(number)), ..change.image }, ..change }
+}
+
+pub fn present(number: u64, row: Row) -> DatabaseRow {
+    DatabaseRow::Present { version: version(number), row }
+}
+
+pub fn deleted(number: u64) -> DatabaseRow {
+    DatabaseRow::Deleted { version: version(number) }
+}

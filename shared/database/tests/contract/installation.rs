@@ -1,0 +1,143 @@
+//! The number of shards, the epochs and the catalog.
+
+use std::{collections::HashSet, sync::Arc};
+
+use database::{CatalogEntry, CreateCheck, Database, DatabaseError, TableDirectory, TableSettings};
+use model::{ColumnName, Epoch, Namespace, Shard, ShardCount, TableRef, Topic};
+
+use crate::harness::*;
+
+on_every_database!(
+    the_first_number_of_shards_stays,
+    no_epoch_is_given_twice,
+    the_catalog_is_kept_and_its_generation_rises,
+    topics_and_namespaces_are_unique,
+    preparing_again_does_no_harm,
+    a_directory_follows_the_catalog,
+);
+
+fn entry(table: &str, topic: &str, namespace: &str) -> CatalogEntry {
+    CatalogEntry {
+        table: TableRef { database: main_database(), table: name(table) },
+        settings: TableSettings {
+            topic: Topic::new(topic).unwrap(),
+            namespace: Namespace::new(namespace).unwrap(),
+            group_by: vec![ColumnName::new("tenant").unwrap()],
+            create_check: CreateCheck::HotStore,
+        },
+    }
+}
+
+async fn the_first_number_of_shards_stays(h: Harness) {
+    assert_eq!(h.database.shard_count(ShardCount::new(16).unwrap()).await, Ok(16));
+    assert_eq!(h.database.shard_count(ShardCount::new(64).unwrap()).await, Ok(16));
+    assert_eq!(h.another(|_| {}).await.shard_count(ShardCount::DEFAULT).await, Ok(16));
+}
+
+async fn no_epoch_is_given_twice(h: Harness) {
+    assert_eq!(h.database.next_epoch(Shard(1), Epoch(0)).await, Ok(Epoch(1)));
+    assert_eq!(h.database.next_epoch(Shard(1), Epoch(0)).await, Ok(Epoch(2)));
+    assert_eq!(h.database.next_epoch(Shard(1), Epoch(10)).await, Ok(Epoch(11)));
+    assert_eq!(h.database.next_epoch(Shard(1), Epoch(3)).await, Ok(Epoch(12)));
+    assert_eq!(h.database.next_epoch(Shard(2), Epoch(5)).await, Ok(Epoch(6)));
+    let mut drawers = Vec::new();
+    for _ in 0..6 {
+        let database = h.another(|options| options.pool = 2).await;
+        drawers.push(tokio::spawn(async move {
+            let mut drawn = Vec::new();
+            for _ in 0..10 {
+                // A shard that is new at first.
+                drawn.push(database.next_epoch(Shard(3), Epoch(0)).await.unwrap());
+            }
+            assert!(drawn.is_sorted(), "{drawn:?}");
+            drawn
+        }));
+    }
+    let mut seen = HashSet::new();
+    for drawer in drawers {
+        for epoch in drawer.await.unwrap() {
+            assert!(seen.insert(epoch), "{epoch} was given twice");
+        }
+    }
+    assert_eq!(h.database.next_epoch(Shard(3), Epoch(0)).await, Ok(Epoch(61)));
+    h.sql(&format!("UPDATE _sa_epoch SET epoch = {} WHERE shard = 2", u32::MAX)).await;
+    let error = h.database.next_epoch(Shard(2), Epoch(0)).await.unwrap_err();
+    assert!(matches!(error, DatabaseError::Unfit(_)), "{error}");
+}
+
+async fn the_catalog_is_kept_and_its_generation_rises(h: Harness) {
+    let (start, tables) = h.database.catalog().await.unwrap();
+    assert_eq!(tables, []);
+    let (a, b) = (entry("a", "topic.a", "main.a"), entry("b", "topic.b", "main.b"));
+    assert_eq!(h.database.enable(&b).await, Ok(true));
+    assert_eq!(h.database.enable(&a).await, Ok(true));
+    let (enabled, tables) = h.another(|_| {}).await.catalog().await.unwrap();
+    assert_eq!(tables, [a.clone(), b.clone()]);
+    assert!(enabled > start);
+    let mut changed = a.clone();
+    changed.settings.create_check = CreateCheck::Database;
+    changed.settings.group_by.clear();
+    assert_eq!(h.database.enable(&changed).await, Ok(true));
+    let (again, tables) = h.database.catalog().await.unwrap();
+    assert_eq!(tables, [changed, b.clone()]);
+    assert!(again > enabled);
+    assert_eq!(h.database.disable(&a.table).await, Ok(true));
+    assert_eq!(h.database.disable(&a.table).await, Ok(false));
+    let (disabled, tables) = h.database.catalog().await.unwrap();
+    assert_eq!(tables, [b]);
+    assert!(disabled > again);
+}
+
+async fn topics_and_namespaces_are_unique(h: Harness) {
+    assert_eq!(h.database.enable(&entry("a", "topic.a", "main.a")).await, Ok(true));
+    let (generation, before) = h.database.catalog().await.unwrap();
+    assert_eq!(h.database.enable(&entry("b", "topic.a", "main.b")).await, Ok(false));
+    assert_eq!(h.database.enable(&entry("b", "topic.b", "main.a")).await, Ok(false));
+    assert_eq!(h.database.catalog().await.unwrap(), (generation, before), "a refusal changes nothing");
+    let mut racers = Vec::new();
+    for n in 0..6 {
+        let database = h.database.clone();
+        racers.push(tokio::spawn(async move {
+            database.enable(&entry(&format!("r{n}"), "topic.contested", &format!("main.r{n}"))).await
+        }));
+    }
+    let mut won = 0;
+    for racer in racers {
+        won += i32::from(racer.await.unwrap().unwrap());
+    }
+    assert_eq!(won, 1);
+}
+
+async fn preparing_again_does_no_harm(h: Harness) {
+    h.database.enable(&entry("a", "topic.a", "main.a")).await.unwrap();
+    let mut replicas = Vec::new();
+    for _ in 0..4 {
+        let database = h.another(|options| options.pool = 1).await;
+        replicas.push(tokio::spawn(async move { database.prepare().await }));
+    }
+    for replica in replicas {
+        replica.await.unwrap().unwrap();
+    }
+    assert_eq!(h.database.catalog().await.unwrap().1.len(), 1);
+}
+
+async fn a_directory_follows_the_catalog(h: Harness) {
+    h.sql("CREATE TABLE grouped (id VARCHAR(20) NOT NULL, tenant VARCHAR(20) NOT NULL, PRIMARY KEY (id, tenant))")
+        .await;
+    let directory = TableDirectory::new(vec![(main_database(), h.database.clone() as Arc<_>)]);
+    assert_eq!(directory.refresh(false).await, Ok(false));
+    let entry = entry("grouped", "topic.g", "main.g");
+    h.database.enable(&entry).await.unwrap();
+    assert_eq!(directory.refresh(false).await, Ok(true));
+    assert_eq!(directory.refresh(false).await, Ok(false), "nothing has changed");
+    let table = directory.table(&entry.table).unwrap();
+    assert_eq!(table.schema.group, [1], "the shard is decided by the tenant");
+    assert_eq!(directory.by_topic(&entry.settings.topic).as_ref(), Some(&table));
+    assert_eq!(directory.by_namespace(&entry.settings.namespace).as_ref(), Some(&table));
+    h.sql("ALTER TABLE grouped ADD COLUMN more BIGINT NULL").await;
+    assert_eq!(directory.refresh(true).await, Ok(true));
+    assert!(directory.table(&entry.table).unwrap().schema.column("more").is_some());
+    h.database.disable(&entry.table).await.unwrap();
+    assert_eq!(directory.refresh(false).await, Ok(true));
+    assert_eq!(directory.table(&entry.table), None);
+}

@@ -1,0 +1,160 @@
+//! Tables as they are found in the database.
+
+use database::{Database, DatabaseError};
+use jiff::{Timestamp, civil};
+use model::{ColumnDefault, ColumnType, Row, Value, VersionGuard};
+
+use crate::harness::*;
+
+on_every_database!(
+    a_table_is_seen_as_it_is,
+    what_can_not_be_carried_is_refused_with_the_reason,
+    tables_are_listed_without_ours,
+    a_default_is_what_the_database_would_have_written,
+    a_version_column_that_may_be_null_is_refused,
+    names_that_need_quotes,
+);
+
+async fn a_table_is_seen_as_it_is(h: Harness) {
+    h.sql(
+        "CREATE TABLE seen (tenant VARCHAR(20) NOT NULL, at DATETIME(3) NOT NULL, id BIGINT NOT NULL, note TEXT NULL, \
+         PRIMARY KEY (id, tenant))",
+    )
+    .await;
+    let schema = h.introspect("seen").await.unwrap();
+    let names: Vec<&str> = schema.columns.iter().map(|column| column.name.as_str()).collect();
+    assert_eq!(names, ["tenant", "at", "id", "note"]);
+    assert_eq!(schema.key_columns, [2, 0], "in the key's order");
+    assert_eq!(schema.group, [0, 1], "all of the key");
+    assert!(!schema.has_secondary_unique);
+    assert_eq!(schema.guard, VersionGuard::Ledger);
+    assert_eq!(schema.columns[0].ty, ColumnType::Text { max_chars: Some(20), max_bytes: None });
+    assert_eq!(schema.columns[1].ty, ColumnType::DateTime { fraction: 3 });
+    assert_eq!(schema.columns.iter().map(|column| column.nullable).collect::<Vec<_>>(), [false, false, false, true]);
+    assert_eq!(h.introspect("missing").await, Err(DatabaseError::NoSuchTable(name("missing"))));
+    h.sql("CREATE INDEX plain ON seen (note(10))".replace("(10)", h.either("(10)", "")).as_str()).await;
+    assert!(!h.introspect("seen").await.unwrap().has_secondary_unique, "not every index is unique");
+    h.sql("CREATE UNIQUE INDEX one ON seen (at)").await;
+    assert!(h.introspect("seen").await.unwrap().has_secondary_unique);
+    h.database.add_version_column(&name("seen")).await.unwrap();
+    let schema = h.introspect("seen").await.unwrap();
+    assert_eq!((schema.guard, schema.columns.len()), (VersionGuard::Column, 4));
+    if h.is_mysql() {
+        // Who inserts without naming columns is not disturbed.
+        h.sql("INSERT INTO seen VALUES ('t', '2024-01-01', 1, NULL)").await;
+    }
+    let missing = h.database.add_version_column(&name("missing")).await;
+    assert_eq!(missing, Err(DatabaseError::NoSuchTable(name("missing"))));
+}
+
+async fn what_can_not_be_carried_is_refused_with_the_reason(h: Harness) {
+    let both = [
+        ("CREATE TABLE x (id BIGINT NOT NULL, n BIGINT NULL)", "primary key"),
+        ("CREATE TABLE x (id DOUBLE NOT NULL PRIMARY KEY)", "another type"),
+        ("CREATE TABLE x (id BIGINT NOT NULL PRIMARY KEY, g BIGINT GENERATED ALWAYS AS (id + 1) VIRTUAL)", "generated"),
+        ("CREATE VIEW x AS SELECT 1 AS id", "view"),
+    ];
+    let mysql = [
+        ("CREATE TABLE x (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY)", "AUTO_INCREMENT"),
+        ("CREATE TABLE x (id BIGINT NOT NULL PRIMARY KEY, f FLOAT)", "FLOAT"),
+        ("CREATE TABLE x (id BIGINT NOT NULL PRIMARY KEY, e ENUM('a'))", "VARCHAR"),
+        ("CREATE TABLE x (id BIGINT NOT NULL PRIMARY KEY, e SET('a'))", "VARCHAR"),
+        ("CREATE TABLE x (id BIGINT NOT NULL PRIMARY KEY, e BIT(3))", "bit"),
+        ("CREATE TABLE x (id BIGINT NOT NULL PRIMARY KEY, e YEAR)", "SMALLINT"),
+        ("CREATE TABLE x (id BIGINT NOT NULL PRIMARY KEY, e POINT)", "point"),
+        ("CREATE TABLE x (id BIGINT NOT NULL PRIMARY KEY) ENGINE = MyISAM", "InnoDB"),
+        ("CREATE TABLE x (id TEXT NOT NULL, PRIMARY KEY (id(10)))", "beginning"),
+    ];
+    let sqlite = [
+        ("CREATE TABLE x (id INTEGER PRIMARY KEY AUTOINCREMENT)", "AUTOINCREMENT"),
+        ("CREATE TABLE x (id TEXT NOT NULL PRIMARY KEY, e STRING)", "STRING"),
+        ("CREATE TABLE x (id TEXT NOT NULL PRIMARY KEY, e)", "declared"),
+    ];
+    let own: &[_] = if h.is_mysql() { &mysql } else { &sqlite };
+    for (create, reason) in both.iter().chain(own) {
+        h.sql(create).await;
+        match h.introspect("x").await {
+            Err(DatabaseError::Unsupported { reason: told, .. }) => assert!(told.contains(reason), "{create}: {told}"),
+            other => panic!("{create}: {other:?}"),
+        }
+        h.sql(if create.contains("VIEW") { "DROP VIEW x" } else { "DROP TABLE x" }).await;
+    }
+}
+
+async fn tables_are_listed_without_ours(h: Harness) {
+    h.items(VersionGuard::Column).await;
+    h.items(VersionGuard::Ledger).await;
+    h.sql("CREATE VIEW seen AS SELECT 1 AS id").await;
+    assert_eq!(h.database.list_tables().await.unwrap(), [name("items_column"), name("items_ledger")]);
+}
+
+async fn a_default_is_what_the_database_would_have_written(h: Harness) {
+    let create = format!(
+        "CREATE TABLE defaults (id BIGINT NOT NULL PRIMARY KEY, t VARCHAR(20) NOT NULL DEFAULT 'it''s', \
+         e VARCHAR(20) NULL, n BIGINT NOT NULL DEFAULT -5, b BOOLEAN NOT NULL DEFAULT TRUE, \
+         d DECIMAL(12,2) NOT NULL DEFAULT 1.5, x DOUBLE NOT NULL DEFAULT 0.25, \
+         at DATETIME NOT NULL DEFAULT '2024-02-03 04:05:06', day DATE NOT NULL DEFAULT '2024-02-03', \
+         made {} NOT NULL DEFAULT {}{})",
+        h.either("DATETIME(6)", "DATETIME"),
+        h.either("CURRENT_TIMESTAMP(6)", "CURRENT_TIMESTAMP"),
+        h.either(", changed TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP", ""),
+    );
+    let schema = h.table("defaults", &create, VersionGuard::Ledger).await;
+    let now: Timestamp = "2025-01-02T03:04:05.678901Z".parse().unwrap();
+    let ours = schema.accept_row(row([("id", Value::Int64(1))]), now).unwrap();
+    h.sql("INSERT INTO defaults (id) VALUES (1)").await;
+    let database::DatabaseRow::Present { row: theirs, .. } = h.read(&schema, &model::Key(vec![Value::Int64(1)])).await
+    else {
+        panic!("no row")
+    };
+    let constants = |row: &Row| -> Row {
+        row.iter()
+            .filter(|(name, _)| !["made", "changed"].contains(&name.as_str()))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
+    };
+    assert_eq!(constants(&ours), constants(&theirs));
+    assert_eq!(ours.get("made"), Some(&Value::DateTime(civil::date(2025, 1, 2).at(3, 4, 5, 678_901_000))));
+    assert_eq!(schema.column("made").unwrap().default, ColumnDefault::CurrentTimestamp);
+    if h.is_mysql() {
+        assert!(schema.column("changed").unwrap().on_update_now);
+        assert!(!schema.column("made").unwrap().on_update_now);
+        assert_eq!(ours.get("changed"), Some(&Value::Timestamp("2025-01-02T03:04:05Z".parse().unwrap())));
+    }
+}
+
+async fn a_version_column_that_may_be_null_is_refused(h: Harness) {
+    h.sql("CREATE TABLE x (id BIGINT NOT NULL PRIMARY KEY, _sa_version BIGINT NULL DEFAULT 0)").await;
+    match h.introspect("x").await {
+        Err(DatabaseError::Unsupported { reason, .. }) => assert!(reason.contains("NULL"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn names_that_need_quotes(h: Harness) {
+    let quote = |name: &str| {
+        if h.is_mysql() {
+            format!("`{}`", name.replace('`', "``"))
+        } else {
+            format!("\"{}\"", name.replace('"', "\"\""))
+        }
+    };
+    for guard in GUARDS {
+        let (table, key, column) = (format!("or`d\"er {guard:?}"), "sel`ect", "a\"b` ; DROP TABLE x");
+        let create = format!(
+            "CREATE TABLE {} ({} BIGINT NOT NULL PRIMARY KEY, {} BIGINT NULL)",
+            quote(&table),
+            quote(key),
+            quote(column)
+        );
+        let schema = h.table(&table, &create, guard).await;
+        for number in [10, 11] {
+            let row = row([(key, Value::Int64(1)), (column, Value::Int64(number))]);
+            assert_eq!(
+                h.apply_one(&schema, put_row(&schema, row.clone(), number as u64)).await,
+                database::Applied::Written
+            );
+            assert_eq!(h.read(&schema, &model::Key(vec![Value::Int64(1)])).await, present(number as u64, row));
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! What every database must do, whichever it is: the contract of trait `Database`.
+//!
+//! On SQLite files always; on MySQL or MariaDB where `SHOCK_ABSORBER_TEST_MYSQL` names a server
+//! (`mysql://root@127.0.0.1:3306/any`), each test in a schema of its own.
+
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+
+/// Makes a test per database out of `async fn name(harness: Harness)`.
+macro_rules! on_every_database {
+    ($($name:ident),* $(,)?) => {
+        mod on_sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name($crate::harness::Harness::sqlite().await).await;
+            })*
+        }
+        on_mysql!($($name),*);
+    };
+}
+
+/// Makes a test on MySQL or MariaDB out of `async fn name(harness: Harness)`.
+macro_rules! on_mysql {
+    ($($name:ident),* $(,)?) => {
+        mod on_mysql {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            #[ignore = "needs a server: ./tests/run starts one"]
+            async fn $name() {
+                let harness = $crate::harness::Harness::mysql().await;
+                let schema = harness.schema();
+                super::$name(harness).await;
+                $crate::harness::drop_schema(&schema).await;
+            })*
+        }
+    };
+}
+
+mod bounds;
+mod cancellation;
+mod errors;
+mod guards;
+mod harness;
+mod installation;
+mod introspection;
+mod order;
+mod ownership;
+mod throughput;
+mod unique;
+mod values;

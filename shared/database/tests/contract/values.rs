@@ -1,0 +1,269 @@
+//! Every type that is carried comes back as it went in.
+
+use bytes::Bytes;
+use database::{Applied, Database, DatabaseRow};
+use jiff::{Timestamp, civil};
+use model::{Key, Row, TableSchema, TimeOfDay, Value, VersionGuard};
+
+use crate::harness::*;
+
+on_every_database!(
+    every_type_comes_back_as_it_went_in,
+    every_type_of_key_finds_its_row,
+    what_somebody_else_wrote_is_read,
+    what_can_not_be_read_is_said,
+);
+
+fn instant(text: &str) -> Value {
+    Value::Timestamp(text.parse::<Timestamp>().unwrap())
+}
+
+fn civil(text: &str) -> Value {
+    Value::DateTime(text.parse::<civil::DateTime>().unwrap())
+}
+
+fn time(text: &str) -> Value {
+    Value::Time(text.parse::<TimeOfDay>().unwrap())
+}
+
+fn decimal(text: &str) -> Value {
+    Value::Decimal(text.to_owned())
+}
+
+fn json(text: &str) -> Value {
+    Value::Json(text.to_owned())
+}
+
+fn blob(bytes: &[u8]) -> Value {
+    Value::Bytes(Bytes::copy_from_slice(bytes))
+}
+
+/// Column, declared type, values.
+fn columns(h: &Harness) -> Vec<(&'static str, &'static str, Vec<Value>)> {
+    let ints = |values: &[i64]| values.iter().map(|n| Value::Int64(*n)).collect::<Vec<_>>();
+    let texts = |values: &[&str]| values.iter().map(|t| text(t)).collect::<Vec<_>>();
+    let mut columns = vec![
+        ("c_bool", "BOOLEAN", vec![Value::Bool(true), Value::Bool(false)]),
+        ("c_tiny", "TINYINT", ints(&[-128, 127, 0])),
+        ("c_small", "SMALLINT", ints(&[i16::MIN.into(), i16::MAX.into()])),
+        ("c_medium", "MEDIUMINT", ints(&[-8_388_608, 8_388_607])),
+        ("c_int", "INT", ints(&[i32::MIN.into(), i32::MAX.into()])),
+        ("c_big", "BIGINT", ints(&[i64::MIN, i64::MAX, (1 << 53) + 1])),
+        ("c_uint", "INT UNSIGNED", vec![Value::Uint64(u32::MAX.into()), Value::Uint64(0)]),
+        ("c_double", "DOUBLE", [0.1, -1e300, 5e-324, 1.0, -0.5].map(Value::Double).to_vec()),
+        (
+            "c_decimal",
+            "DECIMAL(12,2)",
+            ["0.00", "-0.01", "9999999999.99", "-9999999999.99", "100.10"].map(decimal).to_vec(),
+        ),
+        (
+            "c_wide",
+            "DECIMAL(38,10)",
+            [
+                "1234567890123456789012345678.0123456789",
+                "-0.0000000001",
+                "1000000000000000000.0000000000",
+                "0.1000000000",
+            ]
+            .map(decimal)
+            .to_vec(),
+        ),
+        ("c_whole", "DECIMAL(20,0)", ["18446744073709551615", "-99999999999999999999", "0"].map(decimal).to_vec()),
+        ("c_varchar", "VARCHAR(100)", texts(&["", " x ", "it's", "ß漢字🎉", "a\\b\"c\n\t", "123", "1.50", "NULL"])),
+        ("c_text", "TEXT", texts(&["", "long ".repeat(2000).as_str(), "0012"])),
+        ("c_blob", "BLOB", vec![blob(&[]), blob(&[0, 255, 39, 92, 10]), blob(b"text")]),
+        ("c_varbinary", "VARBINARY(20)", vec![blob(&[0, 0, 1]), blob(b"12")]),
+        (
+            "c_timestamp",
+            "TIMESTAMP(6) NULL",
+            ["2024-02-29T23:59:59.123456Z", "1970-01-02T00:00:00Z", "2037-12-31T00:00:00.5Z"].map(instant).to_vec(),
+        ),
+        (
+            "c_datetime",
+            "DATETIME(6)",
+            ["2024-02-29T23:59:59.123456", "1000-01-01T00:00:00", "9999-12-31T23:59:59.999999", "2024-03-31T02:30:00"]
+                .map(civil)
+                .to_vec(),
+        ),
+        ("c_datetime0", "DATETIME(0)", vec![civil("2024-02-29T23:59:59")]),
+        (
+            "c_date",
+            "DATE",
+            ["1000-01-01", "9999-12-31", "2024-02-29"].map(|d| Value::Date(d.parse().unwrap())).to_vec(),
+        ),
+        (
+            "c_time",
+            "TIME(6)",
+            ["838:59:59", "-838:59:59", "00:00:00", "-00:00:01.5", "25:30:00.000001"].map(time).to_vec(),
+        ),
+    ];
+    if h.is_mysql() {
+        columns.push(("c_ubig", "BIGINT UNSIGNED", vec![Value::Uint64(u64::MAX)]));
+        columns.push(("c_char", "CHAR(4)", texts(&["ab", "äöü!"])));
+        columns.push(("c_binary", "BINARY(3)", vec![blob(&[1, 0, 2])]));
+        columns.push(("c_longblob", "LONGBLOB", vec![blob(&vec![7; 100_000])]));
+        // As MySQL's JSON prints it, so that this holds there too.
+        columns.push(("c_json", "JSON", [r#"{"a": [1, 2.5, null]}"#, "123", r#""text""#].map(json).to_vec()));
+    } else {
+        columns.push(("c_ubig", "BIGINT UNSIGNED", vec![Value::Uint64(i64::MAX as u64)]));
+        columns.push((
+            "c_json",
+            "JSON",
+            [r#"{"a":[1, 2.50,null] }"#, "1.50", "12345678901234567890", "-0", "true", r#""1""#].map(json).to_vec(),
+        ));
+    }
+    columns
+}
+
+async fn every_type_comes_back_as_it_went_in(h: Harness) {
+    let columns = columns(&h);
+    for guard in GUARDS {
+        let table = format!("types_{guard:?}").to_lowercase();
+        let declared: Vec<String> = columns.iter().map(|(name, ty, _)| format!("{name} {ty}")).collect();
+        let create = format!("CREATE TABLE {table} (id BIGINT NOT NULL PRIMARY KEY, {})", declared.join(", "));
+        let schema = h.table(&table, &create, guard).await;
+        let most = columns.iter().map(|(_, _, values)| values.len()).max().unwrap_or_default();
+        let rows: Vec<Row> = (0..=most)
+            .map(|n| {
+                let mut row = row([("id", Value::Int64(n as i64))]);
+                for (name, _, values) in &columns {
+                    // The last row is all NULL.
+                    let value = if n == most { Value::Null } else { values[n % values.len()].clone() };
+                    row.insert(model::ColumnName::new(name).unwrap(), value);
+                }
+                // What the services would store: so the test can't ask for more than what is accepted.
+                schema.accept_row(row, Timestamp::UNIX_EPOCH).unwrap()
+            })
+            .collect();
+        // Once inserted, once over another row.
+        let inserted: Vec<_> = rows.iter().map(|row| put_row(&schema, row.clone(), 10)).collect();
+        assert_eq!(h.apply(&schema, &inserted).await.unwrap(), vec![Applied::Written; rows.len()]);
+        all_there(&h, &schema, &rows, 10).await;
+        let turned: Vec<Row> = (0..rows.len())
+            .map(|n| {
+                let mut row = rows[(n + 1) % rows.len()].clone();
+                row.insert(model::ColumnName::new("id").unwrap(), Value::Int64(n as i64));
+                row
+            })
+            .collect();
+        let updated: Vec<_> = turned.iter().map(|row| put_row(&schema, row.clone(), 20)).collect();
+        assert_eq!(h.apply(&schema, &updated).await.unwrap(), vec![Applied::Written; rows.len()]);
+        all_there(&h, &schema, &turned, 20).await;
+        // The current row of a stale change comes the same way.
+        let stale = h.apply(&schema, &inserted).await.unwrap();
+        let expected: Vec<_> = turned.iter().map(|row| Applied::Stale { current: present(20, row.clone()) }).collect();
+        assert_eq!(stale, expected);
+    }
+}
+
+async fn all_there(h: &Harness, schema: &TableSchema, rows: &[Row], number: u64) {
+    let keys: Vec<Key> = rows.iter().map(|row| schema.key_of(row).unwrap()).collect();
+    let read = h.database.read(schema, &keys).await.unwrap();
+    for (read, row) in read.into_iter().zip(rows) {
+        let DatabaseRow::Present { version, row: read } = read else { panic!("{read:?}") };
+        assert_eq!(version.get(), number);
+        for ((name, read), (_, written)) in read.iter().zip(row.iter()) {
+            assert_eq!(read, written, "{name}");
+        }
+        assert_eq!(read, *row);
+    }
+}
+
+async fn every_type_of_key_finds_its_row(h: Harness) {
+    let columns = columns(&h);
+    let usable = [
+        "c_bool",
+        "c_big",
+        "c_ubig",
+        "c_decimal",
+        "c_wide",
+        "c_varchar",
+        "c_varbinary",
+        "c_timestamp",
+        "c_datetime",
+        "c_date",
+        "c_time",
+    ];
+    for (name, ty, values) in columns.into_iter().filter(|(name, _, _)| usable.contains(name)) {
+        let ty = ty.trim_end_matches(" NULL");
+        for composite in [false, true] {
+            let table = format!("k{name}_{composite}");
+            let more = if composite { ", part BIGINT NOT NULL" } else { "" };
+            let key = if composite { format!("part, {name}") } else { name.to_owned() };
+            let collate = if name == "c_varchar" { h.either(" COLLATE utf8mb4_bin", "") } else { "" };
+            let create = format!(
+                "CREATE TABLE {table} ({name} {ty}{collate} NOT NULL, n BIGINT NULL{more}, PRIMARY KEY ({key}))"
+            );
+            let schema = h.table(&table, &create, VersionGuard::Column).await;
+            let rows: Vec<Row> = values
+                .iter()
+                .enumerate()
+                .map(|(n, value)| {
+                    let mut row = row([(name, value.clone()), ("n", Value::Int64(n as i64))]);
+                    if composite {
+                        row.insert(model::ColumnName::new("part").unwrap(), Value::Int64(7));
+                    }
+                    row
+                })
+                .collect();
+            for number in [10, 20] {
+                let changes: Vec<_> = rows.iter().map(|row| put_row(&schema, row.clone(), number)).collect();
+                let applied = h.apply(&schema, &changes).await.unwrap_or_else(|error| panic!("{table}: {error}"));
+                assert_eq!(applied, vec![Applied::Written; rows.len()], "{table}");
+                let applied = h.apply(&schema, &changes).await.unwrap();
+                assert_eq!(applied, vec![Applied::Same; rows.len()], "{table}");
+                all_there(&h, &schema, &rows, number).await;
+            }
+            let gone: Vec<_> = rows
+                .iter()
+                .map(|row| change(&schema, schema.key_of(row).unwrap(), 30, model::Content::Tombstone))
+                .collect();
+            assert_eq!(h.apply(&schema, &gone).await.unwrap(), vec![Applied::Written; rows.len()], "{table}");
+            assert_eq!(h.number(&format!("SELECT count(*) FROM {table}")).await, Some(0), "{table}");
+        }
+    }
+}
+
+async fn what_somebody_else_wrote_is_read(h: Harness) {
+    let create = "CREATE TABLE theirs (id BIGINT NOT NULL PRIMARY KEY, d DECIMAL(10,3) NULL, at DATETIME(6) NULL, \
+                  ts TIMESTAMP(6) NULL, day DATE NULL, t TIME NULL, x DOUBLE NULL, b BOOLEAN NULL)";
+    let schema = h.table("theirs", create, VersionGuard::Ledger).await;
+    h.sql(
+        "INSERT INTO theirs VALUES (1, 1.5, '2024-01-02 03:04:05', '2024-01-02 03:04:05.25', '2024-01-02', '10:20:30', 3, 1)",
+    )
+    .await;
+    let expected = row([
+        ("id", Value::Int64(1)),
+        ("d", decimal("1.500")),
+        ("at", civil("2024-01-02T03:04:05")),
+        ("ts", instant("2024-01-02T03:04:05.25Z")),
+        ("day", Value::Date("2024-01-02".parse().unwrap())),
+        ("t", time("10:20:30")),
+        ("x", Value::Double(3.0)),
+        ("b", Value::Bool(true)),
+    ]);
+    assert_eq!(h.read(&schema, &Key(vec![Value::Int64(1)])).await, present(0, expected));
+    if !h.is_mysql() {
+        h.sql(
+            "INSERT INTO theirs (id, d, at, ts) VALUES (2, '1000000', '2024-01-02T03:04', '2024-01-02T05:04:05+02:00')",
+        )
+        .await;
+        let DatabaseRow::Present { row, .. } = h.read(&schema, &Key(vec![Value::Int64(2)])).await else { panic!() };
+        assert_eq!(row.get("d"), Some(&decimal("1000000.000")));
+        assert_eq!(row.get("at"), Some(&civil("2024-01-02T03:04:00")));
+        assert_eq!(row.get("ts"), Some(&instant("2024-01-02T03:04:05Z")));
+    }
+}
+
+async fn what_can_not_be_read_is_said(h: Harness) {
+    let create = "CREATE TABLE odd (id BIGINT NOT NULL PRIMARY KEY, b BOOLEAN NULL, at DATETIME NULL)";
+    let schema = h.table("odd", create, VersionGuard::Ledger).await;
+    let mut theirs = h.somebody_else().await;
+    theirs.run(h.either("SET SESSION sql_mode = ''", "SELECT 1")).await;
+    theirs.run("INSERT INTO odd VALUES (1, 7, NULL)").await;
+    theirs.run("INSERT INTO odd VALUES (2, NULL, '0000-00-00 00:00:00')").await;
+    for (key, column) in [(1, "column b"), (2, "column at")] {
+        let error = h.database.read(&schema, &[Key(vec![Value::Int64(key)])]).await.unwrap_err();
+        assert!(error.to_string().contains(column), "{error}");
+    }
+}
