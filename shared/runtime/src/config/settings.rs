@@ -215,6 +215,8 @@ pub struct EmbeddedSettings {
     pub data_dir: PathBuf,
     /// Undrained bytes of its log.
     pub max_log_bytes: u64,
+    /// Bytes of its hot store.
+    pub max_hot_bytes: u64,
 }
 
 /// How log lines look.

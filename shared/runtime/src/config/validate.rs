@@ -59,6 +59,9 @@ impl Settings {
         problems.unless(!self.embedded.data_dir.as_os_str().is_empty(), || {
             "embedded.data_dir is empty: it must name a directory".to_owned()
         });
+        problems.unless(self.embedded.max_hot_bytes >= 1 << 20, || {
+            "embedded.max_hot_bytes is too small: it must be at least 1048576".to_owned()
+        });
         problems.unless(self.embedded.max_log_bytes >= 1 << 20, || {
             "embedded.max_log_bytes is too small: it must be at least 1048576".to_owned()
         });
