@@ -12,7 +12,6 @@ use std::{future::Future, sync::Arc, time::Duration};
 use database::{Database, TableDirectory};
 use event_log::{EventPublisher, LogReader};
 use hot_store::HotStore;
-use model::DatabaseName;
 use runtime::{Readiness, ReadyPart, Settings, Shutdown};
 use tokio::{net::TcpListener, time::sleep};
 use tokio_util::sync::CancellationToken;
@@ -44,22 +43,32 @@ pub enum ServeError {
     Api(#[from] ApiError),
 }
 
-/// Puts the stores together as the settings say. The first database holds the catalog.
+/// What the service has to get ready. Named before it is started, lest it be taken for ready meanwhile.
+#[derive(Debug, Clone)]
+pub struct ReadyParts {
+    stores: ReadyPart,
+    shards: ReadyPart,
+}
+
+impl ReadyParts {
+    /// Names the parts.
+    pub fn of(readiness: &Readiness) -> Self {
+        Self { stores: readiness.part("stores"), shards: readiness.part("shards") }
+    }
+}
+
+/// Puts the stores together as the settings say. The directory's first database holds the catalog.
 ///
 /// # Errors
 /// If a name in the settings can't be used.
 pub fn core<H, L, D>(
     settings: &Settings,
-    hot: H,
-    log: L,
-    databases: Vec<(DatabaseName, Arc<D>)>,
-) -> Result<Core<H, L, D>, OptionsError>
-where
-    D: Database,
-{
+    hot: Arc<H>,
+    log: Arc<L>,
+    directory: Arc<TableDirectory<D>>,
+) -> Result<Core<H, L, D>, OptionsError> {
     let (shards, ingest) = (options::shards(settings)?, options::ingest(settings)?);
-    let directory = Arc::new(TableDirectory::new(databases));
-    Ok(Core::new(Arc::new(hot), Arc::new(log), directory, shards, ingest))
+    Ok(Core::new(hot, log, directory, shards, ingest))
 }
 
 /// Runs the service until [`Shutdown::stopping`]: serves the API on `listener`, prepares the stores, then lets
@@ -72,7 +81,7 @@ pub async fn serve<H, L, D>(
     core: Arc<Core<H, L, D>>,
     settings: &Settings,
     listener: TcpListener,
-    readiness: &Readiness,
+    ready: ReadyParts,
     shutdown: &Shutdown,
 ) -> Result<(), ServeError>
 where
@@ -81,13 +90,13 @@ where
     D: Database,
 {
     let gate = Gate::new(settings.ingest.max_in_flight);
-    let (stores, shards) = (readiness.part("stores"), readiness.part("shards"));
     let stopping = shutdown.stopping();
     let api = grpc::serve(core.clone(), options::server(settings), listener, gate.clone(), stopping.clone());
     let work = async {
-        let prepared = persist("preparing the stores", &stores, stopping, || startup::prepare(&core)).await?;
+        let prepared = persist("preparing the stores", &ready.stores, stopping, || startup::prepare(&core)).await?;
         if prepared.is_some() {
-            start_loops(&core, &shards, shutdown);
+            ready.stores.ready();
+            start_loops(&core, &ready.shards, shutdown);
             gate.open();
         }
         Ok::<_, ServeError>(())
@@ -161,9 +170,5 @@ where
             }
         }
     };
-    let outcome = stopping.run_until_cancelled(attempts).await.transpose()?;
-    if outcome.is_some() {
-        part.ready();
-    }
-    Ok(outcome)
+    stopping.run_until_cancelled(attempts).await.transpose()
 }

@@ -88,7 +88,7 @@ impl Client {
         let mut results: Vec<ItemResult> = Vec::with_capacity(writes.len());
         let mut unsettled = vec![false; writes.len()];
         let mut pending: Vec<usize> = (0..writes.len()).collect();
-        let mut backoff = self.backoff();
+        let mut backoff = self.backoff(self.acknowledge().wait);
         while !pending.is_empty() {
             let sent: Vec<&Write> = pending.iter().map(|&at| &writes[at]).collect();
             let outcomes = self.send_batch(&sent, self.attempt_limit(&backoff)).await;

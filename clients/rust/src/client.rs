@@ -31,6 +31,7 @@ struct Shared {
     connections: Connections,
     timeout: Duration,
     attempt_timeout: Duration,
+    retries: bool,
     /// The columns of primary keys that were looked up; a primary key does not change while a table is in use.
     keys: Mutex<HashMap<TableRef, Arc<[String]>>>,
 }
@@ -61,6 +62,7 @@ impl Client {
             connections,
             timeout: builder.timeout,
             attempt_timeout: builder.attempt_timeout,
+            retries: builder.retries,
             keys: Mutex::default(),
         };
         Self { shared: Arc::new(shared), acknowledge: builder.acknowledge }
@@ -241,8 +243,9 @@ impl Client {
         self.acknowledge
     }
 
-    pub(crate) fn backoff(&self) -> Backoff {
-        Backoff::new(Instant::now() + self.shared.timeout + self.acknowledge.wait)
+    pub(crate) fn backoff(&self, wait: Duration) -> Backoff {
+        let deadline = Instant::now() + self.shared.timeout + wait;
+        if self.shared.retries { Backoff::new(deadline) } else { Backoff::none(deadline) }
     }
 
     /// The columns of a table's primary key, asked for once; `None` if the server can't say now.
@@ -278,7 +281,7 @@ impl Client {
     where
         F: Future<Output = Result<Response<A>, Status>>,
     {
-        let mut backoff = Backoff::new(Instant::now() + self.shared.timeout + wait);
+        let mut backoff = self.backoff(wait);
         let mut settled = true;
         loop {
             let limit = backoff.remaining().min(self.shared.attempt_timeout + wait);

@@ -17,6 +17,7 @@ pub struct Builder {
     connections: usize,
     pub(crate) timeout: Duration,
     pub(crate) attempt_timeout: Duration,
+    pub(crate) retries: bool,
     connect_timeout: Duration,
     max_message_bytes: usize,
     pub(crate) acknowledge: Acknowledge,
@@ -29,6 +30,7 @@ impl Builder {
             connections: 2,
             timeout: Duration::from_secs(15),
             attempt_timeout: Duration::from_secs(5),
+            retries: true,
             connect_timeout: Duration::from_secs(2),
             max_message_bytes: 4 * 1024 * 1024,
             acknowledge: Acknowledge::default(),
@@ -59,6 +61,12 @@ impl Builder {
     #[must_use]
     pub fn attempt_timeout(self, attempt_timeout: Duration) -> Self {
         Self { attempt_timeout, ..self }
+    }
+
+    /// Sends nothing twice, for callers who have rules of their own.
+    #[must_use]
+    pub fn without_retries(self) -> Self {
+        Self { retries: false, ..self }
     }
 
     /// The limit for making a connection, 2 s by default.

@@ -44,7 +44,8 @@ impl Repeat {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Backoff {
     deadline: Instant,
-    next: Duration,
+    /// `None`: there is no next attempt.
+    next: Option<Duration>,
 }
 
 impl Backoff {
@@ -52,7 +53,12 @@ impl Backoff {
     const LONGEST: Duration = Duration::from_secs(2);
 
     pub(crate) fn new(deadline: Instant) -> Self {
-        Self { deadline, next: Self::FIRST }
+        Self { deadline, next: Some(Self::FIRST) }
+    }
+
+    /// One attempt, and no other.
+    pub(crate) fn none(deadline: Instant) -> Self {
+        Self { deadline, next: None }
     }
 
     /// What is left for attempts.
@@ -62,8 +68,8 @@ impl Backoff {
 
     /// How long to wait before the next attempt; `None` if it would come too late. `jitter` is in 0..1.
     pub(crate) fn delay(&mut self, retry_after: Option<Duration>, jitter: f64) -> Option<Duration> {
-        let step = self.next;
-        self.next = (step * 2).min(Self::LONGEST);
+        let step = self.next?;
+        self.next = Some((step * 2).min(Self::LONGEST));
         // With a delay from the server the jitter comes on top of it, so that those whom it refused together don't
         // come back together.
         let delay = match retry_after {

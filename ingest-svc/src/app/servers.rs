@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc};
 
-use database::{AnyDatabase, DatabaseOptions};
+use database::{AnyDatabase, DatabaseOptions, TableDirectory};
 use event_log::kafka::{GroupProtocol, KafkaLog, KafkaOptions, KafkaSecurity};
 use hot_store::redis::{RedisOptions, RedisStore};
 use model::{DatabaseName, ShardCount};
@@ -13,7 +13,7 @@ use runtime::{
 };
 use tokio::net::TcpListener;
 
-use super::{OptionsError, ServeError, core, options, persist, serve};
+use super::{OptionsError, ReadyParts, ServeError, core, options, persist, serve};
 use crate::startup::StartError;
 
 /// Why the service ended before it was told to.
@@ -52,15 +52,16 @@ pub async fn run(settings: Settings, metrics: Metrics, shutdown: Shutdown) -> Re
     let bound = listener.local_addr().map_err(listen)?;
 
     let readiness = Readiness::new();
-    let connections = readiness.part("connections");
-    let admin = admin::serve(settings.ingest.admin_listen, metrics, readiness.clone(), &shutdown).await?;
+    let ready = ReadyParts::of(&readiness);
+    let admin = admin::serve(settings.ingest.admin_listen, metrics, readiness, &shutdown).await?;
     tracing::info!(address = %bound, %admin, "listening");
 
     let connect = || connect(&settings, shards, &databases);
-    let stores = persist("connecting to the servers", &connections, shutdown.stopping(), connect).await;
+    let stores = persist("connecting to the servers", &ready.stores, shutdown.stopping(), connect).await;
     let Some((hot, log, databases)) = stores.map_err(ServeError::from)? else { return Ok(()) };
-    let core = Arc::new(core(&settings, hot, log, databases)?);
-    Ok(serve(core, &settings, listener, &readiness, &shutdown).await?)
+    let directory = Arc::new(TableDirectory::new(databases));
+    let core = Arc::new(core(&settings, Arc::new(hot), Arc::new(log), directory)?);
+    Ok(serve(core, &settings, listener, ready, &shutdown).await?)
 }
 
 type Stores = (RedisStore, KafkaLog, Vec<(DatabaseName, Arc<AnyDatabase>)>);

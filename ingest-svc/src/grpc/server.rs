@@ -115,23 +115,26 @@ where
         .add_optional_service(old_reflection)
         .serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned());
     pin!(serving);
-    tokio::select! {
-        ended = &mut serving => return Ok(ended?),
-        () = report_health(&core, &reporter, &stopping) => {}
-    }
+    let ended = tokio::select! {
+        ended = &mut serving => Some(ended),
+        () = report_health(&core, &reporter, &stopping) => None,
+    };
+    // Not only what is still connected: a client that hung up has left its work behind.
     let worked_off = async {
         gate.close().await;
         core.tasks.close();
         core.tasks.wait().await;
     };
-    tokio::select! {
-        ended = &mut serving => return Ok(ended?),
-        () = worked_off => {}
-    }
-    match timeout(LAST_ANSWERS, serving).await {
-        Ok(ended) => Ok(ended?),
-        Err(_) => Ok(()),
-    }
+    pin!(worked_off);
+    let ended = match ended {
+        Some(ended) => ended,
+        None => tokio::select! {
+            ended = &mut serving => ended,
+            () = &mut worked_off => return Ok(timeout(LAST_ANSWERS, serving).await.unwrap_or(Ok(()))?),
+        },
+    };
+    worked_off.await;
+    Ok(ended?)
 }
 
 fn describe() -> Reflection<'static> {

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use proto::v1;
-use shock_absorber_client::{Client, Code, Reason, Write};
+use shock_absorber_client::{AckLevel, Acknowledge, Client, Code, Reason, Write};
 use tonic_types::StatusExt as _;
 
-use crate::world::{LONG, World, id, payment, prefer_applied, raw_put};
+use crate::world::{LONG, World, id, payment, raw_put};
 
 #[tokio::test]
 async fn a_batch_of_too_many_items_is_refused_whole() {
@@ -48,14 +47,16 @@ async fn an_answer_beyond_the_limit_is_an_error_with_a_reason() {
 #[tokio::test]
 async fn past_the_limit_of_requests_in_flight_others_are_told_when_to_come_back() {
     let world = World::with(&["ingest.max_in_flight=2"]).await;
-    let mut raw = world.raw().await;
+    // A client that obeys gets in when there is room.
+    let wish = Acknowledge::default().preferring(AckLevel::Applied, Duration::from_secs(2));
+    let patient = Client::builder(world.endpoint()).timeout(LONG).acknowledge(wish).connect().await.unwrap();
     let mut busy = Vec::new();
     for name in ["a", "b"] {
-        let mut raw = raw.clone();
-        let put = raw_put(name, prefer_applied(Duration::from_secs(2)));
-        busy.push(tokio::spawn(async move { raw.put_record(put).await }));
+        let patient = patient.clone();
+        busy.push(tokio::spawn(async move { patient.create("payments", payment(name, 1)).await }));
     }
-    // They are in when both can be read, by somebody who is let in only between two attempts.
+    let mut raw = world.raw().await;
+    // This one does not: it is refused once both are in.
     let status = loop {
         match raw.put_record(raw_put("c", None)).await {
             Ok(_) => tokio::task::yield_now().await,
@@ -69,11 +70,8 @@ async fn past_the_limit_of_requests_in_flight_others_are_told_when_to_come_back(
     let pushback = status.metadata().get("grpc-retry-pushback-ms").unwrap().to_str().unwrap();
     assert_eq!(pushback, delay.as_millis().to_string());
 
-    // A client that obeys gets in when there is room again.
-    let patient = Client::builder(world.endpoint()).timeout(LONG).connect().await.unwrap();
     patient.create("payments", payment("d", 1)).await.unwrap();
     for call in busy {
-        let result = call.await.unwrap().unwrap().into_inner().result.unwrap();
-        assert_eq!(result.reached(), v1::AckLevel::Queued);
+        assert_eq!(call.await.unwrap().unwrap().reached, Some(AckLevel::Queued));
     }
 }

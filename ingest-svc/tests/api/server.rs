@@ -1,6 +1,6 @@
 //! Health, reflection, an address of its own choice, and an end in order.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use runtime::Ending;
 use tokio::{net::TcpStream, time::timeout};
@@ -88,11 +88,15 @@ async fn what_was_let_in_is_finished_before_the_end_and_nothing_more_is_let_in()
 async fn a_client_that_hangs_up_does_not_stop_what_it_began() {
     let world = World::new().await;
     let mut raw = world.raw().await;
-    let put = raw_put("left", prefer_applied(Duration::from_secs(20)));
+    let (wait, begun) = (Duration::from_secs(2), Instant::now());
+    let put = raw_put("left", prefer_applied(wait));
     assert!(timeout(Duration::from_millis(300), raw.put_record(put)).await.is_err(), "it waits longer than that");
     drop(raw);
     let found = world.client().get("payments", id("left")).await.unwrap();
     assert_eq!(found.row, payment("left", 1).set("currency", "INR").set("note", None::<&str>));
+    // The end waits for it, though nobody is connected any more.
+    assert_eq!(timeout(LONG, world.stop(LONG)).await.unwrap().unwrap(), Ending::Finished);
+    assert!(begun.elapsed() > wait * 3 / 4, "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
