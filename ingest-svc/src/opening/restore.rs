@@ -17,7 +17,7 @@ const MAX_BYTES: usize = 8 << 20;
 /// Records of one call to the hot store, and of one read of the database.
 const MAX_CALL: usize = 256;
 
-/// What there is to read: one partition up to and including its fence.
+/// What there is to read: one partition up to its fence.
 pub(super) struct Stretch<'a> {
     pub(super) topic: &'a Topic,
     pub(super) start: LogPoint,
@@ -30,7 +30,7 @@ pub(super) struct Stretch<'a> {
 /// What was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Tally {
-    /// The epoch in force behind the last record.
+    /// The epoch in force just before the fence.
     pub(super) in_force: Epoch,
     /// The highest version met.
     pub(super) seen: Version,
@@ -57,13 +57,13 @@ where
     let partition = TopicPartition { topic: stretch.topic.clone(), partition: shard.0 };
     let mut gathered = Gathered::new(stretch);
     let mut from = stretch.start.offset;
-    while from <= stretch.fence {
+    while from < stretch.fence {
         let mut next = from;
         let mut each = |record: LogRecord| {
             next = record.offset + 1;
             gathered.take(record)
         };
-        core.log.read(&partition, from, stretch.fence + 1, &mut each).await?;
+        core.log.read(&partition, from, stretch.fence, &mut each).await?;
         let is_full = gathered.is_full();
         if let Some(error) = gathered.error.take() {
             return Err(error);

@@ -76,6 +76,13 @@ async fn queued_is_not_answered_if_the_store_was_restarted_before_the_mark() {
 }
 
 #[tokio::test]
+async fn queued_is_not_answered_for_what_the_store_no_longer_knows() {
+    let world = World::new().await;
+    world.store.forget();
+    assert!(unknown(&world.write(put("a", 1)).await));
+}
+
+#[tokio::test]
 async fn logged_is_answered_at_once_and_queued_behind_the_client_s_back() {
     let world = World::new().await;
     world.log.set_fate(Fate::Hold);

@@ -10,7 +10,7 @@ use ingest_svc::{
     accept::{Require, WriteError},
     opening::{self, OpeningError, checkpoint, open_shard},
 };
-use model::{Epoch, Event, EventBody, Fence, Shard, Value, Version};
+use model::{Epoch, Event, EventBody, Fence, Mutation, Shard, Value, Version};
 use tokio_util::sync::CancellationToken;
 
 use crate::{log::Fate, world::*};
@@ -75,6 +75,20 @@ async fn versions_rise_above_those_of_before_even_if_the_clock_steps_back() {
     world.db.set_shard_row("payments", world.shard("a"), ShardRow { high_water: far, purge_horizon: Version::ZERO });
     world.restart(Survives::Nothing).await;
     assert!(etag(world.write(put("a", 2)).await).version > far);
+}
+
+#[tokio::test]
+async fn versions_rise_above_those_in_the_log_even_if_the_clock_steps_back() {
+    let world = World::new().await;
+    world.write(put("a", 1)).await.unwrap();
+    let (_, epoch, mutation) = world.logged("a").pop().unwrap();
+    let far = Version::new(1 << 52).unwrap();
+    let body = EventBody::Mutations(vec![Mutation { version: far, ..mutation }]);
+    let payload = Event { shard: world.shard("a"), epoch, body }.encode();
+    world.log.append(Outgoing { to: world.partition("a"), key: Default::default(), payload });
+    world.restart(Survives::Nothing).await;
+    assert!(etag(world.write(put("a", 2)).await).version > far);
+    assert_eq!(world.amount("a").await, Some(2));
 }
 
 #[tokio::test]
@@ -169,17 +183,35 @@ async fn a_lower_image_does_not_survive_the_comparison_with_the_database() {
 }
 
 #[tokio::test]
+async fn the_newest_version_comes_back_wherever_it_lies_in_the_log() {
+    let world = World::new().await;
+    world.log.set_fate(Fate::Delay);
+    world.write(put("a", 1)).await.unwrap_err();
+    world.log.set_fate(Fate::Append);
+    world.write(put("a", 2)).await.unwrap();
+    world.log.land();
+    world.restart(Survives::Nothing).await;
+    assert_eq!(world.amount("a").await, Some(2));
+}
+
+#[tokio::test]
 async fn what_was_deleted_and_purged_does_not_come_back() {
     let world = World::new().await;
-    world.write(put("a", 1)).await.unwrap();
+    world.log.set_fate(Fate::Delay);
+    world.write(put("a", 1)).await.unwrap_err();
+    world.log.set_fate(Fate::Append);
     let snapshot = world.store.memory.snapshot();
     let deleted = etag(world.write(delete("a")).await);
     world.drain().await;
     let row = ShardRow { high_water: deleted.version, purge_horizon: deleted.version };
     world.db.set_shard_row("payments", world.shard("a"), row);
     world.db.set_row("payments", &key("a"), database::DatabaseRow::Absent);
-    world.restart(Survives::Snapshot(snapshot)).await;
-    assert_eq!(world.amount("a").await, None);
+    // The put lies behind the delete, and behind what is committed.
+    world.log.land();
+    for survives in [Survives::Nothing, Survives::Snapshot(snapshot)] {
+        world.restart(survives).await;
+        assert_eq!(world.amount("a").await, None);
+    }
 }
 
 #[tokio::test]

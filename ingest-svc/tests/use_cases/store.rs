@@ -21,6 +21,7 @@ pub struct BentStore {
     pub memory: MemoryStore,
     rival: Mutex<Option<Rival>>,
     loses_answers: AtomicBool,
+    forgets: AtomicBool,
     settings: Mutex<Settings>,
 }
 
@@ -30,6 +31,7 @@ impl BentStore {
             memory: MemoryStore::new(shards, max_bytes),
             rival: Mutex::default(),
             loses_answers: AtomicBool::new(false),
+            forgets: AtomicBool::new(false),
             settings: Mutex::default(),
         }
     }
@@ -42,6 +44,11 @@ impl BentStore {
     /// Writes take effect, but their answers get lost.
     pub fn lose_answers(&self, lose: bool) {
         self.loses_answers.store(lose, Ordering::SeqCst);
+    }
+
+    /// Marks find nothing.
+    pub fn forget(&self) {
+        self.forgets.store(true, Ordering::SeqCst);
     }
 
     pub fn set_settings(&self, settings: Settings) {
@@ -67,7 +74,11 @@ impl HotStore for BentStore {
     }
 
     async fn mark_queued(&self, shard: Shard, epoch: Epoch, stamps: Vec<Stamp>) -> Result<Vec<bool>, HotStoreError> {
-        self.memory.mark_queued(shard, epoch, stamps).await
+        let mut marked = self.memory.mark_queued(shard, epoch, stamps).await?;
+        if self.forgets.load(Ordering::SeqCst) {
+            marked.fill(false);
+        }
+        Ok(marked)
     }
 
     async fn lease(&self, shard: Shard, record: RecordId, ttl: Duration) -> Result<LeaseOutcome, HotStoreError> {
