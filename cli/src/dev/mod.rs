@@ -41,6 +41,8 @@ pub(crate) async fn run(arguments: DevArgs, config: &ConfigArgs) -> Result<()> {
     }
     let metrics = telemetry::init(&settings.telemetry)?;
     let (shutdown, readiness) = (Shutdown::new(), Readiness::new());
+    // Named before anybody can ask, lest nothing to wait for be taken for ready.
+    let (ingest_parts, drain_part) = (ReadyParts::of(&readiness), readiness.part("drain"));
     let address = settings.ingest.listen;
     let listener = TcpListener::bind(address)
         .await
@@ -49,11 +51,12 @@ pub(crate) async fn run(arguments: DevArgs, config: &ConfigArgs) -> Result<()> {
     let admin = runtime::admin::serve(settings.ingest.admin_listen, metrics, readiness.clone(), &shutdown).await?;
     let embedded = Embedded::open(&settings).await?;
     let welcome = first_start::prepare(&embedded.database, &embedded.core, arguments.init_sql.as_deref()).await?;
-    embedded.start_drain(&settings, &readiness, &shutdown);
+    embedded.start_drain(&settings, &shutdown);
+    drain_part.ready();
     let (core, deadline) = (embedded.core, settings.shutdown_deadline);
     let data_dir = settings.embedded.data_dir.clone();
-    let (parts, stop) = (ReadyParts::of(&readiness), shutdown.clone());
-    shutdown.spawn("ingest", async move { ingest_svc::app::serve(core, &settings, listener, parts, &stop).await });
+    let stop = shutdown.clone();
+    shutdown.spawn("ingest", async move { ingest_svc::app::serve(core, &settings, listener, ingest_parts, &stop).await });
     if shutdown.stopping().run_until_cancelled(readiness.ready()).await.is_some() {
         welcome.print(address, admin, &data_dir);
     }
@@ -89,7 +92,7 @@ impl Embedded {
         Ok(Self { log, database, core })
     }
 
-    fn start_drain(&self, settings: &Settings, readiness: &Readiness, shutdown: &Shutdown) {
+    fn start_drain(&self, settings: &Settings, shutdown: &Shutdown) {
         let parts = DrainParts {
             hot: self.core.hot.clone(),
             source: self.log.join("drain"),
@@ -97,7 +100,6 @@ impl Embedded {
             options: DrainOptions::from_settings(settings),
         };
         let stopping = shutdown.stopping().clone();
-        readiness.part("drain").ready();
         shutdown.spawn("drain", async move { Drain::new(parts).run(stopping).await });
     }
 }

@@ -30,7 +30,7 @@ pub(crate) async fn what_was_acknowledged_reaches_the_database(system: &mut Syst
     // A composite key with a number in it.
     let entry = |n: i64| Row::new().set("tenant", "south").set("n", n).set("amount", Value::Decimal("1".into()));
     let entries: Vec<_> = (0..20).map(|n| Write::put("entries", entry(n - 10))).collect();
-    for result in client.batch_write(entries, &Acknowledge::default()).await {
+    for result in client.batch_write(&entries).await {
         result?;
     }
     drained(system, "SELECT COUNT(*) FROM entries WHERE tenant = 'south' AND n BETWEEN -10 AND 9", 20).await

@@ -40,7 +40,7 @@ pub(crate) fn status(status: &str) -> Row {
 pub(crate) async fn read_status(system: &System, id: &str) -> Result<Option<String>> {
     match system.client.get("payments", key(id)).await {
         Ok(found) => Ok(found.row.get("status").map(|value| match value {
-            Value::String(text) => text.clone(),
+            Value::Text(text) => text.clone(),
             other => format!("{other:?}"),
         })),
         Err(error) if error.is(Reason::NotFound) => Ok(None),
