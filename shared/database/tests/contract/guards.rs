@@ -128,8 +128,11 @@ async fn a_purged_record_is_not_inserted_again(h: Harness) {
         assert_eq!(h.apply_one(&schema, put(&schema, "a", 20)).await, Applied::Purged);
         assert_eq!(h.read(&schema, &id("a")).await, DatabaseRow::Absent);
         assert_eq!(h.apply_one(&schema, put(&schema, "a", 21)).await, Applied::Written);
-        let rows =
-            h.database.shard_rows(&[schema.table.table.clone()], schema.shard_of(&id("a"), shards())).await.unwrap();
+        let rows = h
+            .database
+            .shard_rows(std::slice::from_ref(&schema.table.table), schema.shard_of(&id("a"), shards()))
+            .await
+            .unwrap();
         assert_eq!(rows[0].purge_horizon, version(20));
     }
 }
@@ -198,7 +201,7 @@ async fn a_batch_decides_each_change_by_itself(h: Harness) {
                 5 => (put(&schema, &key, 120), Applied::Written),
                 7 => (put(&schema, &key, 50), Applied::Stale { current: present(100, item("k07", 100)) }),
                 8 => (put(&schema, &key, 100), Applied::Same),
-                _ if n % 3 == 0 => (delete(&schema, &key, 200 + n), Applied::Written),
+                _ if n.is_multiple_of(3) => (delete(&schema, &key, 200 + n), Applied::Written),
                 _ => (put(&schema, &key, 200 + n), Applied::Written),
             };
             changes.push(change);
@@ -214,7 +217,7 @@ async fn a_batch_decides_each_change_by_itself(h: Harness) {
                 1 => deleted(110),
                 5 => present(120, item(&key, 120)),
                 7 | 8 => present(100, item(&key, 100)),
-                _ if n % 3 == 0 => deleted(200 + n),
+                _ if n.is_multiple_of(3) => deleted(200 + n),
                 _ => present(200 + n, item(&key, 200 + n as i64)),
             };
             assert_eq!(row, expected, "{key}");

@@ -88,7 +88,7 @@ async fn after_taking_a_shard_nothing_of_the_former_owner_arrives(h: Harness) {
                 let mut begun = Some(begun);
                 tokio::spawn(async move {
                     let mut number = round * 100_000 + 1;
-                    loop {
+                    while number < round * 100_000 + 20_000 {
                         match h.apply(&schema, &[put(&schema, "a", number)]).await {
                             Ok(applied) => assert_eq!(applied, [Applied::Written]),
                             Err(DatabaseError::NotOwner(_)) => return number,
@@ -99,6 +99,7 @@ async fn after_taking_a_shard_nothing_of_the_former_owner_arrives(h: Harness) {
                         }
                         number += 1;
                     }
+                    panic!("the former owner goes on writing");
                 })
             };
             wait.await.unwrap();
