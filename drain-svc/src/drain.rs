@@ -63,7 +63,7 @@ impl<H: HotStore + Budget, S: EventSource, D: Database> Drain<H, S, D> {
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), DrainError> {
         let DrainParts { hot, source, directory, options } = self.parts;
         let (reports, inbox) = mpsc::channel(REPORTS);
-        let meter = opentelemetry::global::meter("drain-svc");
+        let meter = opentelemetry::global::meter("shock_absorber.drain");
         let stop = CancellationToken::new();
         let parts = Arc::new(Parts { hot, directory, options, metrics: Metrics::new(&meter), reports, stop });
         let mut tasks = JoinSet::new();

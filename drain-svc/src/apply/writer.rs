@@ -28,6 +28,13 @@ use crate::{
 /// Groups of records (of one shard and transaction) that are written and not marked clean; past it the lane waits.
 const UNMARKED_GROUPS: usize = 256;
 
+/// What a writer does after an attempt.
+enum Next {
+    AtOnce,
+    After(Duration),
+    Stop,
+}
+
 /// Writes the batches of one lane, one transaction after the other. Every attempt, the first or a later one, goes the
 /// same way: due, budget, newest versions, transaction; so what waits for another attempt goes on coalescing.
 pub(crate) struct Writer<H, D> {
@@ -56,10 +63,14 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
 
     /// Until it is stopped; then what is in a transaction is finished, and what only waits is left to be redelivered.
     pub(crate) async fn run(mut self) {
-        while let Some(pause) = self.write_one().await {
-            tokio::select! {
-                () = self.stop.cancelled() => break,
-                () = time::sleep(pause) => {}
+        loop {
+            match self.write_one().await {
+                Next::AtOnce => {}
+                Next::After(pause) => tokio::select! {
+                    () = self.stop.cancelled() => break,
+                    () = time::sleep(pause) => {}
+                },
+                Next::Stop => break,
             }
         }
         while let Some(marked) = self.cleaning.join_next().await {
@@ -67,20 +78,20 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
         }
     }
 
-    /// Waits for a batch and writes it. Says how long to pause; `None`: stop.
-    async fn write_one(&mut self) -> Option<Duration> {
+    /// Waits for a batch and writes it.
+    async fn write_one(&mut self) -> Next {
         let table = self.table();
         let limits = self.limits(&table);
         loop {
             tokio::select! {
-                () = self.stop.cancelled() => return None,
+                () = self.stop.cancelled() => return Next::Stop,
                 Some(marked) = self.cleaning.join_next() => surface_panic(marked),
                 () = self.lane.due(limits), if self.cleaning.len() < UNMARKED_GROUPS => break,
             }
         }
         let asked = Instant::now();
         let granted = tokio::select! {
-            () = self.stop.cancelled() => return None,
+            () = self.stop.cancelled() => return Next::Stop,
             granted = self.gate.pass(|| self.lane.due_rows(limits)) => granted,
         };
         self.parts.metrics.of(&self.metrics).budget_waited(asked.elapsed());
@@ -93,7 +104,7 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
             (batch, shards.into_iter().filter_map(owner).collect::<Vec<_>>())
         });
         if batch.is_empty() {
-            return Some(Duration::ZERO);
+            return Next::AtOnce;
         }
         let (changes, tickets): (Vec<Change>, Vec<Ticket>) =
             batch.into_iter().map(|entry| (entry.change, entry.ticket)).unzip();
@@ -106,12 +117,12 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
             Ok(applied) => {
                 self.healed();
                 self.committed(&table, changes, tickets, applied, took);
-                Some(Duration::ZERO)
+                Next::AtOnce
             }
             Err(error) => {
                 self.parts.metrics.of(&self.metrics).failed(took);
                 let entries = changes.into_iter().zip(tickets).map(|(change, ticket)| Entry { change, ticket });
-                Some(self.refused(&error, entries.collect(), &owners).await)
+                self.refused(&error, entries.collect(), &owners).await
             }
         }
     }
@@ -210,8 +221,8 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
         }
     }
 
-    /// Puts a batch back as its error demands. Says how long the lane pauses.
-    async fn refused(&mut self, error: &DatabaseError, mut batch: Vec<Entry>, owners: &[(Shard, Owner)]) -> Duration {
+    /// Puts a batch back as its error demands.
+    async fn refused(&mut self, error: &DatabaseError, mut batch: Vec<Entry>, owners: &[(Shard, Owner)]) -> Next {
         let way = Refusal::of(error);
         self.parts.metrics.of(&self.metrics).retry(way.name());
         if way == Refusal::Rows {
@@ -223,7 +234,7 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
                 }
             }
             self.parts.report(Report::Room { lane: self.lane.clone() }).await;
-            return Duration::ZERO;
+            return Next::AtOnce;
         }
         let table = &self.lane.table.schema.table;
         if self.backoff.failures() == 0 {
@@ -241,7 +252,7 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
             }
             Refusal::Later | Refusal::Rows => {}
         }
-        self.backoff.next_delay()
+        Next::After(self.backoff.next_delay())
     }
 
     /// A row that the database refuses by itself is tried again alone, and never dropped: only its own partition's

@@ -1,7 +1,7 @@
 //! The consumer: one task, one member of the drain group.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -43,7 +43,9 @@ pub(crate) struct Consumer<H, S, D> {
     tasks: JoinSet<()>,
     tables: Tables,
     partitions: HashMap<TopicPartition, Partition>,
-    subscribed: Vec<Topic>,
+    subscribed: BTreeSet<Topic>,
+    /// Topics of enabled tables that the log does not have; each is complained of once.
+    missing: BTreeSet<Topic>,
     process: Uuid,
     generations: u64,
     outage: Outage,
@@ -74,7 +76,8 @@ impl<H: HotStore + Budget, S: EventSource, D: Database> Consumer<H, S, D> {
             tasks,
             tables: Tables::default(),
             partitions: HashMap::new(),
-            subscribed: Vec::new(),
+            subscribed: BTreeSet::new(),
+            missing: BTreeSet::new(),
             process: Uuid::new_v4(),
             generations: 0,
             outage,
@@ -297,22 +300,7 @@ impl<H: HotStore + Budget, S: EventSource, D: Database> Consumer<H, S, D> {
 
     /// Follows the catalog: subscribes to the topics of enabled tables; what stood still for want of a table may go on.
     async fn on_tables(&mut self) -> Result<(), DrainError> {
-        let mut topics: Vec<Topic> =
-            self.parts.directory.all().iter().map(|table| table.settings.topic.clone()).collect();
-        topics.sort_unstable();
-        if topics != self.subscribed {
-            match self.source.subscribe(&topics).await {
-                Ok(()) => {
-                    tracing::info!(topics = topics.len(), "subscribed");
-                    self.subscribed = topics;
-                }
-                // Tried again when the tables are looked at the next time.
-                Err(error @ (LogError::Unavailable(_) | LogError::NoSuchTopic(_))) => {
-                    tracing::warn!(%error, "the topics of the enabled tables can't be subscribed to yet");
-                }
-                Err(error) => return Err(DrainError::Log(error)),
-            }
-        }
+        self.subscribe().await?;
         let homeless: Vec<_> =
             self.partitions.iter().filter(|(_, p)| p.lane.is_none()).map(|(at, _)| at.clone()).collect();
         if homeless.iter().any(|at| self.parts.directory.by_topic(&at.topic).is_some()) {
@@ -325,6 +313,35 @@ impl<H: HotStore + Budget, S: EventSource, D: Database> Consumer<H, S, D> {
         tables.retain(|topic| {
             parts.directory.by_topic(topic).is_some() || partitions.keys().any(|at| at.topic == *topic)
         });
+        Ok(())
+    }
+
+    /// Subscribes to what is there: a topic that is missing stops only its own table.
+    async fn subscribe(&mut self) -> Result<(), DrainError> {
+        let mut topics: BTreeSet<Topic> =
+            self.parts.directory.all().iter().map(|table| table.settings.topic.clone()).collect();
+        while topics != self.subscribed {
+            let wanted: Vec<Topic> = topics.iter().cloned().collect();
+            match self.source.subscribe(&wanted).await {
+                Ok(()) => {
+                    tracing::info!(topics = topics.len(), "subscribed");
+                    self.missing.retain(|topic| !topics.contains(topic));
+                    self.subscribed = topics;
+                    break;
+                }
+                Err(LogError::NoSuchTopic(topic)) if topics.remove(&topic) => {
+                    if self.missing.insert(topic.clone()) {
+                        tracing::error!(%topic, "the event log has no such topic, so its table is not drained; enable it again");
+                    }
+                }
+                // Tried again when the tables are looked at the next time.
+                Err(error @ (LogError::Unavailable(_) | LogError::NoSuchTopic(_))) => {
+                    tracing::warn!(%error, "the topics of the enabled tables can't be subscribed to yet");
+                    break;
+                }
+                Err(error) => return Err(DrainError::Log(error)),
+            }
+        }
         Ok(())
     }
 

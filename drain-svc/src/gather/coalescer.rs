@@ -181,9 +181,11 @@ impl Coalescer {
         Due::Rows(self.batch(limits.rows, limits.bytes).count())
     }
 
-    /// Takes the next batch: the oldest keys, or one that was held. Empty if nothing is due.
+    /// Takes the next batch, at most so many rows: the oldest keys, or one that was held. Empty if nothing is due.
     pub(crate) fn take(&mut self, rows: usize, limits: Limits, now: Instant) -> Vec<Entry> {
-        let keys: Vec<KeyBytes> = if self.takes_held(limits, now) {
+        let keys: Vec<KeyBytes> = if rows == 0 {
+            Vec::new()
+        } else if self.takes_held(limits, now) {
             self.held_last = true;
             self.held.first_key_value().map(|(_, key)| key.clone()).into_iter().collect()
         } else if self.batch_is_due(limits, now) {

@@ -18,13 +18,13 @@ enum Metric {
     Stale,
     Retries,
     Refused,
-    GatheredRecords,
-    GatheredBytes,
-    LagSeconds,
+    Gathered,
+    GatheredSize,
+    Lag,
     PausedPartitions,
     HeldPartitions,
-    TransactionSeconds,
-    BudgetWaitSeconds,
+    TransactionDuration,
+    BudgetWait,
 }
 
 impl Metric {
@@ -37,13 +37,13 @@ impl Metric {
             Self::Stale => "shock_absorber.drain.stale",
             Self::Retries => "shock_absorber.drain.retries",
             Self::Refused => "shock_absorber.drain.refused_rows",
-            Self::GatheredRecords => "shock_absorber.drain.gathered_records",
-            Self::GatheredBytes => "shock_absorber.drain.gathered_bytes",
-            Self::LagSeconds => "shock_absorber.drain.lag_seconds",
+            Self::Gathered => "shock_absorber.drain.gathered",
+            Self::GatheredSize => "shock_absorber.drain.gathered.size",
+            Self::Lag => "shock_absorber.drain.lag",
             Self::PausedPartitions => "shock_absorber.drain.paused_partitions",
             Self::HeldPartitions => "shock_absorber.drain.held_partitions",
-            Self::TransactionSeconds => "shock_absorber.drain.transaction_seconds",
-            Self::BudgetWaitSeconds => "shock_absorber.drain.budget_wait_seconds",
+            Self::TransactionDuration => "shock_absorber.drain.transaction.duration",
+            Self::BudgetWait => "shock_absorber.drain.budget.wait",
         }
     }
 
@@ -60,13 +60,13 @@ impl Metric {
             Self::Refused => {
                 "Attempts to write one row alone that the database refused; the row is held and tried again"
             }
-            Self::GatheredRecords => "Records read from the log and not done",
-            Self::GatheredBytes => "Memory of the records gathered, about",
-            Self::LagSeconds => "Age of the oldest record read and not done",
+            Self::Gathered => "Records read from the log and not done",
+            Self::GatheredSize => "Memory of the records gathered, about",
+            Self::Lag => "Age of the oldest record read and not done",
             Self::PausedPartitions => "Partitions assigned to this replica whose delivery is stopped for now",
             Self::HeldPartitions => "Partitions that stand at a record which can be neither applied nor skipped",
-            Self::TransactionSeconds => "Duration of transactions",
-            Self::BudgetWaitSeconds => "How long a batch that was due waited for its budget",
+            Self::TransactionDuration => "Duration of transactions",
+            Self::BudgetWait => "How long a batch that was due waited for its budget",
         }
     }
 }
@@ -95,9 +95,14 @@ impl Metrics {
         let gauge = |m: Metric| meter.u64_gauge(m.name()).with_description(m.about()).build();
         let seconds = |m: Metric| {
             let bounds = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0];
-            meter.f64_histogram(m.name()).with_description(m.about()).with_boundaries(bounds.to_vec()).build()
+            meter
+                .f64_histogram(m.name())
+                .with_unit("s")
+                .with_description(m.about())
+                .with_boundaries(bounds.to_vec())
+                .build()
         };
-        let lag = Metric::LagSeconds;
+        let (lag, size) = (Metric::Lag, Metric::GatheredSize);
         Self {
             rows_written: counter(Metric::RowsWritten),
             batches: counter(Metric::Batches),
@@ -106,13 +111,13 @@ impl Metrics {
             stale: counter(Metric::Stale),
             retries: counter(Metric::Retries),
             refused: counter(Metric::Refused),
-            gathered_records: gauge(Metric::GatheredRecords),
-            gathered_bytes: gauge(Metric::GatheredBytes),
-            lag: meter.f64_gauge(lag.name()).with_description(lag.about()).build(),
+            gathered_records: gauge(Metric::Gathered),
+            gathered_bytes: meter.u64_gauge(size.name()).with_unit("By").with_description(size.about()).build(),
+            lag: meter.f64_gauge(lag.name()).with_unit("s").with_description(lag.about()).build(),
             paused: gauge(Metric::PausedPartitions),
             held: gauge(Metric::HeldPartitions),
-            transaction: seconds(Metric::TransactionSeconds),
-            budget_wait: seconds(Metric::BudgetWaitSeconds),
+            transaction: seconds(Metric::TransactionDuration),
+            budget_wait: seconds(Metric::BudgetWait),
         }
     }
 
@@ -190,5 +195,36 @@ impl ForTable<'_> {
         self.metrics.gathered_bytes.record(bytes as u64, &self.table.attributes);
         let lag = oldest.map_or(0, |version| now_micros.saturating_sub(version.get()));
         self.metrics.lag.record(lag as f64 / 1e6, &self.table.attributes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use model::{DatabaseName, TableName};
+
+    use super::*;
+
+    #[test]
+    fn what_is_measured_shows_with_its_table() {
+        let shown = runtime::telemetry::Metrics::new().unwrap();
+        let metrics = Metrics::new(&shown.meter("test"));
+        let name =
+            TableRef { database: DatabaseName::new("main").unwrap(), table: TableName::new("payments").unwrap() };
+        let table = TableMetrics::new(&name);
+        let of_table = metrics.of(&table);
+        of_table.committed(7, 1, Duration::from_millis(3));
+        of_table.gathered(5, 50, Version::new(4_000_000), 6_500_000);
+        metrics.standing(3, 1);
+        let text = shown.text().unwrap();
+        let line = |name: &str| {
+            let found = text.lines().find(|line| line.starts_with(name)).map(str::to_owned);
+            found.unwrap_or_else(|| panic!("{name} is not in\n{text}"))
+        };
+        let rows = line("shock_absorber_drain_rows_written_total");
+        assert!(rows.contains("table=\"main.payments\"") && rows.ends_with(" 7"), "{rows}");
+        assert!(line("shock_absorber_drain_lag_seconds{").ends_with(" 2.5"));
+        assert!(line("shock_absorber_drain_paused_partitions{").ends_with(" 3"));
     }
 }

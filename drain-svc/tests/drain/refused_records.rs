@@ -2,13 +2,22 @@
 
 use bytes::Bytes;
 use database::{CatalogEntry, CreateCheck, Database as _, DatabaseRow, TableSettings};
-use event_log::{EventPublisher as _, LogSettings};
-use model::{Namespace, TableName, Topic};
+use event_log::{EventPublisher as _, LogSettings, Outgoing, TopicPartition};
+use model::{ColumnName, Content, Epoch, Event, EventBody, Mutation, Namespace, TableName, TableRef, Topic, Version};
 
 use crate::{
     db::id,
     world::{SHARDS, World, options, partition, until},
 };
+
+fn settings(name: &str) -> TableSettings {
+    TableSettings {
+        topic: Topic::new(name).unwrap(),
+        namespace: Namespace::new(name).unwrap(),
+        group_by: Vec::new(),
+        create_check: CreateCheck::Database,
+    }
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_that_can_not_be_read_holds_its_partition_and_no_other() {
@@ -38,34 +47,42 @@ async fn a_record_that_can_not_be_read_holds_its_partition_and_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_whose_topic_is_missing_stops_no_other() {
+    let world = World::new().await;
+    let database = world.db.straight();
+    database.run_script("CREATE TABLE lost (id BIGINT NOT NULL PRIMARY KEY)").await.unwrap();
+    let table = TableRef { database: world.schema.table.database.clone(), table: TableName::new("lost").unwrap() };
+    assert!(database.enable(&CatalogEntry { table, settings: settings("lost") }).await.unwrap());
+    world.write(1, Some(1)).await;
+    let drain = world.start(options());
+    world.until_clean().await;
+    drain.stop().await;
+    world.assert_all_committed().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_table_that_is_enabled_while_the_drain_runs_is_drained() {
     let world = World::new().await;
     let drain = world.start(options());
     world.write(1, Some(1)).await;
     world.until_clean().await;
-    // Another table, with events of the first in its topic: they are of another table, and held.
     let database = world.db.straight();
     database.run_script("CREATE TABLE orders (id BIGINT NOT NULL PRIMARY KEY)").await.unwrap();
-    let (topic, table) = (Topic::new("orders").unwrap(), TableName::new("orders").unwrap());
+    let settings = settings("orders");
+    let topic = settings.topic.clone();
     world.log.ensure_topic(&topic, SHARDS as u16, LogSettings { allow_single_node: true }).await.unwrap();
-    let table = model::TableRef { database: world.schema.table.database.clone(), table };
-    let settings = TableSettings {
-        topic: topic.clone(),
-        namespace: Namespace::new("orders").unwrap(),
-        group_by: Vec::new(),
-        create_check: CreateCheck::Database,
-    };
+    let table = TableRef { database: world.schema.table.database.clone(), table: TableName::new("orders").unwrap() };
     assert!(database.enable(&CatalogEntry { table: table.clone(), settings }).await.unwrap());
     let schema = database.introspect(&table.database, &table.table).await.unwrap();
 
-    let (key, version) = (id(5), model::Version::new(9).unwrap());
+    let (key, version) = (id(5), Version::new(9).unwrap());
     let shard = world.shard(&key);
     let mut image = world.image(5, None);
-    image.content = model::Content::Row(world.row(5, 0).select(&[model::ColumnName::new("id").unwrap()]));
-    let mutation = model::Mutation { table, key: key.clone(), version, image };
-    let event = model::Event { shard, epoch: model::Epoch(1), body: model::EventBody::Mutations(vec![mutation]) };
-    let to = event_log::TopicPartition { topic, partition: shard.0 };
-    let outgoing = event_log::Outgoing { to, key: Bytes::new(), payload: event.encode() };
+    image.content = Content::Row(world.row(5, 0).select(&[ColumnName::new("id").unwrap()]));
+    let mutation = Mutation { table, key: key.clone(), version, image };
+    let event = Event { shard, epoch: Epoch(1), body: EventBody::Mutations(vec![mutation]) };
+    let to = TopicPartition { topic, partition: shard.0 };
+    let outgoing = Outgoing { to, key: Bytes::new(), payload: event.encode() };
     world.log.publish(vec![outgoing]).await.remove(0).unwrap();
     until("the row is there", || async {
         matches!(

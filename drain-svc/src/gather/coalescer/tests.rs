@@ -188,6 +188,7 @@ fn a_batch_waits_for_more_until_it_is_full_or_old() {
     }
     assert_eq!(lane.due(LIMITS, now), Due::At(now + LIMITS.age));
     assert!(take(&mut lane, 9, now).is_empty());
+    assert!(take(&mut lane, 0, now + LIMITS.age).is_empty(), "no row without leave");
     lane.gather(record(3, 1, 3), now);
     assert_eq!(lane.due(LIMITS, now), Due::Rows(4));
     let mut big = record(0, 2, 4);
