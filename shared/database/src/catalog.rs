@@ -1,4 +1,4 @@
-//! The catalog: which tables are enabled, and how. It lies in the first configured database.
+//! The catalog: which tables are or were enabled, and how. It lies in the first configured database.
 
 use model::{ColumnName, Namespace, TableRef, Topic};
 use serde::{Deserialize, Serialize};
@@ -27,11 +27,13 @@ pub struct TableSettings {
     pub create_check: CreateCheck,
 }
 
-/// An enabled table.
+/// A table that is or was enabled. An entry stays for good: what was accepted while the table was enabled is still drained.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CatalogEntry {
     /// The table.
     pub table: TableRef,
+    /// Whether requests are let in.
+    pub enabled: bool,
     /// How.
     pub settings: TableSettings,
 }

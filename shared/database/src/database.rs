@@ -150,12 +150,13 @@ pub trait Database: Send + Sync + 'static {
     /// The next epoch of a shard: one above the counter and above `at_least`; never given twice.
     fn next_epoch(&self, shard: Shard, at_least: Epoch) -> impl Future<Output = Result<Epoch, DatabaseError>> + Send;
 
-    /// All enabled tables, and a number that changes whenever the list does.
+    /// All entries, and a number that changes whenever one does.
     fn catalog(&self) -> impl Future<Output = Result<(u64, Vec<CatalogEntry>), DatabaseError>> + Send;
 
-    /// Enables a table or changes how it is; `false` if another table has that namespace or topic.
+    /// Enables a table or changes how it is, whatever the entry says of `enabled`; `false` if another table has that
+    /// namespace or topic.
     fn enable(&self, entry: &CatalogEntry) -> impl Future<Output = Result<bool, DatabaseError>> + Send;
 
-    /// Disables a table; `false` if it was not enabled.
+    /// Disables a table, whose entry stays; `false` if it was not enabled.
     fn disable(&self, table: &TableRef) -> impl Future<Output = Result<bool, DatabaseError>> + Send;
 }

@@ -1,4 +1,4 @@
-//! The enabled tables as a replica sees them: the catalog, and each table's schema, refreshed in the background.
+//! The catalog's tables as a replica sees them, each with its schema, refreshed in the background.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -8,11 +8,13 @@ use tokio::sync::Mutex;
 
 use crate::{CatalogEntry, Database, DatabaseError, TableSettings};
 
-/// An enabled table with its schema.
+/// A table of the catalog with its schema.
 #[derive(Debug, Clone, PartialEq)]
-pub struct EnabledTable {
+pub struct CatalogTable {
     /// Its schema; `group` follows `group_by`.
     pub schema: TableSchema,
+    /// Whether requests are let in. What was accepted is drained, relayed and restored all the same.
+    pub enabled: bool,
     /// How it was enabled.
     pub settings: TableSettings,
 }
@@ -21,12 +23,12 @@ pub struct EnabledTable {
 #[derive(Debug, Default)]
 struct View {
     generation: u64,
-    tables: HashMap<TableRef, Arc<EnabledTable>>,
-    by_namespace: HashMap<Namespace, Arc<EnabledTable>>,
-    by_topic: HashMap<Topic, Arc<EnabledTable>>,
+    tables: HashMap<TableRef, Arc<CatalogTable>>,
+    by_namespace: HashMap<Namespace, Arc<CatalogTable>>,
+    by_topic: HashMap<Topic, Arc<CatalogTable>>,
 }
 
-/// All enabled tables. Looking one up costs a pointer; refreshing costs a query while nothing has changed.
+/// All tables of the catalog. Looking one up costs a pointer; refreshing costs a query while nothing has changed.
 pub struct TableDirectory<D> {
     databases: Vec<(DatabaseName, Arc<D>)>,
     view: ArcSwap<View>,
@@ -59,23 +61,28 @@ impl<D: Database> TableDirectory<D> {
         self.databases.iter().find(|(n, _)| n == name).map(|(_, d)| d)
     }
 
-    /// An enabled table.
-    pub fn table(&self, table: &TableRef) -> Option<Arc<EnabledTable>> {
+    /// A table that requests may be about: one that is enabled.
+    pub fn table(&self, table: &TableRef) -> Option<Arc<CatalogTable>> {
+        self.known(table).filter(|known| known.enabled)
+    }
+
+    /// A table of the catalog, enabled or not.
+    pub fn known(&self, table: &TableRef) -> Option<Arc<CatalogTable>> {
         self.view.load().tables.get(table).cloned()
     }
 
     /// The table whose records lie there in the hot store.
-    pub fn by_namespace(&self, namespace: &Namespace) -> Option<Arc<EnabledTable>> {
+    pub fn by_namespace(&self, namespace: &Namespace) -> Option<Arc<CatalogTable>> {
         self.view.load().by_namespace.get(namespace).cloned()
     }
 
     /// The table of a topic.
-    pub fn by_topic(&self, topic: &Topic) -> Option<Arc<EnabledTable>> {
+    pub fn by_topic(&self, topic: &Topic) -> Option<Arc<CatalogTable>> {
         self.view.load().by_topic.get(topic).cloned()
     }
 
-    /// All enabled tables, by name.
-    pub fn all(&self) -> Vec<Arc<EnabledTable>> {
+    /// All tables of the catalog, enabled or not, by name.
+    pub fn all(&self) -> Vec<Arc<CatalogTable>> {
         let mut tables: Vec<_> = self.view.load().tables.values().cloned().collect();
         tables.sort_by(|a, b| a.schema.table.cmp(&b.schema.table));
         tables
@@ -96,7 +103,7 @@ impl<D: Database> TableDirectory<D> {
         let mut view = View { generation, ..View::default() };
         for entry in entries {
             let table = match self.introspect(&entry).await {
-                Ok(schema) => Arc::new(EnabledTable { schema, settings: entry.settings }),
+                Ok(schema) => Arc::new(CatalogTable { schema, enabled: entry.enabled, settings: entry.settings }),
                 Err(error) => match old.tables.get(&entry.table) {
                     Some(kept) if error.class() != crate::ErrorClass::Transient => {
                         tracing::error!(table = %entry.table, %error, "an enabled table can't be introspected; its last known schema stays in use");

@@ -20,6 +20,6 @@ mod sqlite;
 pub use any::AnyDatabase;
 pub use catalog::{CatalogEntry, CreateCheck, TableSettings};
 pub use database::{Applied, Batch, Change, Database, DatabaseRow, Owner, ShardClaim, ShardRow};
-pub use directory::{EnabledTable, TableDirectory};
+pub use directory::{CatalogTable, TableDirectory};
 pub use error::{DatabaseError, ErrorClass};
 pub use options::DatabaseOptions;

@@ -42,6 +42,7 @@ const SYSTEM_TABLES: &[&str] = &[
         table_name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
         topic VARCHAR(249) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
         namespace VARCHAR(200) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+        enabled SMALLINT NOT NULL,
         settings TEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
         PRIMARY KEY (database_name, table_name),
         UNIQUE KEY topic (topic),

@@ -120,21 +120,23 @@ async fn raise_epoch<S: Session, D: Dialect>(
     Ok(rows.into_iter().flatten().next().and_then(|value| if let Value::Int64(n) = value { Some(n) } else { None }))
 }
 
-/// The generation and the enabled tables. The generation is read first: if the list changes in between, the next look
+/// The generation and the entries. The generation is read first: if the list changes in between, the next look
 /// finds another generation than the one that was given with the newer list.
 pub(super) async fn catalog<B: Backend>(backend: &B) -> Result<(u64, Vec<CatalogEntry>), DatabaseError> {
     let on = |failure: Failure| failure.on("_sa_table");
     let mut session = backend.session().await.map_err(on)?;
     let generation = meta(&mut session, GENERATION).await.map_err(on)?.unwrap_or_default();
     let select = Statement::new(
-        "SELECT database_name, table_name, topic, namespace, settings FROM _sa_table ORDER BY database_name, table_name",
+        "SELECT database_name, table_name, topic, namespace, settings, enabled FROM _sa_table \
+         ORDER BY database_name, table_name",
     );
-    let rows = session.fetch(select, &[TEXT; 5]).await.map_err(on)?;
+    let rows = session.fetch(select, &[TEXT, TEXT, TEXT, TEXT, TEXT, INT]).await.map_err(on)?;
     let entries = rows.into_iter().map(entry).collect::<Result<_, _>>()?;
     Ok((generation.unsigned_abs(), entries))
 }
 
-fn entry(values: Vec<Value>) -> Result<CatalogEntry, DatabaseError> {
+fn entry(mut values: Vec<Value>) -> Result<CatalogEntry, DatabaseError> {
+    let enabled = values.pop().is_some_and(|value| value != Value::Int64(0));
     let texts = values.into_iter().map(|value| if let Value::Text(text) = value { text } else { String::new() });
     let texts: Vec<String> = texts.collect();
     let [database, table, topic, namespace, settings] = texts.as_slice() else {
@@ -150,6 +152,7 @@ fn entry(values: Vec<Value>) -> Result<CatalogEntry, DatabaseError> {
             database: DatabaseName::new(database).map_err(name)?,
             table: TableName::new(table).map_err(name)?,
         },
+        enabled,
         settings: TableSettings {
             topic: Topic::new(topic).map_err(name)?,
             namespace: Namespace::new(namespace).map_err(name)?,
@@ -193,28 +196,29 @@ async fn write_entry<S: Session, D: Dialect>(
     let mut delete = Statement::new("DELETE FROM _sa_table WHERE database_name = ");
     delete.bind(database).push(" AND table_name = ").bind(table);
     session.execute(delete).await?;
-    let mut insert =
-        Statement::new("INSERT INTO _sa_table (database_name, table_name, topic, namespace, settings) VALUES (");
+    let mut insert = Statement::new(
+        "INSERT INTO _sa_table (database_name, table_name, topic, namespace, settings, enabled) VALUES (",
+    );
     insert.list([database, table, topic, namespace, settings], ", ", |s, text| {
         s.bind(text);
     });
-    insert.push(")");
+    insert.push(", 1)");
     session.execute(insert).await?;
     Ok(true)
 }
 
-/// Removes an entry; `false` if there was none.
+/// Lets no requests in any more; `false` if none were let in.
 pub(super) async fn disable<B: Backend>(backend: &B, table: &TableRef) -> Result<bool, DatabaseError> {
     let on = |failure: Failure| failure.on("_sa_table");
     let mut session = backend.session().await.map_err(on)?;
     session.begin(Purpose::Write).await.map_err(on)?;
     let outcome = async {
         raise_generation(&mut session, backend.dialect()).await?;
-        let mut delete = Statement::new("DELETE FROM _sa_table WHERE database_name = ");
-        delete.bind(table.database.as_str()).push(" AND table_name = ").bind(table.table.as_str());
-        session.execute(delete).await
+        let mut disable = Statement::new("UPDATE _sa_table SET enabled = 0 WHERE enabled = 1 AND database_name = ");
+        disable.bind(table.database.as_str()).push(" AND table_name = ").bind(table.table.as_str());
+        session.execute(disable).await
     };
-    let outcome = outcome.await.map(|deleted| deleted > 0).map_err(on);
+    let outcome = outcome.await.map(|disabled| disabled > 0).map_err(on);
     finish_change(&mut session, outcome).await
 }
 

@@ -1,7 +1,6 @@
 //! Dates and times as the text that databases take and give.
 
 use jiff::{Timestamp, civil, tz::TimeZone};
-use model::TimeOfDay;
 
 /// `YYYY-MM-DD HH:MM:SS[.ffffff]`.
 pub(crate) fn datetime_text(at: civil::DateTime) -> String {
@@ -46,11 +45,6 @@ pub(crate) fn parse_date(text: &str) -> Option<civil::Date> {
     (text.len() <= 10).then(|| text.parse().ok()).flatten()
 }
 
-/// A time, with or without seconds.
-pub(crate) fn parse_time(text: &str) -> Option<TimeOfDay> {
-    text.parse().or_else(|_| format!("{text}:00").parse()).ok()
-}
-
 /// Finer than microseconds can't be kept.
 fn whole_micros<T: Copy>(at: T, nanos: impl Fn(T) -> i32) -> Option<T> {
     (nanos(at) % 1000 == 0).then_some(at)
@@ -82,7 +76,6 @@ mod tests {
             assert_eq!(parse_timestamp(text), Some(at), "{text}");
         }
         assert_eq!(parse_datetime("2024-02-03"), Some(civil::date(2024, 2, 3).at(0, 0, 0, 0)));
-        assert_eq!(parse_time("12:30").map(|t| t.to_string()), Some("12:30:00".to_owned()));
     }
 
     #[test]

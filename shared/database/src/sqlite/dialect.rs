@@ -34,6 +34,7 @@ const SYSTEM_TABLES: &[&str] = &[
         table_name TEXT NOT NULL,
         topic TEXT NOT NULL UNIQUE,
         namespace TEXT NOT NULL UNIQUE,
+        enabled INTEGER NOT NULL,
         settings TEXT NOT NULL,
         PRIMARY KEY (database_name, table_name)
     ) WITHOUT ROWID",

@@ -154,6 +154,7 @@ fn bound(statement: Statement<'_>) -> Result<(String, SqliteArguments), Failure>
         match param {
             Param::Null => arguments.add(None::<i64>),
             Param::Int(number) => arguments.add(number),
+            // Columns take up to 2^63 - 1, which is checked when the record is accepted.
             Param::Uint(number) => match i64::try_from(number) {
                 Ok(number) => arguments.add(number),
                 Err(error) => Err(error.into()),

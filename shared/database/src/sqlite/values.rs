@@ -6,11 +6,11 @@
 //! again.
 
 use bytes::Bytes;
-use model::{ColumnType, Value};
+use model::{ColumnType, TimeOfDay, Value};
 
 use crate::relational::{
     statement::Param,
-    temporal::{datetime_text, parse_date, parse_datetime, parse_time, parse_timestamp, timestamp_text},
+    temporal::{datetime_text, parse_date, parse_datetime, parse_timestamp, timestamp_text},
 };
 
 /// Digits that a double gives back.
@@ -45,8 +45,7 @@ pub(super) fn param(value: &Value) -> Param<'_> {
         Value::Null => Param::Null,
         Value::Bool(truth) => Param::Int((*truth).into()),
         Value::Int64(number) => Param::Int(*number),
-        // Columns take up to 2^63 - 1, which is checked when the record is accepted.
-        Value::Uint64(number) => i64::try_from(*number).map_or_else(|_| number.to_string().into(), Param::Int),
+        Value::Uint64(number) => Param::Uint(*number),
         Value::Double(number) => Param::Double(*number),
         Value::Decimal(text) if significant_digits(text) > EXACT_DIGITS => Param::from(text.as_bytes()),
         Value::Json(text) if looks_like_a_number(text) => Param::from(text.as_bytes()),
@@ -107,6 +106,11 @@ pub(super) fn value(stored: Stored, ty: &ColumnType) -> Result<Value, String> {
         (_, Stored::Real(_)) => return wrong("a real number"),
         (_, Stored::Blob(_)) => return wrong("a blob"),
     })
+}
+
+/// A time, with or without seconds.
+fn parse_time(text: &str) -> Option<TimeOfDay> {
+    text.parse().or_else(|_| format!("{text}:00").parse()).ok()
 }
 
 /// A number as SQLite prints it (`12`, `12.5`, `1.25e-07`) in plain notation with exactly `scale` digits after the
@@ -172,6 +176,12 @@ mod tests {
         ] {
             assert_eq!(plain_decimal(text, scale).as_deref(), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn a_time_needs_no_seconds() {
+        assert_eq!(parse_time("12:30").map(|time| time.to_string()), Some("12:30:00".to_owned()));
+        assert_eq!(parse_time("noon"), None);
     }
 
     #[test]

@@ -18,6 +18,7 @@ on_every_database!(
 
 fn entry(table: &str, topic: &str, namespace: &str) -> CatalogEntry {
     CatalogEntry {
+        enabled: true,
         table: TableRef { database: main_database(), table: name(table) },
         settings: TableSettings {
             topic: Topic::new(topic).unwrap(),
@@ -79,13 +80,15 @@ async fn the_catalog_is_kept_and_its_generation_rises(h: Harness) {
     changed.settings.group_by.clear();
     assert_eq!(h.database.enable(&changed).await, Ok(true));
     let (again, tables) = h.database.catalog().await.unwrap();
-    assert_eq!(tables, [changed, b.clone()]);
+    assert_eq!(tables, [changed.clone(), b.clone()]);
     assert!(again > enabled);
     assert_eq!(h.database.disable(&a.table).await, Ok(true));
     assert_eq!(h.database.disable(&a.table).await, Ok(false));
     let (disabled, tables) = h.database.catalog().await.unwrap();
-    assert_eq!(tables, [b]);
+    assert_eq!(tables, [CatalogEntry { enabled: false, ..changed.clone() }, b.clone()], "its entry stays");
     assert!(disabled > again);
+    assert_eq!(h.database.enable(&CatalogEntry { enabled: false, ..changed.clone() }).await, Ok(true));
+    assert_eq!(h.database.catalog().await.unwrap().1, [changed, b]);
 }
 
 async fn topics_and_namespaces_are_unique(h: Harness) {
@@ -140,4 +143,6 @@ async fn a_directory_follows_the_catalog(h: Harness) {
     h.database.disable(&entry.table).await.unwrap();
     assert_eq!(directory.refresh(false).await, Ok(true));
     assert_eq!(directory.table(&entry.table), None);
+    assert!(directory.known(&entry.table).is_some_and(|known| !known.enabled), "what was accepted is still drained");
+    assert_eq!(directory.all().len(), 1);
 }
