@@ -6,6 +6,7 @@ mod availability;
 mod client;
 mod commit;
 mod delivery;
+mod lane;
 mod member;
 mod options;
 mod publisher;

@@ -172,8 +172,8 @@ impl KafkaOptions {
             .set("request.timeout.ms", timeout_ms.min(5000).to_string())
             .set("retry.backoff.ms", "50")
             .set("topic.metadata.refresh.fast.interval.ms", "100")
-            .set("queue.buffering.max.messages", "100000")
-            .set("queue.buffering.max.kbytes", "65536");
+            .set("queue.buffering.max.messages", "25000")
+            .set("queue.buffering.max.kbytes", (8192.max(self.max_message_bytes / 256)).to_string());
         config
     }
 

@@ -290,6 +290,57 @@ pub(crate) async fn progress_of_partitions_that_went_away_is_not_committed<B: Ba
     assert_eq!(log.committed(&[at(&topic, 0)]).await, Ok(vec![Some(progress(4, 1))]));
 }
 
+/// The timer commits once a second; what was noted since then must be committed when partitions are given up.
+pub(crate) async fn progress_is_committed_up_to_the_moment_of_giving_up<B: Backend>() {
+    /// Notes may be under way while the partitions go.
+    const SLACK: Duration = Duration::from_millis(500);
+    let backend = B::start().await;
+    let (log, topic) = (backend.log(), backend.topic("orders"));
+    log.ensure_topic(&topic, 2, SETTINGS).await.unwrap();
+    for partition in 0..2 {
+        fill(log, &topic, partition, 0..3000).await;
+    }
+    let mut a = Observed::subscribed(backend.join(), std::slice::from_ref(&topic)).await;
+    a.until("both partitions", |a| a.owned.len() == 2).await;
+    let mut done = 0;
+    for round in 0..3 {
+        // Another phase of the timer each time.
+        let b_comes = tokio::time::Instant::now() + Duration::from_millis(100 + round * 350);
+        let mut b = None;
+        let mut noted = Vec::new();
+        let partitions = [at(&topic, 0), at(&topic, 1)];
+        within("giving up a partition", async {
+            while a.owned.len() == 2 {
+                done += 1;
+                a.source.note_progress(&partitions.clone().map(|partition| (partition, progress(done, 1))));
+                noted.push((done, tokio::time::Instant::now()));
+                if b.is_none() && tokio::time::Instant::now() >= b_comes {
+                    b = Some(Observed::subscribed(backend.join(), std::slice::from_ref(&topic)).await);
+                }
+                match &mut b {
+                    None => a.linger(Duration::from_millis(10)).await,
+                    Some(b) => {
+                        tokio::select! {
+                            () = a.linger(Duration::from_millis(10)) => {}
+                            () = b.linger(Duration::from_secs(60)) => {}
+                        }
+                    }
+                }
+            }
+        })
+        .await;
+        let gone = tokio::time::Instant::now();
+        let mut b = b.expect("nothing is given up before another member comes");
+        both_until("one for each", &mut a, &mut b, |a, b| a.owned.len() == 1 && b.owned.len() == 1).await;
+        let committed = b.last_assigned[0].committed.map_or(0, |progress| progress.offset);
+        if let Some((_, left_out)) = noted.iter().find(|(offset, _)| *offset > committed) {
+            assert!(gone - *left_out < SLACK, "noted {:?} before it was given up, not committed", gone - *left_out);
+        }
+        b.source.close(Duration::from_secs(10)).await.unwrap();
+        a.until("both partitions again", |a| a.owned.len() == 2).await;
+    }
+}
+
 pub(crate) async fn a_member_that_is_dropped_is_replaced<B: Backend>() {
     let backend = B::start().await;
     let (log, topic) = (backend.log(), backend.topic("orders"));
@@ -375,6 +426,7 @@ macro_rules! contract {
             a_paused_partition_is_silent_and_loses_nothing,
             a_partition_paused_before_its_first_record_loses_nothing,
             progress_of_partitions_that_went_away_is_not_committed,
+            progress_is_committed_up_to_the_moment_of_giving_up,
             a_member_that_is_dropped_is_replaced,
             a_call_of_next_that_is_given_up_loses_nothing,
             flush_waits_for_what_was_handed_over,

@@ -17,6 +17,7 @@ use rdkafka::{
     client::DefaultClientContext,
     consumer::{BaseConsumer, CommitMode, Consumer},
     mocking::MockCluster,
+    types::{RDKafkaApiKey, RDKafkaRespErr},
 };
 
 use crate::{
@@ -318,6 +319,36 @@ async fn a_member_whose_broker_goes_away_and_comes_back_goes_on() {
     .await;
     member.source.note_progress(&[(at(&topic, 0), progress(20, 1))]);
     within("closing", member.source.close(Duration::from_secs(10))).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_producer_that_has_lost_its_sequence_is_made_anew() {
+    let Mock { cluster, log, topic } = Mock::start().await;
+    publish(&log, vec![outgoing(&topic, 0, "before")]).await;
+    let lost = RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER;
+    cluster.request_errors(RDKafkaApiKey::Produce, &[lost]);
+    let answers = within("publishing", log.publish(vec![outgoing(&topic, 0, "during")])).await;
+    assert!(matches!(answers[0], Err(PublishError::Unknown(_))), "{answers:?}");
+    publish(&log, vec![outgoing(&topic, 0, "after")]).await;
+    assert!(log.is_available());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn closing_is_bounded_while_the_broker_is_away() {
+    let Mock { cluster, log, topic } = Mock::start().await;
+    fill(&log, &topic, 0, 0..10).await;
+    let options = KafkaOptions::new(cluster.bootstrap_servers(), "drain");
+    let mut member = Observed::subscribed(KafkaSource::join(&options).unwrap(), std::slice::from_ref(&topic)).await;
+    member.until("all records", |m| m.delivered() == 10).await;
+    cluster.broker_down(1).unwrap();
+    member.source.note_progress(&[(at(&topic, 0), progress(10, 1))]);
+    let begun = Instant::now();
+    let closed = member.source.close(Duration::from_secs(1)).await;
+    assert!(matches!(closed, Err(LogError::Unavailable(_))), "nothing was committed: {closed:?}");
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    let begun = Instant::now();
+    drop(log);
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
 }
 
 /// Figures for the report: `cargo test -p event-log --test contract -- --include-ignored --nocapture kafka::figures`.
