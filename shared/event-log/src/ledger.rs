@@ -45,6 +45,7 @@ impl ProgressLedger {
     }
 
     /// Whether the partition is owned now.
+    #[cfg(any(feature = "kafka", test))]
     pub(crate) fn owns(&self, partition: &TopicPartition) -> bool {
         self.owned.contains_key(partition)
     }

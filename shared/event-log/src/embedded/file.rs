@@ -67,6 +67,17 @@ impl LogFile {
             LogError::Fatal(format!("the event log's file {} can't be used: {error}", path.display()))
         };
         let mut connection = SqliteConnection::connect_with(&options).await.map_err(fatal)?;
+        // A file system that can't do it would quietly get less.
+        let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut connection).await.map_err(fatal)?;
+        let synchronous: i64 =
+            sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut connection).await.map_err(fatal)?;
+        if mode != "wal" || synchronous != 2 {
+            return Err(LogError::Fatal(format!(
+                "the event log's file {} can't be written durably here (journal mode {mode}, synchronous \
+                 {synchronous}); use a directory on a local disk",
+                path.display()
+            )));
+        }
         let format: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut connection).await.map_err(fatal)?;
         match format {
             0 => create(&mut connection).await.map_err(fatal)?,
