@@ -110,24 +110,28 @@ where
     }
 
     /// Enables a table: checks that it can be carried, makes its topic, enters it into the catalog. How it is
-    /// enabled is fixed from then on; enabling it again changes nothing.
+    /// enabled is fixed the first time.
     ///
     /// # Errors
     /// See [`TableError`]. A table that could not be enabled is as it was.
     pub async fn enable(&self, table: &TableRef) -> Result<TableInfo, TableError> {
         let core = &*self.core;
         core.directory.refresh(false).await?;
-        if let Some(enabled) = core.directory.table(table) {
-            core.log.ensure_topic(&enabled.settings.topic, core.shards.get(), core.options.tables.log).await?;
-            return self.inspect(table).await;
-        }
         self.database(&table.database)?;
-        let settings = core.options.tables.settings_of(table)?;
-        let entry = CatalogEntry { table: table.clone(), settings };
+        let known = core.directory.known(table);
+        let settings = match &known {
+            Some(known) => known.settings.clone(),
+            None => core.options.tables.settings_of(table)?,
+        };
+        let entry = CatalogEntry { table: table.clone(), enabled: true, settings };
         core.directory.introspect(&entry).await.map_err(|error| TableError::of(table, error))?;
         let topic = &entry.settings.topic;
         core.log.ensure_topic(topic, core.shards.get(), core.options.tables.log).await?;
-        reuse::check(core, &entry).await?;
+        match known {
+            Some(known) if known.enabled => return self.inspect(table).await,
+            Some(_) => {}
+            None => reuse::check(core, &entry).await?,
+        }
         if !core.directory.catalog_database()?.enable(&entry).await? {
             let TableSettings { topic, namespace, .. } = entry.settings;
             return Err(TableError::Taken { table: table.clone(), topic, namespace });
@@ -137,17 +141,17 @@ where
         self.inspect(table).await
     }
 
-    /// Disables a table. Only one that the drain has written to the database completely: from then on nobody would.
+    /// Disables a table: no request is let in any more, here at once, at the other replicas within `table_refresh`.
+    /// What was accepted is drained all the same.
     ///
     /// # Errors
     /// See [`TableError`].
     pub async fn disable(&self, table: &TableRef) -> Result<TableInfo, TableError> {
         let core = &*self.core;
         core.directory.refresh(false).await?;
-        let Some(enabled) = core.directory.table(table) else {
+        if core.directory.table(table).is_none() {
             return self.inspect(table).await;
-        };
-        reuse::check_drained(core, &enabled).await?;
+        }
         core.directory.catalog_database()?.disable(table).await?;
         core.directory.refresh(true).await?;
         tracing::info!(%table, "disabled a table");

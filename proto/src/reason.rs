@@ -84,8 +84,6 @@ reasons! {
     TableNotEnabled = "TABLE_NOT_ENABLED", FailedPrecondition, untouched;
     /// The table can't be enabled, or not as the configuration wants it.
     TableUnsupported = "TABLE_UNSUPPORTED", FailedPrecondition, untouched;
-    /// The table can't be disabled: records of it are not in the database yet.
-    TableUndrained = "TABLE_UNDRAINED", FailedPrecondition, untouched;
     /// There is such a record already.
     AlreadyExists = "ALREADY_EXISTS", AlreadyExists, untouched;
     /// There is no such record.

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use database::{Applied, Batch, Change, Database, DatabaseError, EnabledTable, Owner, ShardClaim};
+use database::{Applied, Batch, Change, Database, DatabaseError, CatalogTable, Owner, ShardClaim};
 use hot_store::{Budget, HotStore};
 use model::Shard;
 use tokio::{task::JoinSet, time};
@@ -128,12 +128,12 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
     }
 
     /// The table as it is now; as it was, once it is disabled.
-    fn table(&self) -> Arc<EnabledTable> {
+    fn table(&self) -> Arc<CatalogTable> {
         let known = &self.lane.table;
-        self.parts.directory.table(&known.schema.table).unwrap_or_else(|| known.clone())
+        self.parts.directory.known(&known.schema.table).unwrap_or_else(|| known.clone())
     }
 
-    fn limits(&self, table: &EnabledTable) -> Limits {
+    fn limits(&self, table: &CatalogTable) -> Limits {
         let options = &self.options;
         let database = self.parts.directory.database(&table.schema.table.database);
         let most = database.map_or(1, |database| database.max_batch_rows(&table.schema).max(1));
@@ -144,7 +144,7 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
     /// One transaction, in a task of its own: nothing that ends this one can break it off half-way.
     async fn transact(
         &self,
-        table: &Arc<EnabledTable>,
+        table: &Arc<CatalogTable>,
         owners: &[(Shard, Owner)],
         changes: Vec<Change>,
     ) -> (Result<Vec<Applied>, DatabaseError>, Vec<Change>) {
@@ -178,7 +178,7 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
     /// Tells the hot store, shard by shard and side by side with the next transaction.
     fn committed(
         &mut self,
-        table: &EnabledTable,
+        table: &CatalogTable,
         changes: Vec<Change>,
         tickets: Vec<Ticket>,
         applied: Vec<Applied>,

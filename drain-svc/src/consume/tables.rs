@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use database::{Database, EnabledTable};
+use database::{Database, CatalogTable};
 use hot_store::{Budget, HotStore};
 use model::{Shard, Topic, Version};
 use tokio::task::JoinSet;
@@ -41,7 +41,7 @@ impl Tables {
     /// The lane of a partition. Makes the table's lanes and starts their writers when they are first asked for.
     pub(crate) fn lane<H: HotStore + Budget, D: Database>(
         &mut self,
-        table: &Arc<EnabledTable>,
+        table: &Arc<CatalogTable>,
         shard: Shard,
         parts: &Arc<Parts<H, D>>,
         tasks: &mut JoinSet<()>,
@@ -93,7 +93,7 @@ impl Tables {
 }
 
 fn start<H: HotStore + Budget, D: Database>(
-    table: &Arc<EnabledTable>,
+    table: &Arc<CatalogTable>,
     parts: &Arc<Parts<H, D>>,
     tasks: &mut JoinSet<()>,
 ) -> Drained {

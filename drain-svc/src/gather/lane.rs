@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use database::EnabledTable;
+use database::CatalogTable;
 use event_log::TopicPartition;
 use model::{Shard, Topic};
 use tokio::{sync::Notify, time};
@@ -20,13 +20,13 @@ pub(crate) struct Lane {
     /// Which of the table's lanes it is.
     pub(crate) index: usize,
     /// The table as it was when the lane was made; the directory knows whether it has changed.
-    pub(crate) table: Arc<EnabledTable>,
+    pub(crate) table: Arc<CatalogTable>,
     gathered: Mutex<Coalescer>,
     changed: Notify,
 }
 
 impl Lane {
-    pub(crate) fn new(topic: Topic, index: usize, table: Arc<EnabledTable>) -> Self {
+    pub(crate) fn new(topic: Topic, index: usize, table: Arc<CatalogTable>) -> Self {
         Self { topic, index, table, gathered: Mutex::default(), changed: Notify::new() }
     }
 

@@ -52,7 +52,7 @@ async fn a_table_whose_topic_is_missing_stops_no_other() {
     let database = world.db.straight();
     database.run_script("CREATE TABLE lost (id BIGINT NOT NULL PRIMARY KEY)").await.unwrap();
     let table = TableRef { database: world.schema.table.database.clone(), table: TableName::new("lost").unwrap() };
-    assert!(database.enable(&CatalogEntry { table, settings: settings("lost") }).await.unwrap());
+    assert!(database.enable(&CatalogEntry { table, enabled: true, settings: settings("lost") }).await.unwrap());
     world.write(1, Some(1)).await;
     let drain = world.start(options());
     world.until_clean().await;
@@ -72,7 +72,7 @@ async fn a_table_that_is_enabled_while_the_drain_runs_is_drained() {
     let topic = settings.topic.clone();
     world.log.ensure_topic(&topic, SHARDS as u16, LogSettings { allow_single_node: true }).await.unwrap();
     let table = TableRef { database: world.schema.table.database.clone(), table: TableName::new("orders").unwrap() };
-    assert!(database.enable(&CatalogEntry { table: table.clone(), settings }).await.unwrap());
+    assert!(database.enable(&CatalogEntry { table: table.clone(), enabled: true, settings }).await.unwrap());
     let schema = database.introspect(&table.database, &table.table).await.unwrap();
 
     let (key, version) = (id(5), Version::new(9).unwrap());

@@ -147,7 +147,7 @@ impl World {
             group_by: Vec::new(),
             create_check: CreateCheck::Database,
         };
-        assert!(database.enable(&CatalogEntry { table: table(), settings }).await.unwrap());
+        assert!(database.enable(&CatalogEntry { table: table(), enabled: true, settings }).await.unwrap());
         let world = Self {
             hot: Arc::new(MemoryStore::new(shards, 1 << 30)),
             log,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use database::{CreateCheck, EnabledTable};
+use database::{CatalogTable, CreateCheck};
 use hot_store::{Precondition, RecordId};
 use jiff::Timestamp;
 use model::{
@@ -16,7 +16,7 @@ use crate::{Etag, Part};
 /// A write that the table accepts.
 #[derive(Debug, Clone)]
 pub(super) struct Checked {
-    pub(super) table: Arc<EnabledTable>,
+    pub(super) table: Arc<CatalogTable>,
     pub(super) fingerprint: Fingerprint,
     pub(super) record: RecordId,
     pub(super) shard: Shard,
@@ -36,7 +36,7 @@ pub(super) enum Intent {
 
 /// Checks a write against its table and the log's limit.
 pub(super) fn check(
-    table: Arc<EnabledTable>,
+    table: Arc<CatalogTable>,
     request: WriteRequest,
     shards: ShardCount,
     max_payload_bytes: usize,
@@ -126,7 +126,7 @@ pub(super) fn fits(draft: &Draft, record: &RecordId, max_payload_bytes: usize) -
     Ok(())
 }
 
-fn accept_row(table: &EnabledTable, row: Row, now: Timestamp) -> Result<(Key, Row), Vec<Violation>> {
+fn accept_row(table: &CatalogTable, row: Row, now: Timestamp) -> Result<(Key, Row), Vec<Violation>> {
     let schema = &table.schema;
     let row = schema.accept_row(row, now)?;
     let too_long = |problem: String| {

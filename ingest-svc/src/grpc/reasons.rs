@@ -72,7 +72,6 @@ impl From<TableError> for Failure {
             TableError::Taken { table, .. } | TableError::TopicInUse { table, .. } => {
                 Self::new(Reason::TableUnsupported, message).with("table", table)
             }
-            TableError::Undrained { table, .. } => Self::new(Reason::TableUndrained, message).with("table", table),
             TableError::LogDown(_) => Self::new(Reason::LogUnavailable, message),
             TableError::LogUnfit(_) => Self::new(Reason::TableUnsupported, message),
         }

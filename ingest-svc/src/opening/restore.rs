@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use database::{Database, DatabaseRow, EnabledTable, ShardRow};
+use database::{CatalogTable, Database, DatabaseRow, ShardRow};
 use event_log::{EventPublisher, LogReader, LogRecord, TopicPartition};
 use hot_store::{HotStore, LogPoint, OpeningToken, RecordId, Restore};
 use model::{CodecError, Epoch, Event, EventBody, Key, KeyBytes, Mutation, Shard, TableRef, Topic, Version};
@@ -23,7 +23,7 @@ pub(super) struct Stretch<'a> {
     pub(super) start: LogPoint,
     pub(super) fence: i64,
     /// The table of the topic, and its shard row as read after the fence was appended.
-    pub(super) table: &'a EnabledTable,
+    pub(super) table: &'a CatalogTable,
     pub(super) row: ShardRow,
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use database::{Database, EnabledTable, ShardRow};
+use database::{CatalogTable, Database, ShardRow};
 use event_log::{EventPublisher, LogReader};
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use hot_store::{Checkpoint, HotStore, LogPoint, OpeningToken};
@@ -98,7 +98,7 @@ where
 /// The shard rows of the tables, in their order; one question per database.
 async fn shard_rows<H, L, D>(
     core: &Core<H, L, D>,
-    tables: &[Arc<EnabledTable>],
+    tables: &[Arc<CatalogTable>],
     shard: Shard,
 ) -> Result<Vec<ShardRow>, OpeningError>
 where

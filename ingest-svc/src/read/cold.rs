@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use database::{Database, DatabaseRow, EnabledTable};
+use database::{CatalogTable, Database, DatabaseRow};
 use event_log::{EventPublisher, LogReader};
 use hot_store::{Fill, HotStore, HotStoreError, LeaseOutcome, RecordId, Slot};
 use model::{Content, Image, Key, Operation, Shard, Version};
@@ -32,7 +32,7 @@ enum Loaded {
 /// Answers a read of a cold record: an image, or [`Slot::Absent`].
 pub(crate) async fn look<H, L, D>(
     core: &Core<H, L, D>,
-    table: &EnabledTable,
+    table: &CatalogTable,
     shard: Shard,
     record: &RecordId,
     key: &Key,
@@ -52,7 +52,7 @@ where
 /// Brings a cold record into the hot store, so that a precondition can be checked there.
 pub(crate) async fn warm<H, L, D>(
     core: &Core<H, L, D>,
-    table: &EnabledTable,
+    table: &CatalogTable,
     shard: Shard,
     record: &RecordId,
     key: &Key,
@@ -70,7 +70,7 @@ where
 
 async fn load<H, L, D>(
     core: &Core<H, L, D>,
-    table: &EnabledTable,
+    table: &CatalogTable,
     shard: Shard,
     record: &RecordId,
     key: &Key,
@@ -134,7 +134,7 @@ async fn cold_read<H, L, D>(core: &Core<H, L, D>, deadline: Instant) -> Result<S
     }
 }
 
-async fn read<H, L, D: Database>(core: &Core<H, L, D>, table: &EnabledTable, key: &Key) -> Result<Fill, StoreError> {
+async fn read<H, L, D: Database>(core: &Core<H, L, D>, table: &CatalogTable, key: &Key) -> Result<Fill, StoreError> {
     let name = &table.schema.table.database;
     let database = core
         .directory
@@ -144,7 +144,7 @@ async fn read<H, L, D: Database>(core: &Core<H, L, D>, table: &EnabledTable, key
     Ok(fill_of(table, rows.into_iter().next().unwrap_or(DatabaseRow::Absent)))
 }
 
-fn fill_of(table: &EnabledTable, row: DatabaseRow) -> Fill {
+fn fill_of(table: &CatalogTable, row: DatabaseRow) -> Fill {
     match image_of(table, row) {
         Some((version, image)) => Fill::Image { version, image },
         None => Fill::Absent,
@@ -152,7 +152,7 @@ fn fill_of(table: &EnabledTable, row: DatabaseRow) -> Fill {
 }
 
 /// A row or tombstone of the database as the hot store keeps it.
-pub(crate) fn image_of(table: &EnabledTable, row: DatabaseRow) -> Option<(Version, Image)> {
+pub(crate) fn image_of(table: &CatalogTable, row: DatabaseRow) -> Option<(Version, Image)> {
     let (version, content) = match row {
         DatabaseRow::Present { version, row } => (version, Content::Row(row)),
         DatabaseRow::Deleted { version } => (version, Content::Tombstone),

@@ -54,16 +54,6 @@ pub enum TableError {
         /// The partition.
         shard: Shard,
     },
-    /// Records of the table are not in the database yet.
-    #[error(
-        "table {table} can't be disabled: shard {shard} holds records of it that are not in the database yet; stop writing to it, and try again when it is drained"
-    )]
-    Undrained {
-        /// The table.
-        table: TableRef,
-        /// A shard with such records.
-        shard: Shard,
-    },
     /// The event log can't be reached.
     #[error("the event log can't be reached: {0}")]
     LogDown(String),

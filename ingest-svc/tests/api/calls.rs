@@ -83,7 +83,7 @@ async fn tables_are_listed_described_enabled_and_disabled() {
     assert!(client.enable_table("orders").await.unwrap().enabled);
     assert!(!client.disable_table("orders").await.unwrap().enabled);
     client.put("payments", payment("p", 1)).await.unwrap();
-    assert!(client.disable_table("payments").await.unwrap_err().is(Reason::TableUndrained));
+    assert!(!client.disable_table("payments").await.unwrap().enabled, "what was accepted is still drained");
 }
 
 #[tokio::test]

@@ -51,6 +51,13 @@ pub fn payment_columns() -> Vec<Column> {
 }
 
 impl BentDatabase {
+    /// Takes a table out of the catalog, as nobody does but by hand.
+    pub fn forget_table(&self, table: &TableRef) -> CatalogEntry {
+        let mut state = self.state.lock().unwrap();
+        state.generation += 1;
+        state.catalog.remove(table).unwrap()
+    }
+
     pub fn set_away(&self, away: bool) {
         self.away.store(away, Ordering::SeqCst);
     }
@@ -215,13 +222,13 @@ impl Database for BentDatabase {
             return Ok(false);
         }
         state.generation += 1;
-        state.catalog.insert(entry.table.clone(), entry.clone());
+        state.catalog.insert(entry.table.clone(), CatalogEntry { enabled: true, ..entry.clone() });
         Ok(true)
     }
 
     async fn disable(&self, table: &TableRef) -> Result<bool, DatabaseError> {
         let mut state = self.ask()?;
         state.generation += 1;
-        Ok(state.catalog.remove(table).is_some())
+        Ok(state.catalog.get_mut(table).is_some_and(|entry| std::mem::replace(&mut entry.enabled, false)))
     }
 }

@@ -87,12 +87,24 @@ async fn a_record_of_a_table_that_is_gone_stays() {
     world.log.set_available(true);
     let mut relay = Relay::new(world.core.clone());
     relay.sweep().await;
-    // Another replica disabled it.
-    database::Database::disable(&*world.db, &table("payments")).await.unwrap();
+    // Somebody took it out of the catalog by hand.
+    let entry = world.db.forget_table(&table("payments"));
     world.core.directory.refresh(false).await.unwrap();
     let swept = relay.sweep().await;
     assert_eq!((swept.relayed, swept.homeless, swept.unqueued), (0, 1, 1));
-    // Its topic holds nothing that the hot store does not, so it can be taken into use again.
-    world.tables.enable(&table("payments")).await.unwrap();
+    database::Database::enable(&*world.db, &entry).await.unwrap();
+    world.core.directory.refresh(false).await.unwrap();
+    assert_eq!(relay.sweep().await.relayed, 1);
+}
+
+#[tokio::test]
+async fn a_record_of_a_disabled_table_goes_on_its_way() {
+    let world = World::new().await;
+    world.log.set_available(false);
+    world.write_at(put("a", 1), LOGGED).await.unwrap();
+    world.log.set_available(true);
+    let mut relay = Relay::new(world.core.clone());
+    relay.sweep().await;
+    world.tables.disable(&table("payments")).await.unwrap();
     assert_eq!(relay.sweep().await.relayed, 1);
 }

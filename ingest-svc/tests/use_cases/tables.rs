@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use database::TableDirectory;
-use event_log::{EventPublisher as _, LogSettings, Progress, TopicPartition};
-use hot_store::{Settings, memory::Survives};
+use event_log::{EventPublisher as _, LogSettings, Outgoing, Progress, TopicPartition};
+use hot_store::Settings;
 use ingest_svc::{
-    Core, StoreError,
+    Core,
     accept::WriteError,
     startup::{self, StartError},
     tables::{TableError, Tables},
@@ -63,65 +64,41 @@ async fn what_can_t_be_enabled_says_why() {
 }
 
 #[tokio::test]
-async fn a_disabled_table_takes_no_writes_and_is_disabled_only_when_drained() {
+async fn a_disabled_table_takes_no_requests_and_is_drained_all_the_same() {
     let world = World::new().await;
-    world.write(put("a", 1)).await.unwrap();
-    let refused = world.tables.disable(&table("payments")).await;
-    assert_eq!(refused, Err(TableError::Undrained { table: table("payments"), shard: world.shard("a") }));
-    world.drain().await;
+    world.log.set_fate(Fate::Refuse);
+    world.write(put("a", 1)).await.unwrap_err();
+    world.log.set_fate(Fate::Append);
     assert!(!world.tables.disable(&table("payments")).await.unwrap().is_enabled());
     assert_eq!(world.write(put("a", 2)).await, Err(WriteError::TableNotEnabled(table("payments"))));
     assert!(!world.tables.disable(&table("payments")).await.unwrap().is_enabled());
-    // What its topic holds is drained, so it can be enabled again.
+    let known = world.core.directory.known(&table("payments")).unwrap();
+    assert!(!known.enabled);
+    // What was accepted goes on its way: the relay and openings know the table by its namespace and topic.
+    assert_eq!(world.core.directory.by_namespace(&known.settings.namespace), Some(known.clone()));
+    assert_eq!(world.core.directory.all(), [known]);
     world.tables.enable(&table("payments")).await.unwrap();
+    assert_eq!(world.amount("a").await, Some(1));
     world.write(put("a", 3)).await.unwrap();
     assert_eq!(world.amount("a").await, Some(3));
 }
 
 #[tokio::test]
-async fn a_topic_of_another_life_is_not_taken_over() {
-    let world = World::new().await;
-    world.write(put("a", 1)).await.unwrap();
-    world.drain().await;
-    let (shard, partition) = (world.shard("a"), world.partition("a"));
-    world.tables.disable(&table("payments")).await.unwrap();
-    let in_use = TableError::TopicInUse { table: table("payments"), topic: partition.topic.clone(), shard };
-    // A fence of a higher epoch would void what is written now.
-    let committed = world.log.committed.lock().unwrap()[&partition];
-    let ahead = Progress { epoch: Epoch(9), ..committed };
-    world.log.committed.lock().unwrap().insert(partition.clone(), ahead);
-    assert_eq!(world.tables.enable(&table("payments")).await, Err(in_use.clone()));
-    // An undrained event that the hot store does not hold would be missing in reads until it is drained.
-    world.store.memory.restart(Survives::Nothing);
-    let closed = StoreError::Closed { shard: Shard(0) };
-    assert_eq!(world.tables.enable(&table("payments")).await, Err(TableError::Store(closed)));
-    world.open_all().await;
-    world.log.committed.lock().unwrap().remove(&partition);
-    assert_eq!(world.tables.enable(&table("payments")).await, Err(in_use));
-    world.log.committed.lock().unwrap().insert(partition, committed);
-    world.tables.enable(&table("payments")).await.unwrap();
-}
-
-#[tokio::test]
-async fn a_table_that_was_disabled_too_early_can_be_enabled_again() {
-    let world = World::new().await;
-    world.write(put("a", 1)).await.unwrap();
-    world.write(put("a", 2)).await.unwrap();
-    // Another replica disabled it just before it saw the write.
-    database::Database::disable(&*world.db, &table("payments")).await.unwrap();
-    world.tables.enable(&table("payments")).await.unwrap();
-    world.drain().await;
-    assert_eq!((world.amount("a").await, world.dirty().await), (Some(2), 0));
-}
-
-#[tokio::test]
-async fn undrained_records_of_other_tables_do_not_matter() {
+async fn a_topic_of_another_installation_is_not_taken_over() {
     let world = World::new().await;
     world.db.make_table("orders", Some(payment_columns()));
+    let partition = TopicPartition { topic: Topic::new("shock-absorber.orders").unwrap(), partition: 1 };
+    world.log.ensure_topic(&partition.topic, 4, LogSettings { allow_single_node: true }).await.unwrap();
+    world.log.append(Outgoing { to: partition.clone(), key: Bytes::new(), payload: Bytes::from_static(b"older") });
+    let in_use = TableError::TopicInUse { table: table("orders"), topic: partition.topic.clone(), shard: Shard(1) };
+    // An undrained event would overtake new writes.
+    assert_eq!(world.tables.enable(&table("orders")).await, Err(in_use.clone()));
+    // A fence of a higher epoch would void what is written now.
+    let drained = |epoch| Progress { offset: 1, epoch: Epoch(epoch) };
+    world.log.committed.lock().unwrap().insert(partition.clone(), drained(9));
+    assert_eq!(world.tables.enable(&table("orders")).await, Err(in_use));
+    world.log.committed.lock().unwrap().insert(partition, drained(1));
     world.tables.enable(&table("orders")).await.unwrap();
-    world.log.set_fate(Fate::Refuse);
-    world.write(put("a", 1)).await.unwrap_err();
-    world.tables.disable(&table("orders")).await.unwrap();
 }
 
 #[tokio::test]

@@ -107,7 +107,7 @@ impl<D: Database> TableDirectory<D> {
                 Err(error) => match old.tables.get(&entry.table) {
                     Some(kept) if error.class() != crate::ErrorClass::Transient => {
                         tracing::error!(table = %entry.table, %error, "an enabled table can't be introspected; its last known schema stays in use");
-                        kept.clone()
+                        Arc::new(CatalogTable { enabled: entry.enabled, ..(**kept).clone() })
                     }
                     _ => return Err(error),
                 },
