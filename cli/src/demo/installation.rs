@@ -146,15 +146,17 @@ impl Installation {
         Ok(Self { processes, victims: 2, endpoint, database, database_name: name, description })
     }
 
-    /// kill -9 of the victims, then their start; returns as soon as they have been started.
-    pub(crate) async fn kill_and_start_again(&mut self) -> Result<()> {
+    /// kill -9 of the victims; returns when they are gone.
+    pub(crate) async fn kill(&mut self) -> Result<()> {
         for process in &mut self.processes[..self.victims] {
             process.kill().await?;
         }
-        for process in &mut self.processes[..self.victims] {
-            process.start_again()?;
-        }
         Ok(())
+    }
+
+    /// Starts the victims again; returns without waiting until they answer.
+    pub(crate) fn start_again(&mut self) -> Result<()> {
+        self.processes[..self.victims].iter_mut().try_for_each(Process::start_again)
     }
 
     /// Fails with the log's last lines if a process has ended by itself.

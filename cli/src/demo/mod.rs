@@ -170,9 +170,10 @@ impl Demo {
             ticks.tick().await;
             self.installation.assert_running()?;
             if killed_at.is_none() && start.elapsed() > last_step / 2 {
+                self.installation.kill().await?;
                 killed_at = Some(Instant::now());
+                self.installation.start_again()?;
                 self.progress.say(format!("kill -9 after {:.1} s, and started again", start.elapsed().as_secs_f64()));
-                self.installation.kill_and_start_again().await?;
             }
             while let Some(client) = clients.try_join_next() {
                 client??;
@@ -249,8 +250,7 @@ impl Demo {
     /// From the kill to the first call that began after it and was answered.
     fn outage(&self, killed_at: Instant) -> Result<Outage> {
         let calls = self.observed.writes.lock().map_err(|_| anyhow::anyhow!("a client panicked"))?;
-        let answered_at =
-            calls.iter().map(|c| c.ended).filter(|ended| *ended > killed_at + Duration::from_millis(100)).min();
+        let answered_at = calls.iter().filter(|c| c.begun > killed_at).map(|c| c.ended).min();
         Ok(Outage { killed_at, answered_at: answered_at.unwrap_or(killed_at) })
     }
 

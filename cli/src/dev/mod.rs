@@ -56,7 +56,8 @@ pub(crate) async fn run(arguments: DevArgs, config: &ConfigArgs) -> Result<()> {
     let (core, deadline) = (embedded.core, settings.shutdown_deadline);
     let data_dir = settings.embedded.data_dir.clone();
     let stop = shutdown.clone();
-    shutdown.spawn("ingest", async move { ingest_svc::app::serve(core, &settings, listener, ingest_parts, &stop).await });
+    shutdown
+        .spawn("ingest", async move { ingest_svc::app::serve(core, &settings, listener, ingest_parts, &stop).await });
     if shutdown.stopping().run_until_cancelled(readiness.ready()).await.is_some() {
         welcome.print(address, admin, &data_dir);
     }
