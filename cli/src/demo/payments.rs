@@ -58,7 +58,7 @@ pub(crate) fn lives(seed: u64, payments: u32, per_second: u32) -> Vec<Life> {
 fn life(rng: &mut StdRng, seed: u64, nth: u32, at: Duration) -> Life {
     let id = format!("pay-{seed:04x}-{nth:06}");
     let row = row(rng, &id, nth);
-    let mut steps = vec![(at, if nth % 2 == 0 { Step::Create(row) } else { Step::Put(row) })];
+    let mut steps = vec![(at, if nth.is_multiple_of(2) { Step::Create(row) } else { Step::Put(row) })];
     let mut later = at;
     let mut soon = |rng: &mut StdRng| {
         later += Duration::from_millis(rng.random_range(20..400));

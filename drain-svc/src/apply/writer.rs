@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use database::{Applied, Batch, Change, Database, DatabaseError, CatalogTable, Owner, ShardClaim};
+use database::{Applied, Batch, CatalogTable, Change, Database, DatabaseError, Owner, ShardClaim};
 use hot_store::{Budget, HotStore};
 use model::Shard;
 use tokio::{task::JoinSet, time};

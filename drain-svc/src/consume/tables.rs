@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use database::{Database, CatalogTable};
+use database::{CatalogTable, Database};
 use hot_store::{Budget, HotStore};
 use model::{Shard, Topic, Version};
 use tokio::task::JoinSet;

@@ -57,7 +57,7 @@ pub(super) enum Signal {
     Close(oneshot::Sender<Result<(), LogError>>),
 }
 
-/// See the module.
+/// See the module. The order of the fields tells: once `deliver` is gone the consumer has left the group.
 pub(super) struct Member {
     consumer: BaseConsumer<MemberContext>,
     context: Arc<MemberContext>,

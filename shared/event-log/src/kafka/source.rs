@@ -10,7 +10,10 @@ use std::{
 };
 
 use model::Topic;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, timeout_at},
+};
 
 use super::{
     member::{Member, Signal},
@@ -24,6 +27,9 @@ use crate::{
 
 /// Deliveries that wait for the drain; one more waits in the member's hands.
 const WAITING_DELIVERIES: usize = 2;
+/// How long a close waits until the group has been left. A member that vanishes without a word keeps its partitions from
+/// everybody else for the session's time-out; but librdkafka has hung here.
+const LEAVING: Duration = Duration::from_secs(3);
 
 /// A member of the drain group on Kafka.
 pub struct KafkaSource {
@@ -132,17 +138,28 @@ impl EventSource for KafkaSource {
         }
     }
 
-    async fn close(self, within: Duration) -> Result<(), LogError> {
+    async fn close(mut self, within: Duration) -> Result<(), LogError> {
+        let deadline = Instant::now() + within;
         let (answer, answered) = oneshot::channel();
         self.signal(Signal::Close(answer))?;
         // Nobody takes deliveries any more; the member must not wait for room.
-        drop(self.deliveries);
-        match tokio::time::timeout(within, answered).await {
+        self.deliveries.close();
+        let committed = match timeout_at(deadline, answered).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) => Err(LogError::Unavailable("the Kafka consumer ended before it had committed".into())),
-            Err(_) => Err(LogError::Unavailable(format!(
-                "the Kafka consumer did not leave the group within {within:?}; what it had not committed comes again"
-            ))),
+            Err(_) => {
+                return Err(LogError::Unavailable(format!(
+                    "the Kafka consumer did not commit within {within:?}; what it had not committed comes again"
+                )));
+            }
+        };
+        // The member's end of the channel goes last, after the consumer.
+        let left = async { while self.deliveries.recv().await.is_some() {} };
+        if timeout_at(deadline.min(Instant::now() + LEAVING), left).await.is_err() {
+            tracing::warn!(
+                "the Kafka consumer did not leave the group in time; its partitions wait for the session's end"
+            );
         }
+        committed
     }
 }

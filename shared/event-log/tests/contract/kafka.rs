@@ -142,6 +142,28 @@ async fn one_node_must_be_allowed_explicitly() {
     assert!(matches!(&verdict, Err(LogError::Unfit(m)) if m.contains("copies")), "{verdict:?}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a server: ./tests/run starts one"]
+async fn who_has_closed_has_left_the_group() {
+    let backend = Classic::start().await;
+    let topic = backend.topic("orders");
+    backend.log.ensure_topic(&topic, 4, SETTINGS).await.unwrap();
+    let observer: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", &backend.options.brokers).create().unwrap();
+    let members = || {
+        let list = observer.fetch_group_list(Some(&backend.options.group), Duration::from_secs(5)).unwrap();
+        list.groups().iter().map(|group| group.members().len()).sum::<usize>()
+    };
+    for round in 0..10 {
+        let mut member = Observed::subscribed(backend.join(), std::slice::from_ref(&topic)).await;
+        member.until("all partitions", |m| m.owned.len() == 4).await;
+        assert_eq!(members(), 1);
+        within("closing", member.source.close(Duration::from_secs(10))).await.unwrap();
+        // A process that ends now leaves nobody behind for whom the others would have to wait.
+        assert_eq!(members(), 0, "round {round}");
+    }
+}
+
 #[tokio::test]
 #[ignore = "needs a server: ./tests/run starts one"]
 async fn an_offset_that_somebody_committed_without_an_epoch_is_refused() {

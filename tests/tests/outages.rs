@@ -1,0 +1,154 @@
+//! What happens while a store is away, and after it: on servers of the test's own, which are killed.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use shock_absorber_client::{Client, Row, Value};
+use shock_absorber_tests::{ServiceSettings, System, eventually};
+
+const TABLES: &str = concat!(
+    include_str!("../../cli/sql/payments.sql"),
+    "CREATE TABLE entries (tenant VARCHAR(20) NOT NULL, n BIGINT NOT NULL, amount DECIMAL(18, 2) NOT NULL, \
+     note VARCHAR(40), PRIMARY KEY (tenant, n));\n"
+);
+
+/// From the return of a store to normal work.
+const HEALED_WITHIN: Duration = Duration::from_secs(40);
+
+fn entry(n: i64, note: &str) -> Row {
+    Row::new().set("tenant", "t").set("n", n).set("amount", Value::Decimal("1.00".into())).set("note", note)
+}
+
+fn key(n: i64) -> Row {
+    Row::new().set("tenant", "t").set("n", n)
+}
+
+async fn note(client: &Client, n: i64) -> Result<Option<Value>> {
+    Ok(client.get("entries", key(n)).await?.row.get("note").cloned())
+}
+
+/// A client that tells at once what the server said.
+async fn impatient(system: &System) -> Result<Client> {
+    Ok(Client::builder(system.services[0].api_url())
+        .without_retries()
+        .timeout(Duration::from_secs(5))
+        .connect()
+        .await?)
+}
+
+async fn writes_again(client: &Client, n: i64) -> Result<()> {
+    eventually("accepted write", HEALED_WITHIN, || async { Ok(client.put("entries", entry(n, "again")).await.ok()) })
+        .await
+        .map(drop)
+}
+
+async fn drained(system: &System, sql: &str, expected: i64) -> Result<()> {
+    eventually(&format!("{expected} from {sql}"), HEALED_WITHIN, || async {
+        Ok((system.number(sql).await.ok() == Some(expected)).then_some(()))
+    })
+    .await
+}
+
+async fn system() -> Result<System> {
+    System::on_own_servers(TABLES, ServiceSettings::new().set("drain.rows_per_second", 500)).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a server: ./tests/run starts one"]
+async fn a_redis_that_was_killed_is_opened_again_and_nothing_is_lost() -> Result<()> {
+    let mut system = system().await?;
+    let client = impatient(&system).await?;
+    for n in 0..50 {
+        system.client.put("entries", entry(n, "before")).await?;
+    }
+    let own = system.own.as_mut().ok_or_else(|| anyhow::anyhow!("no servers of its own"))?;
+    own.redis.kill9();
+    ensure!(client.put("entries", entry(0, "away")).await.is_err(), "Redis is gone, but a write was accepted");
+    ensure!(client.get("entries", key(1)).await.is_err(), "Redis is gone, but a read was answered");
+    own.redis.restart().await?;
+    writes_again(&client, 100).await?;
+    for n in 1..50 {
+        assert_eq!(note(&system.client, n).await?, Some(Value::Text("before".into())));
+    }
+    drained(&system, "SELECT COUNT(*) FROM entries WHERE note IN ('before', 'away')", 50).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a server: ./tests/run starts one"]
+async fn a_redis_that_lost_everything_is_filled_again_from_the_log() -> Result<()> {
+    let mut system = system().await?;
+    // Nothing is drained, so what Redis loses is in the log only.
+    for drain in &mut system.services[1..] {
+        drain.stop().await?;
+    }
+    for n in 0..50 {
+        system.client.put("entries", entry(n, "first")).await?;
+        system.client.put("entries", entry(n, "second")).await?;
+    }
+    system.client.delete("entries", key(7)).await?;
+    let own = system.own.as_mut().ok_or_else(|| anyhow::anyhow!("no servers of its own"))?;
+    own.redis.cli(&["FLUSHALL"]).await?;
+    own.redis.kill9();
+    own.redis.restart().await?;
+    let client = impatient(&system).await?;
+    writes_again(&client, 100).await?;
+    for n in (0..50).filter(|n| *n != 7) {
+        assert_eq!(note(&system.client, n).await?, Some(Value::Text("second".into())));
+    }
+    ensure!(system.client.get("entries", key(7)).await.is_err(), "a deleted record came back");
+    for drain in &mut system.services[1..] {
+        drain.restart().await?;
+    }
+    drained(&system, "SELECT COUNT(*) FROM entries WHERE note = 'second'", 49).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a server: ./tests/run starts one"]
+async fn a_database_that_is_away_stops_neither_writes_nor_hot_reads() -> Result<()> {
+    let mut system = system().await?;
+    let client = impatient(&system).await?;
+    system.client.put("entries", entry(0, "before")).await?;
+    let own = system.own.as_mut().ok_or_else(|| anyhow::anyhow!("no servers of its own"))?;
+    own.mariadb.kill9();
+    for n in 0..50 {
+        client.put("entries", entry(n, "meanwhile")).await?;
+        assert_eq!(note(&client, n).await?, Some(Value::Text("meanwhile".into())));
+    }
+    client.update("entries", key(3), Row::new().set("note", "updated")).await?;
+    client.delete("entries", key(4)).await?;
+    ensure!(client.get("entries", key(999)).await.is_err(), "a cold read was answered without a database");
+    own.mariadb.restart().await?;
+    drained(&system, "SELECT COUNT(*) FROM entries WHERE note = 'meanwhile'", 48).await?;
+    drained(&system, "SELECT COUNT(*) FROM entries WHERE note = 'updated'", 1).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a server: ./tests/run starts one"]
+async fn a_kafka_that_was_killed_loses_nothing_and_comes_back() -> Result<()> {
+    let mut system = system().await?;
+    let client = impatient(&system).await?;
+    for n in 0..50 {
+        system.client.put("entries", entry(n, "before")).await?;
+    }
+    let own = system.own.as_mut().ok_or_else(|| anyhow::anyhow!("no servers of its own"))?;
+    own.kafka.kill9();
+    ensure!(client.put("entries", entry(60, "away")).await.is_err(), "Kafka is gone, but QUEUED was answered");
+    assert_eq!(note(&client, 1).await?, Some(Value::Text("before".into())));
+    own.kafka.restart().await?;
+    writes_again(&client, 100).await?;
+    drained(&system, "SELECT COUNT(*) FROM entries WHERE note = 'before'", 50).await?;
+    drained(&system, "SELECT COUNT(*) FROM entries WHERE n = 100", 1).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a server: ./tests/run starts one"]
+async fn the_partitions_of_a_killed_drain_move_to_the_other() -> Result<()> {
+    let mut system = system().await?;
+    system.client.put("entries", entry(0, "before")).await?;
+    drained(&system, "SELECT COUNT(*) FROM entries", 1).await?;
+    system.services[1].kill9();
+    for n in 0..64 {
+        system.client.put("entries", entry(n, "after")).await?;
+    }
+    drained(&system, "SELECT COUNT(*) FROM entries WHERE note = 'after'", 64).await
+}
