@@ -23,7 +23,6 @@ use ingest_svc::{
     tables::Tables,
 };
 use model::{ColumnName, DatabaseName, Epoch, Event, EventBody, Row, Shard, ShardCount, TableName, TableRef, Value};
-use sqlx::{Connection as _, SqliteConnection};
 
 type Embedded = Core<MemoryStore, EmbeddedLog, AnyDatabase>;
 
@@ -49,26 +48,24 @@ fn put(id: &str, n: i64) -> Change {
     Change::Put { row: key(id).merged_with(amount(n)), precondition: None }
 }
 
+async fn database(dir: &Path) -> AnyDatabase {
+    let url = format!("sqlite://{}", dir.join("data.sqlite").display());
+    let options = DatabaseOptions::new(DatabaseName::new("main").unwrap(), url);
+    AnyDatabase::connect(DatabaseOptions { create_if_missing: true, ..options }).await.unwrap()
+}
+
 async fn make_table(dir: &Path) {
-    let url = format!("sqlite://{}?mode=rwc", dir.join("data.sqlite").display());
-    let mut connection = SqliteConnection::connect(&url).await.unwrap();
-    sqlx::raw_sql(
-        "CREATE TABLE payments (id VARCHAR(40) NOT NULL PRIMARY KEY, amount BIGINT NOT NULL, \
+    let script = "CREATE TABLE payments (id VARCHAR(40) NOT NULL PRIMARY KEY, amount BIGINT NOT NULL, \
          status VARCHAR(10) NOT NULL DEFAULT 'new', note TEXT); \
-         INSERT INTO payments (id, amount) VALUES ('cold', 1), ('other', 1);",
-    )
-    .execute(&mut connection)
-    .await
-    .unwrap();
-    connection.close().await.unwrap();
+         INSERT INTO payments (id, amount) VALUES ('cold', 1), ('other', 1);";
+    database(dir).await.run_script(script).await.unwrap();
 }
 
 /// Starts on a directory: a first time, or again on what an earlier life left there.
 async fn start(dir: &Path) -> Arc<Embedded> {
     let name = DatabaseName::new("main").unwrap();
     let shards = ShardCount::new(SHARDS).unwrap();
-    let url = format!("sqlite://{}", dir.join("data.sqlite").display());
-    let database = Arc::new(AnyDatabase::connect(DatabaseOptions::new(name.clone(), url)).await.unwrap());
+    let database = Arc::new(database(dir).await);
     let log = Arc::new(EmbeddedLog::open(EmbeddedOptions::new(dir.join("log"))).await.unwrap());
     let directory = Arc::new(TableDirectory::new(vec![(name, database)]));
     let store = Arc::new(MemoryStore::new(shards, 1 << 30));

@@ -10,7 +10,6 @@ use model::{DatabaseName, ShardCount};
 use proto::v1::{self, record_service_client::RecordServiceClient};
 use runtime::{Ending, Readiness, Settings, Shutdown, Signals, config::ConfigSources};
 use shock_absorber_client::{Client, Row};
-use sqlx::{Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tonic::transport::Channel;
@@ -52,12 +51,9 @@ impl World {
         let settings = Settings::load(ConfigSources { flags, ..ConfigSources::default() }).unwrap();
 
         let file = dir.path().join("database.sqlite");
-        let mut connection = open(&file).await;
-        sqlx::raw_sql(TABLES).execute(&mut connection).await.unwrap();
-        connection.close().await.unwrap();
+        let database = Arc::new(open(&file).await);
+        database.run_script(TABLES).await.unwrap();
         let main = DatabaseName::new("main").unwrap();
-        let options = DatabaseOptions::new(main.clone(), format!("sqlite:{}", file.display()));
-        let database = Arc::new(AnyDatabase::connect(options).await.unwrap());
         let directory = Arc::new(TableDirectory::new(vec![(main, database)]));
         let log = EmbeddedLog::open(EmbeddedOptions::new(dir.path().join("log"))).await.unwrap();
         let hot = MemoryStore::new(ShardCount::new(settings.shards).unwrap(), 1 << 30);
@@ -94,8 +90,7 @@ impl World {
 
     /// Runs a statement behind the service's back.
     pub async fn sql(&self, statement: &str) {
-        let mut connection = open(&self.dir.path().join("database.sqlite")).await;
-        sqlx::raw_sql(sqlx::AssertSqlSafe(statement.to_owned())).execute(&mut connection).await.unwrap();
+        open(&self.dir.path().join("database.sqlite")).await.run_script(statement).await.unwrap();
     }
 
     /// Stops it as a signal would; answers how it ended.
@@ -109,9 +104,9 @@ impl World {
 
 pub const LONG: Duration = Duration::from_secs(30);
 
-async fn open(file: &std::path::Path) -> SqliteConnection {
-    let options = SqliteConnectOptions::new().filename(file).create_if_missing(true).busy_timeout(LONG);
-    SqliteConnection::connect_with(&options).await.unwrap()
+async fn open(file: &std::path::Path) -> AnyDatabase {
+    let options = DatabaseOptions::new(DatabaseName::new("main").unwrap(), format!("sqlite:{}", file.display()));
+    AnyDatabase::connect(DatabaseOptions { create_if_missing: true, ..options }).await.unwrap()
 }
 
 pub fn id(id: &str) -> Row {
