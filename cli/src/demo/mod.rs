@@ -90,8 +90,8 @@ async fn install(arguments: &DemoArgs, config: &ConfigArgs, directory: PathBuf) 
     let settings = config.load()?;
     let scheme = settings.databases.first().and_then(|d| d.url.scheme());
     let dialect = if scheme == Some("sqlite") { table::Dialect::Sqlite } else { table::Dialect::Mysql };
-    // A table of its own, so that nothing of the user's is touched.
-    let name = TableName::new(format!("payments_demo_{}", &uuid::Uuid::new_v4().simple().to_string()[..8]))?;
+    // A table of its own, so that nothing of the user's is touched; the same one every time, since its topic stays.
+    let name = TableName::new("shock_absorber_demo")?;
     let init_sql = table::create(dialect, &name);
     Ok((Installation::on_servers(&directory, file, &settings, &init_sql, arguments.limit).await?, name))
 }
@@ -110,6 +110,7 @@ struct Demo {
     limit: u32,
     json: bool,
     on_servers: bool,
+    run: String,
 }
 
 /// When the kill happened.
@@ -130,7 +131,9 @@ impl Demo {
         let reference = TableRef::new(installation.database_name.as_str(), name.as_str());
         let table = client.enable_table(&reference).await.context("enabling the demo's table")?;
         let schema = installation.database.introspect(&installation.database_name, &name).await?;
-        let lives = payments::lives(arguments.seed, arguments.payments, arguments.per_second);
+        // Ids that no earlier run has used: their images may still be in the hot store.
+        let run = format!("{}-", &uuid::Uuid::new_v4().simple().to_string()[..8]);
+        let lives = payments::lives(&run, arguments.seed, arguments.payments, arguments.per_second);
         let steps: usize = lives.iter().map(|life| life.steps.len()).sum();
         if !arguments.json {
             println!(
@@ -154,6 +157,7 @@ impl Demo {
             limit,
             json,
             on_servers,
+            run,
         })
     }
 
@@ -257,7 +261,7 @@ impl Demo {
     async fn figures(self, direct: DirectFigures, outage: &Outage, caught_up_after: Duration) -> Result<Figures> {
         let (differing, _) = self.compare().await?;
         let expected_rows = self.lives.iter().filter(|life| life.row_after(life.steps.len()).is_some()).count() as u64;
-        let phantoms = table::rows(&self.installation.database, &self.name).await?.abs_diff(expected_rows);
+        let phantoms = table::rows(&self.installation.database, &self.name, &self.run).await?.abs_diff(expected_rows);
         let mut times = table::write_times(&self.installation.database, &self.name).await?;
         let (acked, written) = (self.observed.acked_steps.load(Ordering::Relaxed), times.len() as u64);
         let usual = |calls: &std::sync::Mutex<Vec<Call>>| -> Result<Vec<Duration>> {
@@ -285,13 +289,6 @@ impl Demo {
         };
         if self.on_servers {
             self.client.disable_table(&self.table.table).await?;
-            if figures.mismatched == 0 {
-                self.installation
-                    .database
-                    .run_script(&table::drop(&self.name))
-                    .await
-                    .context("taking the demo's table away")?;
-            }
         }
         self.progress.finish();
         if !self.json {

@@ -48,15 +48,15 @@ impl Life {
 }
 
 /// Payments that come in at `per_second`: every second one is confirmed or fails soon afterwards, some go through an
-/// intermediate state, one in twenty is deleted again.
-pub(crate) fn lives(seed: u64, payments: u32, per_second: u32) -> Vec<Life> {
+/// intermediate state, one in twenty is deleted again. Their ids begin with `run`.
+pub(crate) fn lives(run: &str, seed: u64, payments: u32, per_second: u32) -> Vec<Life> {
     let mut rng = StdRng::seed_from_u64(seed);
     let gap = Duration::from_secs(1) / per_second.max(1);
-    (0..payments).map(|nth| life(&mut rng, seed, nth, gap * nth)).collect()
+    (0..payments).map(|nth| life(&mut rng, run, nth, gap * nth)).collect()
 }
 
-fn life(rng: &mut StdRng, seed: u64, nth: u32, at: Duration) -> Life {
-    let id = format!("pay-{seed:04x}-{nth:06}");
+fn life(rng: &mut StdRng, run: &str, nth: u32, at: Duration) -> Life {
+    let id = format!("{run}{nth:06}");
     let row = row(rng, &id, nth);
     let mut steps = vec![(at, if nth.is_multiple_of(2) { Step::Create(row) } else { Step::Put(row) })];
     let mut later = at;
@@ -146,13 +146,13 @@ mod tests {
 
     #[test]
     fn the_same_seed_makes_the_same_payments() {
-        assert_eq!(lives(7, 50, 200), lives(7, 50, 200));
-        assert_ne!(lives(7, 50, 200), lives(8, 50, 200));
+        assert_eq!(lives("p-", 7, 50, 200), lives("p-", 7, 50, 200));
+        assert_ne!(lives("p-", 7, 50, 200), lives("p-", 8, 50, 200));
     }
 
     #[test]
     fn every_kind_of_step_occurs_and_each_comes_after_the_one_before() {
-        let lives = lives(1, 500, 200);
+        let lives = lives("p-", 1, 500, 200);
         let steps = || lives.iter().flat_map(|life| &life.steps);
         assert!(steps().any(|(_, s)| matches!(s, Step::Create(_))) && steps().any(|(_, s)| matches!(s, Step::Put(_))));
         assert!(steps().any(|(_, s)| matches!(s, Step::Update(_))) && steps().any(|(_, s)| *s == Step::Delete));
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_row_follows_its_steps() {
-        let life = lives(1, 500, 200)
+        let life = lives("p-", 1, 500, 200)
             .into_iter()
             .find(|l| l.steps.last().unwrap().1 == Step::Delete && l.steps.len() > 2)
             .unwrap();

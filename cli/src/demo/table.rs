@@ -13,7 +13,7 @@ pub(crate) enum Dialect {
     Mysql,
 }
 
-/// Statements that make the table `name`, the table that counts its writes, and the triggers that fill it.
+/// Statements that make the table `name`, the table that counts its writes, and the triggers that fill it, all anew.
 pub(crate) fn create(dialect: Dialect, name: &TableName) -> String {
     let (counter, now) = match dialect {
         Dialect::Sqlite => ("n INTEGER PRIMARY KEY", "CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)"),
@@ -21,7 +21,8 @@ pub(crate) fn create(dialect: Dialect, name: &TableName) -> String {
             ("n BIGINT AUTO_INCREMENT PRIMARY KEY", "CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)")
         }
     };
-    let mut sql = PAYMENTS_SQL.replace("IF NOT EXISTS payments", &format!("IF NOT EXISTS {name}"));
+    let mut sql = format!("DROP TABLE IF EXISTS {name};\nDROP TABLE IF EXISTS {name}_writes;\n");
+    sql += &PAYMENTS_SQL.replace("IF NOT EXISTS payments", &format!("IF NOT EXISTS {name}"));
     sql.push_str(&format!("CREATE TABLE {name}_writes ({counter}, at_micros BIGINT NOT NULL);\n"));
     for event in ["INSERT", "UPDATE", "DELETE"] {
         let count = format!("INSERT INTO {name}_writes (at_micros) VALUES ({now})");
@@ -34,11 +35,6 @@ pub(crate) fn create(dialect: Dialect, name: &TableName) -> String {
     sql
 }
 
-/// Statements that take away what [`create`] made.
-pub(crate) fn drop(name: &TableName) -> String {
-    format!("DROP TABLE {name};\nDROP TABLE {name}_writes;\n")
-}
-
 /// When each row was written, in microseconds by the database's clock.
 pub(crate) async fn write_times(database: &AnyDatabase, name: &TableName) -> Result<Vec<i64>> {
     numbers(database, &format!("SELECT at_micros FROM {name}_writes")).await
@@ -49,9 +45,9 @@ pub(crate) async fn writes(database: &AnyDatabase, name: &TableName) -> Result<u
     count(database, &format!("SELECT COUNT(*) FROM {name}_writes")).await
 }
 
-/// How many rows the table has.
-pub(crate) async fn rows(database: &AnyDatabase, name: &TableName) -> Result<u64> {
-    count(database, &format!("SELECT COUNT(*) FROM {name}")).await
+/// How many rows of this run the table has.
+pub(crate) async fn rows(database: &AnyDatabase, name: &TableName, run: &str) -> Result<u64> {
+    count(database, &format!("SELECT COUNT(*) FROM {name} WHERE id LIKE '{run}%'")).await
 }
 
 async fn count(database: &AnyDatabase, sql: &str) -> Result<u64> {

@@ -1,6 +1,9 @@
 //! The catalog's tables as a replica sees them, each with its schema, refreshed in the background.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use arc_swap::ArcSwap;
 use model::{DatabaseName, Namespace, TableRef, TableSchema, Topic};
@@ -26,6 +29,8 @@ struct View {
     tables: HashMap<TableRef, Arc<CatalogTable>>,
     by_namespace: HashMap<Namespace, Arc<CatalogTable>>,
     by_topic: HashMap<Topic, Arc<CatalogTable>>,
+    /// Tables of the catalog that can't be used.
+    missing: HashSet<TableRef>,
 }
 
 /// All tables of the catalog. Looking one up costs a pointer; refreshing costs a query while nothing has changed.
@@ -88,16 +93,18 @@ impl<D: Database> TableDirectory<D> {
         tables
     }
 
-    /// Reads the catalog again; introspects every table if it has changed or `force` is set. Says whether the view is another now.
+    /// Reads the catalog again; introspects every table if it has changed, if one was missing, or if `force` is set.
+    /// Says whether the view is another now.
     ///
     /// # Errors
     /// If a database can't be asked: the view stays as it was. A table that can't be introspected any more is logged
-    /// and keeps the schema it had.
+    /// and keeps the schema it had; one that could not be used from the start is logged and left out, so that it stops
+    /// nobody else.
     pub async fn refresh(&self, force: bool) -> Result<bool, DatabaseError> {
         let _one = self.refreshing.lock().await;
         let (generation, entries) = self.catalog_database()?.catalog().await?;
         let old = self.view.load_full();
-        if generation == old.generation && !force {
+        if generation == old.generation && old.missing.is_empty() && !force {
             return Ok(false);
         }
         let mut view = View { generation, ..View::default() };
@@ -108,6 +115,13 @@ impl<D: Database> TableDirectory<D> {
                     Some(kept) if error.class() != crate::ErrorClass::Transient => {
                         tracing::error!(table = %entry.table, %error, "an enabled table can't be introspected; its last known schema stays in use");
                         Arc::new(CatalogTable { enabled: entry.enabled, ..(**kept).clone() })
+                    }
+                    None if matches!(error, DatabaseError::NoSuchTable(_) | DatabaseError::Unsupported { .. }) => {
+                        if !old.missing.contains(&entry.table) {
+                            tracing::error!(table = %entry.table, %error, "a table of the catalog can't be used; it takes no requests and is not drained until it can");
+                        }
+                        view.missing.insert(entry.table);
+                        continue;
                     }
                     _ => return Err(error),
                 },
