@@ -57,7 +57,7 @@ pub(super) enum Signal {
     Close(oneshot::Sender<Result<(), LogError>>),
 }
 
-/// See the module. The order of the fields tells: once `deliver` is gone the consumer has left the group.
+/// See the module.
 pub(super) struct Member {
     consumer: BaseConsumer<MemberContext>,
     context: Arc<MemberContext>,
@@ -186,7 +186,7 @@ impl Member {
     }
 
     /// Commits what was noted. The group is left when the consumer is dropped, after the answer: that may hang, and
-    /// whoever closes has what was promised.
+    /// whoever closes must learn of the commit all the same.
     fn leave(&mut self) -> Result<(), LogError> {
         self.context.close();
         let due = self.context.ledger().due();

@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     fmt,
     sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc},
     thread,
@@ -39,6 +40,8 @@ pub struct KafkaSource {
     /// The assignments that the drain has been told of: only under these can it have made progress.
     told: HashMap<TopicPartition, AssignmentId>,
     end: Option<LogError>,
+    /// Ends with the member, when its consumer has left the group.
+    left: oneshot::Receiver<Infallible>,
 }
 
 impl fmt::Debug for KafkaSource {
@@ -58,11 +61,15 @@ impl KafkaSource {
         let (deliver, deliveries) = mpsc::channel(WAITING_DELIVERIES);
         let ledger = Arc::new(Mutex::new(ProgressLedger::default()));
         let member = Member::new(options, Arc::clone(&ledger), signals.clone(), received, deliver)?;
+        let (last, left) = oneshot::channel();
         thread::Builder::new()
             .name("kafka-member".into())
-            .spawn(move || member.run())
+            .spawn(move || {
+                member.run();
+                drop(last);
+            })
             .map_err(|error| LogError::Unavailable(format!("no thread for the Kafka consumer: {error}")))?;
-        Ok(Self { deliveries, signals, ledger, told: HashMap::new(), end: None })
+        Ok(Self { deliveries, signals, ledger, told: HashMap::new(), end: None, left })
     }
 
     fn signal(&self, signal: Signal) -> Result<(), LogError> {
@@ -138,12 +145,12 @@ impl EventSource for KafkaSource {
         }
     }
 
-    async fn close(mut self, within: Duration) -> Result<(), LogError> {
+    async fn close(self, within: Duration) -> Result<(), LogError> {
         let deadline = Instant::now() + within;
         let (answer, answered) = oneshot::channel();
         self.signal(Signal::Close(answer))?;
         // Nobody takes deliveries any more; the member must not wait for room.
-        self.deliveries.close();
+        drop(self.deliveries);
         let committed = match timeout_at(deadline, answered).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) => Err(LogError::Unavailable("the Kafka consumer ended before it had committed".into())),
@@ -153,9 +160,7 @@ impl EventSource for KafkaSource {
                 )));
             }
         };
-        // The member's end of the channel goes last, after the consumer.
-        let left = async { while self.deliveries.recv().await.is_some() {} };
-        if timeout_at(deadline.min(Instant::now() + LEAVING), left).await.is_err() {
+        if timeout_at(deadline.min(Instant::now() + LEAVING), self.left).await.is_err() {
             tracing::warn!(
                 "the Kafka consumer did not leave the group in time; its partitions wait for the session's end"
             );
