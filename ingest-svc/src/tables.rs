@@ -18,6 +18,9 @@ pub use options::{TableOptions, TableOverride};
 
 use crate::Core;
 
+/// Ticks after which every table is introspected, whether the catalog has changed or not.
+const LOOK_CLOSER_EVERY: u64 = 10;
+
 /// A table of a configured database.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TableInfo {
@@ -56,12 +59,13 @@ where
 {
     let mut ticks = interval(core.options.table_refresh.max(Duration::from_millis(1)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
+    for tick in 1_u64.. {
         tokio::select! {
             () = shutdown.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        match core.directory.refresh(false).await {
+        // An ALTER TABLE does not show in the catalog, so now and then every table is looked at.
+        match core.directory.refresh(tick.is_multiple_of(LOOK_CLOSER_EVERY)).await {
             Ok(true) => tracing::info!(enabled = core.directory.all().len(), "the enabled tables have changed"),
             Ok(false) => {}
             Err(error) => tracing::warn!(%error, "can't read which tables are enabled; the last known ones stay"),

@@ -76,8 +76,9 @@ reasons! {
     BatchTooLarge = "BATCH_TOO_LARGE", InvalidArgument, untouched;
     /// The message is larger than the server takes.
     MessageTooLarge = "MESSAGE_TOO_LARGE", InvalidArgument, untouched;
-    /// What was read does not fit into one answer; select fewer columns.
-    AnswerTooLarge = "ANSWER_TOO_LARGE", OutOfRange, untouched;
+    /// The answer does not fit into one message: select fewer columns, or send smaller batches, whose items may have
+    /// taken effect.
+    AnswerTooLarge = "ANSWER_TOO_LARGE", OutOfRange, maybe;
     /// The database has no such table.
     UnknownTable = "UNKNOWN_TABLE", NotFound, untouched;
     /// The table is not enabled.

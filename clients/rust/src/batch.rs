@@ -7,6 +7,7 @@ use proto::v1::{self, write_item_result::Outcome};
 use crate::{
     Accepted, Client, ClientError, TableRef, Write,
     key_group::{KeyGroup, key_groups},
+    retry::Repeat,
 };
 
 type ItemResult = Result<Accepted, ClientError>;
@@ -14,24 +15,24 @@ type ItemResult = Result<Accepted, ClientError>;
 /// What one item's outcome means for sending it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
-    /// It took effect, or may have, and must not be sent again.
+    /// It took effect.
     Touched,
-    /// It may have taken effect and may be sent again.
-    Repeatable,
+    /// It may have taken effect, or may still do so: neither it nor any other of its key is sent again, lest it lands
+    /// behind them.
+    Unknown,
     /// It certainly had no effect; `passing`: sending it again by itself may help.
     Refused { passing: bool },
 }
 
 impl Verdict {
-    fn of(write: &Write, result: &ItemResult) -> Self {
+    fn of(result: &ItemResult) -> Self {
         match result {
             Ok(_) => Self::Touched,
             Err(error) => {
-                let passing = write.repeat().may_follow(error);
+                let passing = Repeat::Write.may_follow(error);
                 match (error.is_refusal(), passing) {
                     (true, passing) => Self::Refused { passing },
-                    (false, true) => Self::Repeatable,
-                    (false, false) => Self::Touched,
+                    (false, _) => Self::Unknown,
                 }
             }
         }
@@ -53,21 +54,15 @@ fn to_send_again<G: Eq + Hash>(verdicts: &[Verdict], groups: &[G]) -> Vec<usize>
     let mut tails: HashMap<&G, Tail> = HashMap::new();
     for (at, (verdict, group)) in verdicts.iter().zip(groups).enumerate().rev() {
         let tail = tails.entry(group).or_default();
-        if tail.closed {
-            continue;
-        }
         match verdict {
+            Verdict::Unknown => *tail = Tail { closed: true, ..Tail::default() },
+            _ if tail.closed => {}
             Verdict::Touched => tail.closed = true,
             Verdict::Refused { passing } => {
                 tail.untouched.push(at);
                 if *passing {
                     tail.worth = tail.untouched.len();
                 }
-            }
-            Verdict::Repeatable => {
-                tail.untouched.push(at);
-                tail.worth = tail.untouched.len();
-                tail.closed = true;
             }
         }
     }
@@ -121,8 +116,8 @@ impl Client {
     }
 
     async fn find_to_send_again(&self, writes: &[Write], results: &[ItemResult], pending: &[usize]) -> Vec<usize> {
-        let verdicts: Vec<Verdict> = pending.iter().map(|&at| Verdict::of(&writes[at], &results[at])).collect();
-        let worth = |v: &Verdict| matches!(v, Verdict::Repeatable | Verdict::Refused { passing: true });
+        let verdicts: Vec<Verdict> = pending.iter().map(|&at| Verdict::of(&results[at])).collect();
+        let worth = |v: &Verdict| matches!(v, Verdict::Refused { passing: true });
         if !verdicts.iter().any(worth) {
             return Vec::new();
         }
@@ -179,7 +174,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use Verdict::{Refused, Repeatable, Touched};
+    use Verdict::{Refused, Touched, Unknown};
 
     const PASSING: Verdict = Refused { passing: true };
     const NONE: [usize; 0] = [];
@@ -201,14 +196,14 @@ mod tests {
     }
 
     #[test]
-    fn a_blind_write_of_unknown_outcome_is_the_first_that_may_go_again() {
-        assert_eq!(to_send_again(&[PASSING, Repeatable, PASSING], &["a", "a", "a"]), [1, 2]);
+    fn a_write_of_unknown_outcome_keeps_back_all_of_its_key() {
+        assert_eq!(to_send_again(&[PASSING, Unknown, PASSING, PASSING], &["a", "a", "a", "b"]), [3]);
     }
 
     proptest! {
         #[test]
         fn order_per_key_is_kept(items in prop::collection::vec(
-            (prop_oneof![Just(Touched), Just(Repeatable), Just(PASSING), Just(FINAL)], 0..4_u8), 0..30,
+            (prop_oneof![Just(Touched), Just(Unknown), Just(PASSING), Just(FINAL)], 0..4_u8), 0..30,
         )) {
             let (verdicts, groups): (Vec<_>, Vec<_>) = items.into_iter().unzip();
             let again = to_send_again(&verdicts, &groups);
@@ -217,13 +212,15 @@ mod tests {
                 let later: Vec<usize> = (at + 1..groups.len()).filter(|&later| groups[later] == *group).collect();
                 if again.contains(&at) {
                     prop_assert!(verdicts[at] != Touched);
+                    prop_assert!((0..groups.len()).all(|o| groups[o] != *group || verdicts[o] != Unknown));
                     // Whatever of this key comes later had no effect yet, and is sent behind it.
                     let untouched = |l: &usize| matches!(verdicts[*l], Refused { .. });
                     prop_assert!(later.iter().all(|l| untouched(l) && again.contains(l)));
                 } else if verdicts[at] == PASSING {
-                    // Left behind only because something later has, or may have, taken effect.
-                    let perhaps_touched = later.iter().any(|&l| matches!(verdicts[l], Touched | Repeatable));
-                    prop_assert!(perhaps_touched);
+                    // Left behind only because something later has taken effect, or nobody knows of something.
+                    let touched = later.iter().any(|&l| verdicts[l] == Touched);
+                    let unknown = (0..groups.len()).any(|o| groups[o] == *group && verdicts[o] == Unknown);
+                    prop_assert!(touched || unknown);
                 }
             }
             for &at in &again {

@@ -126,7 +126,7 @@ impl Client {
     pub async fn write(&self, write: &Write) -> Result<Accepted, ClientError> {
         let build = || write.to_proto(Some(self.acknowledge));
         let result = self
-            .call(write.repeat(), self.acknowledge.wait, build, |mut connection, request| async move {
+            .call(Repeat::Write, self.acknowledge.wait, build, |mut connection, request| async move {
                 let (metadata, extensions, operation) = request.into_parts();
                 macro_rules! send {
                     ($method:ident, $message:expr) => {{
@@ -170,7 +170,7 @@ impl Client {
             columns: columns.iter().map(|name| (*name).to_owned()).collect(),
         };
         let found = self
-            .call(Repeat::Read, Duration::ZERO, build, |mut connection, request| async move {
+            .call(Repeat::Harmless, Duration::ZERO, build, |mut connection, request| async move {
                 connection.records.get_record(request).await
             })
             .await?;
@@ -185,7 +185,7 @@ impl Client {
     pub async fn list_tables(&self) -> Result<Vec<Table>, ClientError> {
         let answer = self
             .call(
-                Repeat::Read,
+                Repeat::Harmless,
                 Duration::ZERO,
                 || v1::ListTablesRequest {},
                 |mut connection, request| async move { connection.tables.list_tables(request).await },
@@ -202,7 +202,7 @@ impl Client {
         let table = Some(table.into().to_proto());
         let build = || v1::GetTableRequest { table: table.clone() };
         let answer = self
-            .call(Repeat::Read, Duration::ZERO, build, |mut connection, request| async move {
+            .call(Repeat::Harmless, Duration::ZERO, build, |mut connection, request| async move {
                 connection.tables.get_table(request).await
             })
             .await?;
@@ -217,7 +217,7 @@ impl Client {
         let table = Some(table.into().to_proto());
         let build = || v1::EnableTableRequest { table: table.clone() };
         let answer = self
-            .call(Repeat::Blind, Duration::ZERO, build, |mut connection, request| async move {
+            .call(Repeat::Harmless, Duration::ZERO, build, |mut connection, request| async move {
                 connection.tables.enable_table(request).await
             })
             .await?;
@@ -232,7 +232,7 @@ impl Client {
         let table = Some(table.into().to_proto());
         let build = || v1::DisableTableRequest { table: table.clone() };
         let answer = self
-            .call(Repeat::Blind, Duration::ZERO, build, |mut connection, request| async move {
+            .call(Repeat::Harmless, Duration::ZERO, build, |mut connection, request| async move {
                 connection.tables.disable_table(request).await
             })
             .await?;
@@ -292,7 +292,7 @@ impl Client {
             let delay =
                 if repeat.may_follow(&error) { backoff.delay(error.retry_after(), rand::random()) } else { None };
             let Some(delay) = delay else {
-                let hides_unknown = !settled && repeat != Repeat::Read && error.is_refusal();
+                let hides_unknown = !settled && repeat != Repeat::Harmless && error.is_refusal();
                 return Err(if hides_unknown { ClientError::Unsettled(Box::new(error)) } else { error });
             };
             settled &= error.is_refusal();

@@ -17,15 +17,12 @@
 //!
 //! Within [`Builder::timeout`], after the delay that the server asks for, with jittered exponential backoff:
 //!
-//! - **Reads:** whenever the server was unavailable or overloaded, the connection broke, or an attempt was not answered
-//!   in time.
-//! - **Blind puts and deletes** (no precondition): the same, but not after an attempt that was not answered in time,
-//!   on which the server may still be at work. A blind write that is sent twice may overwrite what somebody else wrote
-//!   between the two; who minds that gives a precondition.
-//! - **Creates, updates and conditional writes**: only when it is certain that nothing was touched: the server refused
-//!   ([`Reason::is_refusal`]), or the connection could not be made. After an unknown outcome a second attempt could
-//!   meet the first one's effect and report `ALREADY_EXISTS` or `ETAG_MISMATCH` for a write that succeeded, since the
-//!   server does not deduplicate request ids yet. Such a call fails, and [`ClientError::is_outcome_unknown`] says so.
+//! - **Reads, enabling and disabling tables:** whenever the server was unavailable or overloaded, the connection broke,
+//!   or an attempt was not answered in time.
+//! - **Writes:** only when it is certain that nothing was touched: the server refused ([`Reason::is_refusal`]), or the
+//!   connection could not be made. After an unknown outcome the first attempt could take effect late, behind later
+//!   writes of the record, and bring an old value back, since the server does not deduplicate request ids yet. Such a
+//!   call fails, and [`ClientError::is_outcome_unknown`] says so.
 //!
 //! A call that was abandoned (its future dropped) may still take effect.
 

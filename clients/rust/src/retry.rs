@@ -10,33 +10,27 @@ use crate::ClientError;
 /// What a second attempt would mean after a first one of unknown outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Repeat {
-    /// Nothing: it only reads.
-    Read,
-    /// The same again: it writes the same whatever was there.
-    Blind,
-    /// It could meet its own first effect: only to be repeated if there certainly was none.
-    Guarded,
+    /// Nothing: it only reads, or leads to the same end whenever it takes effect.
+    Harmless,
+    /// The first attempt could take effect after the second one was acknowledged, and after later writes of the record,
+    /// and bring an old value back. So a write is only repeated if the first attempt certainly had no effect.
+    Write,
 }
 
 impl Repeat {
     /// Whether a call that failed so is sent again.
     pub(crate) fn may_follow(self, error: &ClientError) -> bool {
-        let unknown = error.is(Reason::OutcomeUnknown);
-        if error.server().is_some_and(|server| server.do_not_retry) && !(unknown && self == Self::Blind) {
-            // With an unknown outcome the server says so to protect those who can't tell a blind write from others.
+        if error.server().is_some_and(|server| server.do_not_retry) && !error.is(Reason::OutcomeUnknown) {
             return false;
         }
         let passing = match error {
-            ClientError::Connect(_) | ClientError::Transport(_) => true,
-            // The server may still be working on it: a write that was sent again and acknowledged, and then
-            // overwritten by a later one, could be brought back by the first attempt.
-            ClientError::TimedOut(_) => self == Self::Read,
+            ClientError::Connect(_) | ClientError::Transport(_) | ClientError::TimedOut(_) => true,
             ClientError::Server(server) => {
                 matches!(server.code, Code::Unavailable | Code::ResourceExhausted) || error.is(Reason::Conflict)
             }
             _ => false,
         };
-        passing && (self != Self::Guarded || error.is_refusal())
+        passing && (self == Self::Harmless || error.is_refusal())
     }
 }
 
@@ -97,27 +91,23 @@ mod tests {
     }
 
     #[test]
-    fn a_guarded_write_follows_only_a_refusal_that_passes() {
+    fn a_write_follows_only_a_refusal_that_passes() {
         let broken = ClientError::Transport("reset".into());
         let late = ClientError::TimedOut(Duration::from_secs(1));
         let never_sent = ClientError::Connect("refused".into());
-        for repeat in [Repeat::Read, Repeat::Blind] {
-            assert!(repeat.may_follow(&broken) && repeat.may_follow(&never_sent));
+        for error in [&broken, &late, &answered(Reason::OutcomeUnknown), &Status::unavailable("a proxy").into()] {
+            assert!(Repeat::Harmless.may_follow(error), "{error:?}");
+            assert!(!Repeat::Write.may_follow(error), "{error:?}");
+        }
+        for repeat in [Repeat::Harmless, Repeat::Write] {
+            assert!(repeat.may_follow(&never_sent));
             assert!(repeat.may_follow(&answered(Reason::ShardClosed)));
-            assert!(repeat.may_follow(&answered(Reason::OutcomeUnknown)));
+            assert!(repeat.may_follow(&answered(Reason::Overloaded)));
+            assert!(repeat.may_follow(&answered(Reason::Conflict)));
+            assert!(!repeat.may_follow(&answered(Reason::EtagMismatch)));
             assert!(!repeat.may_follow(&answered(Reason::WrongType)));
             assert!(!repeat.may_follow(&answered(Reason::LevelNotReached)));
         }
-        assert!(Repeat::Guarded.may_follow(&never_sent));
-        assert!(Repeat::Guarded.may_follow(&answered(Reason::ShardClosed)));
-        assert!(Repeat::Guarded.may_follow(&answered(Reason::Overloaded)));
-        assert!(Repeat::Guarded.may_follow(&answered(Reason::Conflict)));
-        assert!(!Repeat::Guarded.may_follow(&answered(Reason::EtagMismatch)));
-        assert!(!Repeat::Guarded.may_follow(&answered(Reason::OutcomeUnknown)));
-        assert!(!Repeat::Guarded.may_follow(&broken));
-        assert!(!Repeat::Guarded.may_follow(&late));
-        assert!(!Repeat::Blind.may_follow(&late) && Repeat::Read.may_follow(&late));
-        assert!(!Repeat::Guarded.may_follow(&ClientError::from(Status::unavailable("a proxy"))));
     }
 
     proptest! {

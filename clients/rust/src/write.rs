@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proto::v1::{self, precondition::Condition, write_item::Operation};
 
-use crate::{ClientError, Row, TableRef, retry::Repeat};
+use crate::{ClientError, Row, TableRef};
 
 /// How safe a write is when it is acknowledged; each level includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -170,14 +170,6 @@ impl Write {
         &self.table
     }
 
-    /// What it means to send this write again after an attempt of unknown outcome.
-    pub(crate) fn repeat(&self) -> Repeat {
-        match (&self.change, &self.precondition) {
-            (Change::Put { .. } | Change::Delete { .. }, None) => Repeat::Blind,
-            _ => Repeat::Guarded,
-        }
-    }
-
     /// The columns among which those of the key are.
     pub(crate) fn columns(&self) -> &Row {
         match &self.change {
@@ -266,16 +258,5 @@ mod tests {
                 prop_assert!(batch.encoded_len() <= write.bytes_at_most());
             }
         }
-    }
-
-    #[test]
-    fn only_unconditional_puts_and_deletes_are_blind() {
-        let row = Row::new().set("id", 1);
-        assert_eq!(Write::put("t", row.clone()).repeat(), Repeat::Blind);
-        assert_eq!(Write::delete("t", row.clone()).repeat(), Repeat::Blind);
-        assert_eq!(Write::create("t", row.clone()).repeat(), Repeat::Guarded);
-        assert_eq!(Write::update("t", row.clone(), row.clone()).repeat(), Repeat::Guarded);
-        assert_eq!(Write::put("t", row.clone()).only_if(Precondition::Exists(true)).repeat(), Repeat::Guarded);
-        assert_eq!(Write::delete("t", row).only_if(Precondition::Etag("e".into())).repeat(), Repeat::Guarded);
     }
 }

@@ -77,7 +77,7 @@ where
     report(core, open);
     let now = Instant::now();
     closed.retain(|shard| attempts.get(shard).is_none_or(|a| a.not_before <= now));
-    if closed.is_empty() {
+    if closed.is_empty() || !is_fit(core).await {
         return;
     }
     // Replicas that start together begin at different ends, and so seldom take a shard over from each other.
@@ -121,6 +121,22 @@ where
     }
     if open == core.shards.get() {
         tracing::info!(shards = open, "all shards are open");
+    }
+}
+
+/// A restart is when a store's settings change: one that may evict or be promoted is not opened.
+async fn is_fit<H: HotStore, L, D>(core: &Core<H, L, D>) -> bool {
+    match core.hot.settings().await {
+        Ok(settings) if settings.refused.is_empty() => true,
+        Ok(settings) => {
+            let refused = settings.refused.join("; ");
+            tracing::error!(refused, "the hot store is not fit for use; its shards stay closed");
+            false
+        }
+        Err(error) => {
+            tracing::warn!(%error, "can't see whether the hot store is fit for use");
+            false
+        }
     }
 }
 

@@ -98,8 +98,9 @@ impl<D: Database> TableDirectory<D> {
     ///
     /// # Errors
     /// If a database can't be asked: the view stays as it was. A table that can't be introspected any more is logged
-    /// and keeps the schema it had; one that could not be used from the start is logged and left out, so that it stops
-    /// nobody else.
+    /// and keeps the schema it had. One that could not be used from the start is an error while it is enabled: an
+    /// opening that did not know it would neither fence its topic nor put its records back, and reads would be stale
+    /// once it is there again. If it is disabled, it is logged and left out.
     pub async fn refresh(&self, force: bool) -> Result<bool, DatabaseError> {
         let _one = self.refreshing.lock().await;
         let (generation, entries) = self.catalog_database()?.catalog().await?;
@@ -116,12 +117,20 @@ impl<D: Database> TableDirectory<D> {
                         tracing::error!(table = %entry.table, %error, "an enabled table can't be introspected; its last known schema stays in use");
                         Arc::new(CatalogTable { enabled: entry.enabled, ..(**kept).clone() })
                     }
-                    None if matches!(error, DatabaseError::NoSuchTable(_) | DatabaseError::Unsupported { .. }) => {
+                    None if !entry.enabled
+                        && matches!(error, DatabaseError::NoSuchTable(_) | DatabaseError::Unsupported { .. }) =>
+                    {
                         if !old.missing.contains(&entry.table) {
-                            tracing::error!(table = %entry.table, %error, "a table of the catalog can't be used; it takes no requests and is not drained until it can");
+                            tracing::error!(table = %entry.table, %error, "a disabled table of the catalog can't be used; it is not drained until it can");
                         }
                         view.missing.insert(entry.table);
                         continue;
+                    }
+                    None if matches!(error, DatabaseError::NoSuchTable(_)) => {
+                        return Err(DatabaseError::Unfit(format!(
+                            "table {} is enabled, but its database has no such table: restore it, or disable it by `UPDATE _sa_table SET enabled = 0` in the first database",
+                            entry.table
+                        )));
                     }
                     _ => return Err(error),
                 },

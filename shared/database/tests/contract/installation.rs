@@ -14,7 +14,7 @@ on_every_database!(
     topics_and_namespaces_are_unique,
     preparing_again_does_no_harm,
     a_directory_follows_the_catalog,
-    a_table_that_is_gone_stops_no_other,
+    a_table_that_is_gone_stops_no_other_once_it_is_disabled,
 );
 
 fn entry(table: &str, topic: &str, namespace: &str) -> CatalogEntry {
@@ -148,17 +148,20 @@ async fn a_directory_follows_the_catalog(h: Harness) {
     assert_eq!(directory.all().len(), 1);
 }
 
-async fn a_table_that_is_gone_stops_no_other(h: Harness) {
+async fn a_table_that_is_gone_stops_no_other_once_it_is_disabled(h: Harness) {
     let (here, gone) = (entry("here", "topic.here", "main.here"), entry("gone", "topic.gone", "main.gone"));
     h.sql("CREATE TABLE here (id BIGINT NOT NULL, tenant VARCHAR(20) NOT NULL, PRIMARY KEY (id, tenant))").await;
     h.database.enable(&here).await.unwrap();
     h.database.enable(&gone).await.unwrap();
     let directory = TableDirectory::new(vec![(main_database(), h.database.clone() as Arc<_>)]);
+    let refused = directory.refresh(false).await.unwrap_err();
+    assert!(matches!(&refused, DatabaseError::Unfit(text) if text.contains("main.gone")), "{refused}");
+    h.database.disable(&gone.table).await.unwrap();
     assert_eq!(directory.refresh(false).await, Ok(true));
     assert!(directory.table(&here.table).is_some());
     assert_eq!(directory.known(&gone.table), None);
     assert_eq!(directory.refresh(false).await, Ok(false));
     h.sql("CREATE TABLE gone (id BIGINT NOT NULL, tenant VARCHAR(20) NOT NULL, PRIMARY KEY (id, tenant))").await;
     assert_eq!(directory.refresh(false).await, Ok(true), "it is looked for until it is there");
-    assert!(directory.table(&gone.table).is_some());
+    assert!(directory.known(&gone.table).is_some_and(|known| !known.enabled));
 }

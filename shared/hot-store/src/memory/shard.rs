@@ -372,6 +372,12 @@ impl ShardState {
             Restore::Clean { record, version, image } => {
                 if self.holds_below(now, &record, version) {
                     self.put_image(&record, version, image, None, false, Some(now.instant + ttl));
+                } else {
+                    // Of an equal version the mark that it is clean was lost: nobody else would bring it back.
+                    let clean = Clean { record, version, newer: None };
+                    if self.holds_exactly(now, &clean) {
+                        self.mark_clean(now, clean, ttl);
+                    }
                 }
             }
             Restore::Gone { record, horizon } => {
@@ -406,6 +412,10 @@ impl ShardState {
     /// Whether the store holds no image of the record, or a lower version.
     fn holds_below(&self, now: Now, record: &RecordId, version: Version) -> bool {
         !matches!(self.held(now, record), Some(Held::Image(stored)) if stored.version >= version)
+    }
+
+    fn holds_exactly(&self, now: Now, clean: &Clean) -> bool {
+        matches!(self.held(now, &clean.record), Some(Held::Image(stored)) if stored.version == clean.version)
     }
 
     fn held(&self, now: Now, record: &RecordId) -> Option<&Held> {

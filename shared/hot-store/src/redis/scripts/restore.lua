@@ -26,6 +26,11 @@ for i = 4, #KEYS do
       redis.call('ZREM', KEYS[2], name)
     end
     redis.call('ZREM', KEYS[3], name)
+  elseif action == 'C' and version == asked then
+    -- The mark that it is clean was lost with the store's tail: nobody else would bring it back.
+    redis.call('PEXPIRE', key, ARGV[2])
+    redis.call('ZREM', KEYS[2], name)
+    redis.call('ZREM', KEYS[3], name)
   end
 end
 return {ok = 'DONE'}
