@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use database::ShardRow;
 use event_log::{Outgoing, Progress, TopicPartition};
 use futures::FutureExt as _;
-use hot_store::{HotStore as _, HotStoreError, OpeningToken, Slot, memory::Survives};
+use hot_store::{HotStore as _, HotStoreError, OpeningToken, Settings, Slot, memory::Survives};
 use ingest_svc::{
     accept::{Require, WriteError},
     opening::{self, OpeningError, checkpoint, open_shard},
@@ -337,4 +337,21 @@ async fn closed_shards_are_found_and_opened_until_the_end() {
     assert_eq!(world.amount("a").await, Some(1));
     shutdown.cancel();
     tokio::time::timeout(patience, running).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_store_that_came_back_unfit_stays_closed_until_it_is_mended() {
+    let world = World::closed(quick_options(), u64::MAX / 1000).await;
+    world.tables.enable(&table("payments")).await.unwrap();
+    let refused = vec!["set maxmemory-policy to noeviction".to_owned()];
+    world.store.set_settings(Settings { refused, warned: vec![] });
+    let mut progress = world.core.opening_progress();
+    let shutdown = CancellationToken::new();
+    let running = tokio::spawn(opening::run(world.core.clone(), shutdown.clone()));
+    let moment = Duration::from_secs(2);
+    assert!(tokio::time::timeout(moment, progress.wait_for(|p| p.opened > 0)).await.is_err(), "it was opened");
+    world.store.set_settings(Settings::default());
+    tokio::time::timeout(Duration::from_secs(20), progress.wait_for(|p| p.is_complete())).await.unwrap().unwrap();
+    shutdown.cancel();
+    running.await.unwrap();
 }

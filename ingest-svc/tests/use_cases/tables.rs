@@ -1,18 +1,19 @@
 //! Enabling, disabling and listing tables, and what is checked at the start.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use database::TableDirectory;
 use event_log::{EventPublisher as _, LogSettings, Outgoing, Progress, TopicPartition};
 use hot_store::Settings;
 use ingest_svc::{
-    Core,
+    Core, IngestOptions,
     accept::WriteError,
     startup::{self, StartError},
-    tables::{TableError, Tables},
+    tables::{self, TableError, Tables},
 };
 use model::{DatabaseName, Epoch, Shard, ShardCount, TableName, TableRef, Topic};
+use tokio_util::sync::CancellationToken;
 
 use crate::{db::payment_columns, log::Fate, world::*};
 
@@ -138,4 +139,25 @@ async fn the_topics_of_enabled_tables_are_checked_at_the_start() {
     assert!(matches!(startup::prepare(&core).await, Err(StartError::Log(_))));
     let partition = TopicPartition { topic, partition: 0 };
     assert_eq!(world.log.events(&partition).len(), 1, "the shards' fences lie in the right log");
+}
+
+#[tokio::test]
+async fn an_altered_table_is_noticed_although_the_catalog_is_as_it_was() {
+    let options = IngestOptions { table_refresh: Duration::from_millis(2), ..quick_options() };
+    let world = World::with(options, u64::MAX / 1000).await;
+    let mut columns = payment_columns();
+    let dropped = columns.pop().unwrap().name;
+    let has_it = || world.core.directory.table(&table("payments")).unwrap().schema.column(dropped.as_str()).is_some();
+    assert!(has_it());
+    world.db.make_table("payments", Some(columns));
+    let shutdown = CancellationToken::new();
+    let running = tokio::spawn(tables::run(world.core.clone(), shutdown.clone()));
+    let noticed = async {
+        while has_it() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), noticed).await.unwrap();
+    shutdown.cancel();
+    running.await.unwrap();
 }
