@@ -21,7 +21,6 @@ use database::Database;
 use event_log::{EventPublisher, LogReader};
 use futures::{StreamExt as _, stream};
 use hot_store::HotStore;
-use jiff::Timestamp;
 use model::Shard;
 
 pub use error::WriteError;
@@ -91,7 +90,7 @@ where
     L: EventPublisher + LogReader,
     D: Database,
 {
-    let now = Timestamp::now();
+    let now = core.options.wall_clock.now();
     let max = core.log.max_payload_bytes();
     let mut results = vec![Err(WriteError::OutcomeUnknown("the write was not worked on".to_owned())); requests.len()];
     let mut by_shard: BTreeMap<Shard, Vec<Item>> = BTreeMap::new();

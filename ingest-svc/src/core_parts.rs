@@ -1,9 +1,10 @@
 //! What all use cases of a replica share: the three stores, the tables, the options.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use database::TableDirectory;
-use model::{ShardCount, TableRef};
+use jiff::Timestamp;
+use model::{Chance, ShardCount, TableRef};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
@@ -22,6 +23,35 @@ impl HotTtl {
     /// That of a table.
     pub fn of(&self, table: &TableRef) -> Duration {
         self.per_table.get(table).copied().unwrap_or(self.default)
+    }
+}
+
+/// The clock that defaults such as CURRENT_TIMESTAMP go by, and the ages that are measured.
+#[derive(Clone)]
+pub struct WallClock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
+
+impl WallClock {
+    /// Another clock than the system's.
+    pub fn new(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    /// What it shows.
+    pub fn now(&self) -> Timestamp {
+        (self.0)()
+    }
+}
+
+impl Default for WallClock {
+    /// The system's.
+    fn default() -> Self {
+        Self::new(Timestamp::now)
+    }
+}
+
+impl fmt::Debug for WallClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WallClock")
     }
 }
 
@@ -58,6 +88,10 @@ pub struct IngestOptions {
     pub table_refresh: Duration,
     /// How tables are enabled.
     pub tables: TableOptions,
+    /// Whatever is left to chance.
+    pub chance: Chance,
+    /// The wall clock.
+    pub wall_clock: WallClock,
 }
 
 impl Default for IngestOptions {
@@ -78,6 +112,8 @@ impl Default for IngestOptions {
             shards_at_once: 16,
             table_refresh: Duration::from_secs(1),
             tables: TableOptions::default(),
+            chance: Chance::from_os(),
+            wall_clock: WallClock::default(),
         }
     }
 }

@@ -19,6 +19,6 @@ pub mod relay;
 pub mod startup;
 pub mod tables;
 
-pub use core_parts::{Core, HotTtl, IngestOptions};
+pub use core_parts::{Core, HotTtl, IngestOptions, WallClock};
 pub use error::{Part, StoreError};
 pub use etag::{Etag, InvalidEtag};

@@ -4,16 +4,13 @@
 //! rise strictly within a shard, so what was written before the last sweep has a version up to the shard's clock
 //! of that time. Every replica relays all shards; duplicates are harmless, since order is by version.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use database::Database;
 use event_log::{EventPublisher, LogReader, Outgoing, TopicPartition};
 use futures::{StreamExt as _, stream};
 use hot_store::{Dirty, DirtyRecord, HotStore, HotStoreError, Stamp};
+use jiff::Timestamp;
 use model::{CodecError, Epoch, Event, EventBody, Mutation, Shard, Version};
 use opentelemetry::{global, metrics::Gauge};
 use tokio::time::{MissedTickBehavior, interval_at, timeout};
@@ -50,7 +47,7 @@ enum RelayError {
 /// The relay of one replica.
 pub struct Relay<H, L, D> {
     core: Arc<Core<H, L, D>>,
-    boundaries: HashMap<Shard, Boundary>,
+    boundaries: BTreeMap<Shard, Boundary>,
 }
 
 /// Sweeps all shards every `relay_interval`, until `shutdown`.
@@ -77,18 +74,20 @@ where
 
     let every = core.options.relay_interval.max(Duration::from_millis(1));
     // Replicas that were started together shall not sweep together.
-    let first = tokio::time::Instant::now() + every.mul_f64(rand::random_range(0.0..1.0));
+    let first = tokio::time::Instant::now() + every.mul_f64(core.options.chance.jitter(0.0..1.0));
     let mut ticks = interval_at(first, every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let wall_clock = core.options.wall_clock.clone();
     let mut relay = Relay::new(core);
     loop {
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => return,
             _ = ticks.tick() => {}
         }
         let swept = relay.sweep().await;
         unqueued.record(swept.unqueued, &[]);
-        age.record(swept.oldest.map_or(0.0, |version| age_of(version).as_secs_f64()), &[]);
+        age.record(swept.oldest.map_or(0.0, |version| age_of(version, wall_clock.now()).as_secs_f64()), &[]);
         relayed.add(swept.relayed, &[]);
         if swept.homeless > 0 {
             tracing::warn!(
@@ -100,9 +99,9 @@ where
 }
 
 /// How long ago a version was given; versions are microseconds unless the wall clock stepped back.
-fn age_of(version: Version) -> Duration {
-    let given = SystemTime::UNIX_EPOCH + Duration::from_micros(version.get());
-    SystemTime::now().duration_since(given).unwrap_or_default()
+fn age_of(version: Version, now: Timestamp) -> Duration {
+    let micros = u64::try_from(now.as_microsecond()).unwrap_or(0);
+    Duration::from_micros(micros.saturating_sub(version.get()))
 }
 
 impl<H, L, D> Relay<H, L, D>
@@ -113,7 +112,7 @@ where
 {
     /// A relay that has seen nothing yet: its first sweep only looks.
     pub fn new(core: Arc<Core<H, L, D>>) -> Self {
-        Self { core, boundaries: HashMap::new() }
+        Self { core, boundaries: BTreeMap::new() }
     }
 
     /// Sweeps all shards once: produces what was unqueued in the last sweep already.

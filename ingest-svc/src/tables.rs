@@ -61,6 +61,7 @@ where
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for tick in 1_u64.. {
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => return,
             _ = ticks.tick() => {}
         }

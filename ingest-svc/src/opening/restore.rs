@@ -1,7 +1,7 @@
 //! Puts back what the hot store lacks: reads a partition from the start to the fence, and compares what may be in
 //! the database already with the database.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use database::{CatalogTable, Database, DatabaseRow, ShardRow};
 use event_log::{EventPublisher, LogReader, LogRecord, TopicPartition};
@@ -83,7 +83,7 @@ where
 struct Gathered<'a> {
     topic: &'a Topic,
     table: &'a TableRef,
-    newest: HashMap<KeyBytes, Mutation>,
+    newest: BTreeMap<KeyBytes, Mutation>,
     bytes: usize,
     tally: Tally,
     error: Option<OpeningError>,
@@ -94,7 +94,7 @@ impl<'a> Gathered<'a> {
         Self {
             topic: stretch.topic,
             table: &stretch.table.schema.table,
-            newest: HashMap::new(),
+            newest: BTreeMap::new(),
             bytes: 0,
             tally: Tally { in_force: stretch.start.epoch, ..Tally::default() },
             error: None,

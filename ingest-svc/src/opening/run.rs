@@ -1,13 +1,12 @@
 //! The loop that looks for closed shards and opens them.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use database::Database;
 use event_log::{EventPublisher, LogReader};
 use futures::{StreamExt as _, stream};
 use hot_store::{HotStore, HotStoreError};
-use model::{Epoch, Shard};
-use rand::seq::SliceRandom as _;
+use model::{Chance, Epoch, Shard};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -38,7 +37,7 @@ where
 {
     let mut ticks = interval(core.options.opening_interval.max(Duration::from_millis(1)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut attempts: HashMap<Shard, Attempts> = HashMap::new();
+    let mut attempts: BTreeMap<Shard, Attempts> = BTreeMap::new();
     loop {
         let round = async {
             ticks.tick().await;
@@ -51,7 +50,7 @@ where
 }
 
 /// Looks at every shard once, and opens those that are closed and due.
-async fn pass<H, L, D>(core: &Core<H, L, D>, attempts: &mut HashMap<Shard, Attempts>)
+async fn pass<H, L, D>(core: &Core<H, L, D>, attempts: &mut BTreeMap<Shard, Attempts>)
 where
     H: HotStore,
     L: EventPublisher + LogReader,
@@ -81,7 +80,7 @@ where
         return;
     }
     // Replicas that start together begin at different ends, and so seldom take a shard over from each other.
-    closed.shuffle(&mut rand::rng());
+    core.options.chance.shuffle(&mut closed);
     tracing::info!(shards = closed.len(), "opening shards of the hot store");
     let earlier = &*attempts;
     let mut openings = stream::iter(closed)
@@ -108,7 +107,7 @@ where
     }
     drop(openings);
     for (shard, error) in failures {
-        let next = after_failure(attempts.get(&shard), &error, core.options.opening_interval);
+        let next = after_failure(attempts.get(&shard), &error, core.options.opening_interval, &core.options.chance);
         match &error {
             OpeningError::HotStore(HotStoreError::Superseded { .. }) => {
                 tracing::info!(%shard, %error, "leaving a shard to another replica");
@@ -147,7 +146,7 @@ fn report<H, L, D>(core: &Core<H, L, D>, opened: u16) {
 
 /// When to try again: soon at first, then less and less often, at no regular time, so that two replicas do not take
 /// a shard from each other for ever.
-fn after_failure(earlier: Option<&Attempts>, error: &OpeningError, first: Duration) -> Attempts {
+fn after_failure(earlier: Option<&Attempts>, error: &OpeningError, first: Duration, chance: &Chance) -> Attempts {
     let failed = earlier.map_or(0, |a| a.failed).saturating_add(1);
     let mut pause = first.saturating_mul(1 << failed.min(16)).min(LONGEST_PAUSE);
     let mut above = earlier.map_or(Epoch::ZERO, |a| a.above);
@@ -161,5 +160,5 @@ fn after_failure(earlier: Option<&Attempts>, error: &OpeningError, first: Durati
         }
         _ => {}
     }
-    Attempts { failed, not_before: Instant::now() + pause.mul_f64(rand::random_range(0.5..1.0)), above }
+    Attempts { failed, not_before: Instant::now() + pause.mul_f64(chance.jitter(0.5..1.0)), above }
 }

@@ -7,7 +7,6 @@ use event_log::{EventPublisher, LogReader};
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use hot_store::{Checkpoint, HotStore, LogPoint, OpeningToken};
 use model::{DatabaseName, Epoch, Shard, Topic, Version};
-use uuid::Uuid;
 
 use super::{
     OpeningError, fence,
@@ -47,7 +46,7 @@ where
     L: EventPublisher + LogReader,
     D: Database,
 {
-    let token = OpeningToken(Uuid::new_v4().to_string());
+    let token = OpeningToken(format!("{:016x}{:016x}", core.options.chance.token(), core.options.chance.token()));
     let Some(claim) = core.hot.claim(shard, &token).await? else { return Ok(None) };
     // After the claim: what was written before the store was restarted was written to a table that the catalog
     // names by now, and each of their topics must get the fence.

@@ -94,7 +94,7 @@ where
                 if Instant::now() + wait > deadline {
                     return Err(StoreError::Contended { table: table.schema.table.clone() });
                 }
-                sleep(wait.mul_f64(rand::random_range(0.5..1.0))).await;
+                sleep(wait.mul_f64(core.options.chance.jitter(0.5..1.0))).await;
                 wait = (wait * 2).min(LONGEST_WAIT);
                 continue;
             }

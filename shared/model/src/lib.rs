@@ -4,6 +4,7 @@
 //! event or an image is laid out in bytes, what the schema of a table accepts) lives in this crate, so that
 //! it can be tested by itself and pinned by golden bytes.
 
+mod chance;
 mod codec;
 mod event;
 mod image;
@@ -16,6 +17,7 @@ mod validate;
 mod value;
 mod version;
 
+pub use chance::Chance;
 pub use codec::{CODEC_VERSION, CodecError};
 pub use event::{Event, EventBody, Fence, Mutation, RequestId};
 pub use image::{Content, Image, Operation};
