@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use model::TableRef;
+use model::{Chance, TableRef};
 use runtime::Settings;
 
 /// How one table is drained.
@@ -21,7 +21,7 @@ pub struct TableOptions {
 }
 
 /// What can be set about the drain. The defaults are those of the configuration.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct DrainOptions {
     /// The name of this replica in logs and shard rows.
     pub replica: String,
@@ -41,6 +41,8 @@ pub struct DrainOptions {
     pub table_refresh: Duration,
     /// How long the drain may take to stop: what is not done by then is redelivered.
     pub shutdown_deadline: Duration,
+    /// Delays between attempts and the names of owners come from it.
+    pub chance: Chance,
 }
 
 impl DrainOptions {
@@ -69,6 +71,7 @@ impl DrainOptions {
             table_refresh: settings.table_refresh,
             // The process breaks off what still runs a tenth of the time before its deadline.
             shutdown_deadline: settings.shutdown_deadline.mul_f64(0.8),
+            chance: Chance::from_os(),
         }
     }
 

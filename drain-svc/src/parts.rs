@@ -27,7 +27,8 @@ pub(crate) struct Parts<H, D> {
 
 impl<H, D> Parts<H, D> {
     pub(crate) fn backoff(&self) -> Backoff {
-        Backoff::new(self.options.retry_initial, self.options.retry_max)
+        let DrainOptions { retry_initial, retry_max, chance, .. } = &self.options;
+        Backoff::new(*retry_initial, *retry_max, chance.clone())
     }
 
     /// Tells the consumer. Without one the drain is gone, and nobody needs to know.

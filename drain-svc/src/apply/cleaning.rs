@@ -73,9 +73,10 @@ impl Cleaning {
             }
             parts.metrics.of(&metrics).retry("mark_clean");
             tokio::select! {
-                () = tokio::time::sleep(backoff.next_delay()) => {}
+                biased;
                 // One more attempt, the last one.
                 () = parts.stop.cancelled() => {}
+                () = tokio::time::sleep(backoff.next_delay()) => {}
             }
         }
         if backoff.failures() > 0 {

@@ -1,15 +1,14 @@
 //! The one task that writes a lane.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use database::{Applied, Batch, CatalogTable, Change, Database, DatabaseError, Owner, ShardClaim};
 use hot_store::{Budget, HotStore};
 use model::Shard;
-use tokio::{task::JoinSet, time};
+use tokio::{
+    task::JoinSet,
+    time::{self, Instant},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -67,6 +66,7 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
             match self.write_one().await {
                 Next::AtOnce => {}
                 Next::After(pause) => tokio::select! {
+                    biased;
                     () = self.stop.cancelled() => break,
                     () = time::sleep(pause) => {}
                 },
@@ -84,6 +84,7 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
         let limits = self.limits(&table);
         loop {
             tokio::select! {
+                biased;
                 () = self.stop.cancelled() => return Next::Stop,
                 Some(marked) = self.cleaning.join_next() => surface_panic(marked),
                 () = self.lane.due(limits), if self.cleaning.len() < UNMARKED_GROUPS => break,
@@ -91,6 +92,7 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
         }
         let asked = Instant::now();
         let granted = tokio::select! {
+            biased;
             () = self.stop.cancelled() => return Next::Stop,
             granted = self.gate.pass(|| self.lane.due_rows(limits)) => granted,
         };

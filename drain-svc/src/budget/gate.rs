@@ -3,8 +3,10 @@
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use governor::{
-    DefaultDirectRateLimiter, Quota, RateLimiter,
-    clock::{Clock as _, DefaultClock},
+    Quota, RateLimiter,
+    clock::Clock,
+    middleware::NoOpMiddleware,
+    state::{InMemoryState, NotKeyed},
 };
 use hot_store::{Budget, Grant};
 use tokio::{
@@ -24,6 +26,18 @@ pub(crate) struct Granted {
     _unfinished: Option<OwnedSemaphorePermit>,
 }
 
+/// The clock that all waiting goes by.
+#[derive(Debug, Clone, Copy)]
+struct RuntimeClock;
+
+impl Clock for RuntimeClock {
+    type Instant = std::time::Instant;
+
+    fn now(&self) -> Self::Instant {
+        time::Instant::now().into_std()
+    }
+}
+
 /// Lets batches of one table pass, no faster than its limit over all replicas.
 pub(crate) struct Gate<B> {
     name: String,
@@ -38,9 +52,8 @@ struct Limit {
     /// One batch of this process asks at a time, in the order in which they came.
     queue: Mutex<()>,
     /// Caps this process at the limit whatever the store says, which forgets what it granted when it is restarted.
-    cap: DefaultDirectRateLimiter,
+    cap: RateLimiter<NotKeyed, InMemoryState, RuntimeClock, NoOpMiddleware<std::time::Instant>>,
     burst: NonZeroU32,
-    clock: DefaultClock,
 }
 
 impl<B: Budget> Gate<B> {
@@ -61,9 +74,8 @@ impl<B: Budget> Gate<B> {
                 rows_per_second,
                 unfinished: Arc::new(Semaphore::new(GRANTED_AND_UNFINISHED)),
                 queue: Mutex::new(()),
-                cap: RateLimiter::direct(quota),
+                cap: RateLimiter::direct_with_clock(quota, RuntimeClock),
                 burst,
-                clock: DefaultClock::default(),
             })
         });
         Self { name, limit, budget, backoff }
@@ -113,7 +125,7 @@ impl Limit {
         let Some(rows) = NonZeroU32::new(rows) else { return };
         // The outer error, more rows than the cap ever gives at once, can't be: a batch is at most the burst.
         while let Ok(Err(not_yet)) = self.cap.check_n(rows) {
-            time::sleep(not_yet.wait_time_from(self.clock.now())).await;
+            time::sleep(not_yet.wait_time_from(RuntimeClock.now())).await;
         }
     }
 }
@@ -122,12 +134,11 @@ impl Limit {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::{
-        sync::atomic::{AtomicU32, Ordering},
-        time::Instant,
-    };
+    use std::sync::atomic::{AtomicU32, Ordering};
 
     use hot_store::HotStoreError;
+    use model::Chance;
+    use tokio::time::Instant;
 
     use super::*;
 
@@ -146,11 +157,11 @@ mod tests {
 
     fn gate(limit: Option<f64>, rows: usize, failures: u32) -> Gate<Generous> {
         let budget = Arc::new(Generous { failures: AtomicU32::new(failures) });
-        let backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(2));
+        let backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(2), Chance::seeded(1));
         Gate::new("main.payments".into(), limit, rows, budget, backoff)
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_process_never_exceeds_the_limit_by_more_than_a_batch_whatever_the_store_grants() {
         let (limit, batch) = (1000.0, 50);
         let gate = gate(Some(limit), batch, 0);
@@ -163,7 +174,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn two_batches_are_granted_and_unfinished_at_most() {
         let gate = gate(Some(1e6), 1, 0);
         let first = gate.pass(|| 1).await;
@@ -176,7 +187,7 @@ mod tests {
         assert_eq!(third.await.rows, 1);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn it_waits_while_the_store_is_away_and_passes_freely_without_a_limit() {
         let limited = gate(Some(1e6), 5, 3);
         assert_eq!(limited.pass(|| 5).await.rows, 5);

@@ -46,6 +46,7 @@ pub(crate) async fn take_over<H, D: Database>(
             }
         };
         let error = tokio::select! {
+            biased;
             () = parts.stop.cancelled() => return,
             taken = taken => match taken {
                 Ok(()) => break,
@@ -57,6 +58,7 @@ pub(crate) async fn take_over<H, D: Database>(
             tracing::warn!(%database, partitions, %error, "partitions can't be taken over; they stand still until they can");
         }
         tokio::select! {
+            biased;
             () = parts.stop.cancelled() => return,
             () = time::sleep(backoff.next_delay()) => {}
         }
@@ -71,6 +73,7 @@ pub(crate) async fn refresh_tables<H, D: Database>(parts: Arc<Parts<H, D>>) {
     let mut backoff = parts.backoff();
     loop {
         let refreshed = tokio::select! {
+            biased;
             () = parts.stop.cancelled() => return,
             refreshed = parts.directory.refresh(false) => refreshed,
         };
@@ -91,6 +94,7 @@ pub(crate) async fn refresh_tables<H, D: Database>(parts: Arc<Parts<H, D>>) {
             }
         };
         tokio::select! {
+            biased;
             () = parts.stop.cancelled() => return,
             () = time::sleep(pause) => {}
         }

@@ -1,9 +1,9 @@
 //! The consumer: one task, one member of the drain group.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use database::{Database, Owner};
@@ -13,10 +13,9 @@ use model::{DatabaseName, Shard, Topic};
 use tokio::{
     sync::mpsc,
     task::{JoinError, JoinSet},
-    time,
+    time::{self, Instant},
 };
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::{
     assignment::{Takeover, take_over},
@@ -42,11 +41,12 @@ pub(crate) struct Consumer<H, S, D> {
     reports: mpsc::Receiver<Report>,
     tasks: JoinSet<()>,
     tables: Tables,
-    partitions: HashMap<TopicPartition, Partition>,
+    partitions: BTreeMap<TopicPartition, Partition>,
     subscribed: BTreeSet<Topic>,
     /// Topics of enabled tables that the log does not have; each is complained of once.
     missing: BTreeSet<Topic>,
-    process: Uuid,
+    /// Names this process among all that ever were: an owner is never taken for another.
+    incarnation: String,
     generations: u64,
     outage: Outage,
 }
@@ -69,16 +69,18 @@ impl<H: HotStore + Budget, S: EventSource, D: Database> Consumer<H, S, D> {
     /// `tasks` may hold what belongs to the drain already: it ends with it.
     pub(crate) fn new(parts: Arc<Parts<H, D>>, source: S, reports: mpsc::Receiver<Report>, tasks: JoinSet<()>) -> Self {
         let outage = Outage { backoff: parts.backoff(), until: None };
+        let chance = &parts.options.chance;
+        let incarnation = format!("{:016x}{:016x}", chance.token(), chance.token());
         Self {
             parts,
             source,
             reports,
             tasks,
             tables: Tables::default(),
-            partitions: HashMap::new(),
+            partitions: BTreeMap::new(),
             subscribed: BTreeSet::new(),
             missing: BTreeSet::new(),
-            process: Uuid::new_v4(),
+            incarnation,
             generations: 0,
             outage,
         }
@@ -102,12 +104,15 @@ impl<H: HotStore + Budget, S: EventSource, D: Database> Consumer<H, S, D> {
         measure.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         loop {
             let mut reports = Vec::new();
+            // What comes of records that were taken in goes before taking in more, of which there may always be some:
+            // the former ends by itself.
             let input = tokio::select! {
+                biased;
                 () = shutdown.cancelled() => Input::Stop,
-                event = next(&mut self.source, self.outage.until) => Input::Source(event),
-                _ = self.reports.recv_many(&mut reports, REPORTS_AT_ONCE) => Input::Reports(reports),
                 Some(ended) = self.tasks.join_next() => Input::TaskEnded(ended),
                 _ = measure.tick() => Input::Measure,
+                _ = self.reports.recv_many(&mut reports, REPORTS_AT_ONCE) => Input::Reports(reports),
+                event = next(&mut self.source, self.outage.until) => Input::Source(event),
             };
             match input {
                 Input::Stop => return Ok(()),
@@ -130,24 +135,25 @@ impl<H: HotStore + Budget, S: EventSource, D: Database> Consumer<H, S, D> {
         self.parts.stop.cancel();
         // A quarter of the time is for the commit.
         let rest = deadline.saturating_duration_since(Instant::now());
-        let until = time::Instant::from_std(deadline - rest / 4);
+        let until = deadline - rest / 4;
         let all: Vec<_> = self.partitions.keys().cloned().collect();
         let mut source_is_up = self.source.pause(&all).is_ok();
         while !self.tasks.is_empty() {
             let mut reports = Vec::new();
             tokio::select! {
+                biased;
+                () = time::sleep_until(until) => {
+                    tracing::warn!(unfinished = self.tasks.len(), "stopping before all work was done; the rest is redelivered");
+                    break;
+                }
+                Some(ended) = self.tasks.join_next() => check(ended)?,
+                _ = self.reports.recv_many(&mut reports, REPORTS_AT_ONCE) => self.finish_all(reports),
                 event = self.source.next(), if source_is_up => match event {
                     Ok(SourceEvent::Revoked(gone) | SourceEvent::Lost(gone)) => self.on_gone(&gone),
                     // Not taken in, so not counted as done: the next owner is delivered it.
                     Ok(SourceEvent::Records(_) | SourceEvent::Assigned(_)) => {}
                     Err(_) => source_is_up = false,
                 },
-                _ = self.reports.recv_many(&mut reports, REPORTS_AT_ONCE) => self.finish_all(reports),
-                Some(ended) = self.tasks.join_next() => check(ended)?,
-                () = time::sleep_until(until) => {
-                    tracing::warn!(unfinished = self.tasks.len(), "stopping before all work was done; the rest is redelivered");
-                    break;
-                }
             }
             source_is_up &= self.settle().is_ok();
         }
@@ -226,7 +232,7 @@ impl<H: HotStore + Budget, S: EventSource, D: Database> Consumer<H, S, D> {
 
     /// Gives partitions their lanes and takes them over in their databases, under an owner's name of their own.
     fn claim(&mut self, partitions: &[TopicPartition], generation: Generation) {
-        let owner = Owner(format!("{}/{}/{}", self.parts.options.replica, self.process, generation.0));
+        let owner = Owner(format!("{}/{}/{}", self.parts.options.replica, self.incarnation, generation.0));
         let mut takeovers: BTreeMap<DatabaseName, Vec<Takeover>> = BTreeMap::new();
         for at in partitions {
             let Some(table) = self.parts.directory.by_topic(&at.topic) else { continue };
@@ -414,7 +420,7 @@ impl<H: HotStore + Budget, S: EventSource, D: Database> Consumer<H, S, D> {
 /// The source's next event, not before a time. Cancel-safe, as the source is.
 async fn next<S: EventSource>(source: &mut S, not_before: Option<Instant>) -> Result<SourceEvent, LogError> {
     if let Some(until) = not_before {
-        time::sleep_until(until.into()).await;
+        time::sleep_until(until).await;
     }
     source.next().await
 }

@@ -1,9 +1,10 @@
 //! One assigned partition.
 
-use std::{collections::VecDeque, sync::Arc, time::Instant};
+use std::{collections::VecDeque, sync::Arc};
 
 use event_log::{Assignment, LogRecord, Progress, TopicPartition};
 use model::Shard;
+use tokio::time::Instant;
 
 use super::{
     intake::{self, Intake, Unreadable},

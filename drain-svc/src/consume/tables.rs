@@ -1,6 +1,6 @@
 //! The lanes of each table, and the tasks that write them.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use database::{CatalogTable, Database};
 use hot_store::{Budget, HotStore};
@@ -34,7 +34,7 @@ struct Drained {
 /// All tables that are being drained, by their topics.
 #[derive(Default)]
 pub(crate) struct Tables {
-    drained: HashMap<Topic, Drained>,
+    drained: BTreeMap<Topic, Drained>,
 }
 
 impl Tables {

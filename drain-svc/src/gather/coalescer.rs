@@ -2,12 +2,13 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, HashMap},
-    time::{Duration, Instant},
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
 };
 
 use database::{Change, Owner};
 use model::{KeyBytes, Shard, Version};
+use tokio::time::Instant;
 
 /// One assignment of a partition to this process; another assignment has another generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -96,10 +97,10 @@ pub(crate) enum Verdict {
 /// counted until it is released or put back.
 #[derive(Debug, Default)]
 pub(crate) struct Coalescer {
-    waiting: HashMap<KeyBytes, Entry>,
+    waiting: BTreeMap<KeyBytes, Entry>,
     queue: BTreeMap<u64, KeyBytes>,
     held: BTreeMap<(Instant, u64), KeyBytes>,
-    assigned: HashMap<Shard, (Generation, Owner)>,
+    assigned: BTreeMap<Shard, (Generation, Owner)>,
     /// Every record that was gathered and is neither released nor dropped.
     open: BTreeSet<(Version, Shard, Generation, i64)>,
     waiting_bytes: usize,

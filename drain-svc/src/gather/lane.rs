@@ -1,14 +1,14 @@
 //! A lane: some shards of a table, written by one task.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Instant,
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use database::CatalogTable;
 use event_log::TopicPartition;
 use model::{Shard, Topic};
-use tokio::{sync::Notify, time};
+use tokio::{
+    sync::Notify,
+    time::{self, Instant},
+};
 
 use super::{Coalescer, Due, Limits};
 
@@ -48,8 +48,9 @@ impl Lane {
                 Due::Rows(_) => return,
                 Due::Nothing => self.changed.notified().await,
                 Due::At(at) => tokio::select! {
-                    () = time::sleep_until(at.into()) => {}
+                    biased;
                     () = self.changed.notified() => {}
+                    () = time::sleep_until(at) => {}
                 },
             }
         }

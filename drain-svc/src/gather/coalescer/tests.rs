@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use model::{Content, Fingerprint, Image, Key, Operation, Value};
 use proptest::{prelude::*, sample::Index};
