@@ -165,6 +165,10 @@ pub trait EventSource: Send + 'static {
 
     /// The next thing that happens. Must be called all the time, also while everything is paused: that is what
     /// keeps the membership. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`] while calling again may help; a member that has ended says [`LogError::Fatal`] from
+    /// then on.
     fn next(&mut self) -> impl Future<Output = Result<SourceEvent, LogError>> + Send;
 
     /// Stops the delivery of these partitions. Records that were already on their way may still come.

@@ -81,6 +81,15 @@ impl KafkaSource {
     }
 }
 
+/// A member that has ended gives the same answer for ever: it must not read as if asking again could help, or the
+/// drain would stand still without a sound.
+fn last_word(error: LogError) -> LogError {
+    match error {
+        LogError::Fatal(_) => error,
+        other => LogError::Fatal(format!("the Kafka member has ended, start it again: {other}")),
+    }
+}
+
 impl EventSource for KafkaSource {
     async fn subscribe(&mut self, topics: &[Topic]) -> Result<(), LogError> {
         let (answer, answered) = oneshot::channel();
@@ -117,6 +126,7 @@ impl EventSource for KafkaSource {
             }
             Some(Delivery::Failed(error)) => Err(error),
             Some(Delivery::Ended(error)) => {
+                let error = last_word(error);
                 self.end = Some(error.clone());
                 Err(error)
             }
@@ -166,5 +176,18 @@ impl EventSource for KafkaSource {
             );
         }
         committed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_word_of_a_member_is_never_one_that_is_waited_out() {
+        let told = last_word(LogError::Unavailable("taking over partitions: timed out".into()));
+        assert!(matches!(&told, LogError::Fatal(why) if why.contains("timed out")), "{told}");
+        let fenced = LogError::Fatal("fenced".into());
+        assert_eq!(last_word(fenced.clone()), fenced);
     }
 }
