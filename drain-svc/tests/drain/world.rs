@@ -274,7 +274,8 @@ impl World {
 
     pub(crate) async fn committed(&self) -> Vec<Option<Progress>> {
         let partitions: Vec<_> = self.shards.all().map(partition).collect();
-        self.log.committed(&partitions).await.unwrap()
+        let committed = self.log.committed(&partitions).await.unwrap();
+        committed.into_iter().map(|committed| committed.map(|committed| committed.done)).collect()
     }
 
     /// Everything that is in the log has been committed; partitions that hold nothing need no commit.

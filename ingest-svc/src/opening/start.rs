@@ -33,7 +33,11 @@ pub(super) async fn ask<L: LogReader>(
     if got < topics.len() {
         return Err(OpeningError::Incomplete { asked: topics.len(), got });
     }
-    let answers = bounds.into_iter().zip(committed).map(|((low, high), committed)| Partition { low, high, committed });
+    let answers = bounds.into_iter().zip(committed).map(|((low, high), committed)| Partition {
+        low,
+        high,
+        committed: committed.map(|committed| committed.done),
+    });
     Ok(topics.iter().cloned().zip(answers).collect())
 }
 

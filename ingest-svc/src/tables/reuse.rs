@@ -27,7 +27,7 @@ where
         }
         let shard = Shard(partition.partition);
         let epoch = core.hot.header(shard).await?.epoch;
-        if done.is_none_or(|done| done.offset < high || done.epoch > epoch) {
+        if done.is_none_or(|committed| committed.done.offset < high || committed.done.epoch > epoch) {
             return Err(TableError::TopicInUse { table: entry.table.clone(), topic: topic.clone(), shard });
         }
     }

@@ -10,7 +10,8 @@ use std::{
 };
 
 use event_log::{
-    EventPublisher, LogError, LogReader, LogRecord, LogSettings, Outgoing, Progress, PublishError, TopicPartition,
+    Committed, EventPublisher, LogError, LogReader, LogRecord, LogSettings, Outgoing, Progress, PublishError,
+    TopicPartition,
 };
 use model::{Event, Topic};
 use tokio::sync::Notify;
@@ -126,6 +127,10 @@ impl EventPublisher for BentLog {
         self.available.load(Ordering::SeqCst)
     }
 
+    fn has_room(&self, _: usize, _: usize) -> bool {
+        true
+    }
+
     fn max_payload_bytes(&self) -> usize {
         self.max_payload.load(Ordering::SeqCst)
     }
@@ -172,9 +177,12 @@ impl LogReader for BentLog {
         Ok(partitions.iter().map(bounds).collect())
     }
 
-    async fn committed(&self, partitions: &[TopicPartition]) -> Result<Vec<Option<Progress>>, LogError> {
+    async fn committed(&self, partitions: &[TopicPartition]) -> Result<Vec<Option<Committed>>, LogError> {
         let committed = self.committed.lock().unwrap();
-        Ok(partitions.iter().map(|partition| committed.get(partition).copied()).collect())
+        Ok(partitions
+            .iter()
+            .map(|partition| committed.get(partition).map(|done| Committed { done: *done, window: *done }))
+            .collect())
     }
 
     async fn read(

@@ -16,6 +16,6 @@ mod ledger;
 mod log;
 
 pub use log::{
-    Assignment, EventPublisher, EventSource, LogError, LogReader, LogRecord, LogSettings, Outgoing, Progress,
-    PublishError, SourceEvent, TopicPartition,
+    Assignment, Committed, EventPublisher, EventSource, LogError, LogReader, LogRecord, LogSettings, Outgoing,
+    Progress, PublishError, SourceEvent, TopicPartition,
 };

@@ -47,6 +47,17 @@ pub struct Progress {
     pub epoch: Epoch,
 }
 
+/// What the drain group has committed of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    /// How far it is drained.
+    pub done: Progress,
+    /// How far it was drained at least one request window ago, or the earliest that is known of it: who reads from here
+    /// on meets every request of the window. Never past `done`. The log keeps what lies between, unless it deletes by
+    /// age.
+    pub window: Progress,
+}
+
 /// Why a record was not acknowledged by the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
@@ -94,6 +105,11 @@ pub trait EventPublisher: Send + Sync + 'static {
     /// is refused before anything is touched.
     fn is_available(&self) -> bool;
 
+    /// Whether there is room for so many more records, with so many bytes of keys and payloads in all; cheap, no I/O.
+    /// While it says no, a write that needs the log is refused before anything is touched. It says no a little before
+    /// the log is full: so there is room for those who asked before and have not published yet, and for fences.
+    fn has_room(&self, records: usize, bytes: usize) -> bool;
+
     /// The largest payload that the log takes, in bytes.
     fn max_payload_bytes(&self) -> usize;
 
@@ -124,7 +140,7 @@ pub trait LogReader: Send + Sync + 'static {
     fn committed(
         &self,
         partitions: &[TopicPartition],
-    ) -> impl Future<Output = Result<Vec<Option<Progress>>, LogError>> + Send;
+    ) -> impl Future<Output = Result<Vec<Option<Committed>>, LogError>> + Send;
 
     /// Reads a partition from `from` up to, not including, `to`: calls `each` for the records in order. `each` breaks off by `false`.
     fn read(

@@ -11,14 +11,14 @@ use model::Topic;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{
-    memory::Room,
+    memory::{RECORD_OVERHEAD_BYTES, Room},
     options::EmbeddedOptions,
     round::Job,
     source::EmbeddedSource,
     writer::{self, Shared},
 };
 use crate::log::{
-    EventPublisher, LogError, LogReader, LogRecord, LogSettings, Outgoing, Progress, PublishError, TopicPartition,
+    Committed, EventPublisher, LogError, LogReader, LogRecord, LogSettings, Outgoing, PublishError, TopicPartition,
 };
 
 /// Jobs that wait for the writer.
@@ -101,6 +101,14 @@ impl EventPublisher for EmbeddedLog {
         !self.inner.shared.ended.load(Ordering::Acquire)
     }
 
+    fn has_room(&self, records: usize, bytes: usize) -> bool {
+        let used = self.inner.shared.memory().used_bytes();
+        let waiting = (WAITING_BYTES - self.inner.waiting_bytes.available_permits()) as u64;
+        let more = (bytes + records * RECORD_OVERHEAD_BYTES as usize) as u64;
+        // What does not fit into an empty log is not a matter of room.
+        used + waiting == 0 || used + waiting + more <= self.inner.options.max_log_bytes / 8 * 7
+    }
+
     fn max_payload_bytes(&self) -> usize {
         self.inner.options.max_message_bytes.saturating_sub(model::MAX_KEY_BYTES)
     }
@@ -153,9 +161,12 @@ impl LogReader for EmbeddedLog {
             .collect()
     }
 
-    async fn committed(&self, partitions: &[TopicPartition]) -> Result<Vec<Option<Progress>>, LogError> {
+    async fn committed(&self, partitions: &[TopicPartition]) -> Result<Vec<Option<Committed>>, LogError> {
         let memory = self.inner.shared.memory();
-        Ok(partitions.iter().map(|partition| memory.committed(partition)).collect())
+        Ok(partitions
+            .iter()
+            .map(|partition| memory.committed(partition).map(|done| Committed { done, window: done }))
+            .collect())
     }
 
     async fn read(

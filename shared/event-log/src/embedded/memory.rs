@@ -9,7 +9,7 @@ use super::group::Group;
 use crate::log::{LogError, LogRecord, Outgoing, Progress, TopicPartition};
 
 /// What a record costs beside its bytes, about.
-const RECORD_OVERHEAD_BYTES: u64 = 64;
+pub(super) const RECORD_OVERHEAD_BYTES: u64 = 64;
 
 /// What key and payload take up in the count of undrained bytes.
 pub(super) fn cost(key: &Bytes, payload: &Bytes) -> u64 {

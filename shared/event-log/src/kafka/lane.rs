@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -20,13 +20,28 @@ use super::{
     availability::Availability,
     client::{REQUEST_TIMEOUT, drop_aside, failed, log_line, refused_settings, topic_shape},
     delivery::{Ticket, after_hand_over},
-    options::KafkaOptions,
+    options::{KafkaOptions, QUEUE_RECORDS},
 };
 use crate::log::{LogError, Outgoing, PublishError};
 
 struct Context {
     availability: Arc<Availability>,
     fatal: AtomicBool,
+    /// What was handed over and has no answer yet, as librdkafka counts it.
+    waiting_records: AtomicUsize,
+    waiting_bytes: AtomicUsize,
+}
+
+impl Context {
+    fn waits(&self, bytes: usize) {
+        self.waiting_records.fetch_add(1, Ordering::Relaxed);
+        self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn waits_no_more(&self, bytes: usize) {
+        self.waiting_records.fetch_sub(1, Ordering::Relaxed);
+        self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
 }
 
 impl ClientContext for Context {
@@ -50,6 +65,7 @@ impl ProducerContext for Context {
     type DeliveryOpaque = Box<Ticket>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, ticket: Box<Ticket>) {
+        self.waits_no_more(ticket.bytes);
         let answer = match result {
             Ok(message) if message.offset() >= 0 => {
                 self.availability.delivered();
@@ -131,10 +147,23 @@ impl Lane {
             .key(&record.key[..])
             .payload(&record.payload[..]);
         self.availability.sending();
+        let (context, bytes) = (producer.client().context(), record.key.len() + record.payload.len());
+        context.waits(bytes);
         producer.send(message).map_err(|(error, message)| {
+            context.waits_no_more(bytes);
             self.availability.not_sent();
             (error, message.delivery_opaque)
         })
+    }
+
+    /// Whether the queue would take so much, and a part of it would still be free.
+    pub(super) fn has_room(&self, records: usize, bytes: usize) -> bool {
+        let producer = Arc::clone(&self.producer.lock().unwrap_or_else(PoisonError::into_inner));
+        let context = producer.client().context();
+        let of_records = (context.waiting_records.load(Ordering::Relaxed), records, QUEUE_RECORDS);
+        let of_bytes = (context.waiting_bytes.load(Ordering::Relaxed), bytes, self.options.queue_bytes());
+        // What does not fit into an empty queue is not a matter of room.
+        [of_records, of_bytes].into_iter().all(|(waiting, more, limit)| waiting == 0 || waiting + more <= limit / 8 * 7)
     }
 
     /// Whether the brokers would take records for these topics, each with how many in-sync copies it demands. Asked
@@ -170,6 +199,11 @@ impl Drop for Lane {
 }
 
 fn new_producer(options: &KafkaOptions, availability: &Arc<Availability>) -> Result<KafkaProducer, LogError> {
-    let context = Context { availability: Arc::clone(availability), fatal: AtomicBool::new(false) };
+    let context = Context {
+        availability: Arc::clone(availability),
+        fatal: AtomicBool::new(false),
+        waiting_records: AtomicUsize::new(0),
+        waiting_bytes: AtomicUsize::new(0),
+    };
     ThreadedProducer::from_config_and_context(&options.producer(), context).map_err(|e| refused_settings(&e))
 }

@@ -77,6 +77,9 @@ pub struct KafkaOptions {
 /// What a record may take up beside key and payload: the headers of a batch and of a record, generously.
 const RECORD_OVERHEAD_BYTES: usize = 512;
 
+/// Records that may wait in one producer.
+pub(super) const QUEUE_RECORDS: usize = 25_000;
+
 impl KafkaOptions {
     /// The defaults of the product for these brokers and this group.
     pub fn new(brokers: impl Into<String>, group: impl Into<String>) -> Self {
@@ -100,6 +103,16 @@ impl KafkaOptions {
     /// The most that key and payload of one record may have together.
     pub(super) fn max_record_bytes(&self) -> usize {
         self.max_message_bytes.saturating_sub(RECORD_OVERHEAD_BYTES)
+    }
+
+    /// Kilobytes of records that may wait in one producer.
+    fn queue_kbytes(&self) -> usize {
+        8192.max(self.max_message_bytes / 256)
+    }
+
+    /// Bytes of records that may wait in one producer.
+    pub(super) fn queue_bytes(&self) -> usize {
+        self.queue_kbytes() << 10
     }
 
     /// What is wrong with them, if anything.
@@ -172,8 +185,8 @@ impl KafkaOptions {
             .set("request.timeout.ms", timeout_ms.min(5000).to_string())
             .set("retry.backoff.ms", "50")
             .set("topic.metadata.refresh.fast.interval.ms", "100")
-            .set("queue.buffering.max.messages", "25000")
-            .set("queue.buffering.max.kbytes", (8192.max(self.max_message_bytes / 256)).to_string());
+            .set("queue.buffering.max.messages", QUEUE_RECORDS.to_string())
+            .set("queue.buffering.max.kbytes", self.queue_kbytes().to_string());
         config
     }
 

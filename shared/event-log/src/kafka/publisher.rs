@@ -20,7 +20,7 @@ use super::{
     topic,
 };
 use crate::log::{
-    EventPublisher, LogError, LogReader, LogRecord, LogSettings, Outgoing, Progress, PublishError, TopicPartition,
+    Committed, EventPublisher, LogError, LogReader, LogRecord, LogSettings, Outgoing, PublishError, TopicPartition,
 };
 
 /// How often the brokers are asked while Kafka is taken for unavailable.
@@ -138,6 +138,10 @@ impl EventPublisher for KafkaLog {
         self.inner.availability.is_up()
     }
 
+    fn has_room(&self, records: usize, bytes: usize) -> bool {
+        self.inner.lanes.iter().all(|lane| lane.has_room(records, bytes))
+    }
+
     fn max_payload_bytes(&self) -> usize {
         self.inner.options.max_record_bytes().saturating_sub(model::MAX_KEY_BYTES)
     }
@@ -182,7 +186,7 @@ impl LogReader for KafkaLog {
         self.inner.reader.bounds(partitions.to_vec()).await
     }
 
-    async fn committed(&self, partitions: &[TopicPartition]) -> Result<Vec<Option<Progress>>, LogError> {
+    async fn committed(&self, partitions: &[TopicPartition]) -> Result<Vec<Option<Committed>>, LogError> {
         self.inner.reader.committed(partitions.to_vec()).await
     }
 

@@ -22,7 +22,7 @@ use super::{
     commit::{committed_from, list},
     options::KafkaOptions,
 };
-use crate::log::{LogError, LogRecord, Progress, TopicPartition};
+use crate::log::{Committed, LogError, LogRecord, TopicPartition};
 
 /// A consumer of the drain group that subscribes to nothing: it may ask for what the group has committed.
 pub(super) type GroupClient = BaseConsumer<QuietContext>;
@@ -76,7 +76,7 @@ impl Reader {
         .await
     }
 
-    pub(super) async fn committed(&self, partitions: Vec<TopicPartition>) -> Result<Vec<Option<Progress>>, LogError> {
+    pub(super) async fn committed(&self, partitions: Vec<TopicPartition>) -> Result<Vec<Option<Committed>>, LogError> {
         if partitions.is_empty() {
             return Ok(Vec::new());
         }
@@ -85,7 +85,8 @@ impl Reader {
             serve(&client);
             let answer = client.committed_offsets(list(&partitions), REQUEST_TIMEOUT);
             let answer = answer.map_err(|error| failed("the group's committed offsets", &error))?;
-            committed_from(&answer, &partitions)
+            let known = committed_from(&answer, &partitions)?;
+            Ok(known.into_iter().map(|done| done.map(|done| Committed { done, window: done })).collect())
         })
         .await
     }

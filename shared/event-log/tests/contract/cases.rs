@@ -5,7 +5,8 @@ use std::time::Duration;
 use event_log::{EventPublisher, EventSource, LogError, LogReader, PublishError};
 
 use crate::harness::{
-    Backend, Observed, SETTINGS, at, both_until, fill, outgoing, progress, publish, read, read_all, text, within,
+    Backend, Observed, SETTINGS, at, both_until, drained, fill, outgoing, progress, publish, read, read_all, text,
+    within,
 };
 
 pub(crate) async fn what_was_published_is_read_back_in_order_per_partition<B: Backend>() {
@@ -159,13 +160,13 @@ pub(crate) async fn progress_is_committed_with_its_epoch_and_is_where_the_next_m
     let (log, topic) = (backend.log(), backend.topic("orders"));
     log.ensure_topic(&topic, 2, SETTINGS).await.unwrap();
     fill(log, &topic, 0, 0..10).await;
-    assert_eq!(log.committed(&[at(&topic, 0), at(&topic, 1)]).await, Ok(vec![None, None]));
+    assert_eq!(drained(log, &[at(&topic, 0), at(&topic, 1)]).await, [None, None]);
     let mut member = Observed::subscribed(backend.join(), std::slice::from_ref(&topic)).await;
     member.until("all records", |m| m.delivered() == 10).await;
     member.source.note_progress(&[(at(&topic, 0), progress(7, 3))]);
     member.source.note_progress(&[(at(&topic, 0), progress(4, 2))]);
     within("closing", member.source.close(Duration::from_secs(10))).await.unwrap();
-    assert_eq!(log.committed(&[at(&topic, 1), at(&topic, 0)]).await, Ok(vec![None, Some(progress(7, 3))]));
+    assert_eq!(drained(log, &[at(&topic, 1), at(&topic, 0)]).await, [None, Some(progress(7, 3))]);
 
     let mut next = Observed::subscribed(backend.join(), std::slice::from_ref(&topic)).await;
     next.until("the rest", |m| m.delivered() == 3).await;
@@ -183,7 +184,7 @@ pub(crate) async fn progress_is_committed_on_a_timer<B: Backend>() {
     member.until("all records", |m| m.delivered() == 5).await;
     member.note_all(1);
     let noted = tokio::time::Instant::now();
-    while log.committed(&[at(&topic, 0)]).await != Ok(vec![Some(progress(5, 1))]) {
+    while drained(log, &[at(&topic, 0)]).await != [Some(progress(5, 1))] {
         assert!(noted.elapsed() < Duration::from_secs(10), "never committed");
         member.linger(Duration::from_millis(100)).await;
     }
@@ -287,7 +288,7 @@ pub(crate) async fn progress_of_partitions_that_went_away_is_not_committed<B: Ba
     // Too late: it may belong to somebody else by now.
     member.source.note_progress(&[(at(&topic, 0), progress(9, 1))]);
     within("closing", member.source.close(Duration::from_secs(10))).await.unwrap();
-    assert_eq!(log.committed(&[at(&topic, 0)]).await, Ok(vec![Some(progress(4, 1))]));
+    assert_eq!(drained(log, &[at(&topic, 0)]).await, [Some(progress(4, 1))]);
 }
 
 /// The timer commits once a second; what was noted since then must be committed when partitions are given up.
@@ -376,8 +377,8 @@ pub(crate) async fn a_call_of_next_that_is_given_up_loses_nothing<B: Backend>() 
     }
     publisher.await.unwrap();
     within("closing", a.source.close(Duration::from_secs(10))).await.unwrap();
-    let committed = log.committed(&[at(&topic, 0), at(&topic, 1), at(&topic, 2)]).await;
-    assert_eq!(committed, Ok(vec![Some(progress(50, 1)); 3]));
+    let committed = drained(log, &[at(&topic, 0), at(&topic, 1), at(&topic, 2)]).await;
+    assert_eq!(committed, [Some(progress(50, 1)); 3]);
 }
 
 pub(crate) async fn flush_waits_for_what_was_handed_over<B: Backend>() {

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use crate::{
     cases::contract,
-    harness::{Backend, Observed, SETTINGS, at, fill, outgoing, progress, publish, read_all, text, within},
+    harness::{Backend, Observed, SETTINGS, at, drained, fill, outgoing, progress, publish, read_all, text, within},
 };
 
 struct Embedded {
@@ -107,7 +107,7 @@ async fn what_was_acknowledged_survives_a_crash_at_any_moment() {
         let texts: Vec<String> = read_all(&restored, &at(&orders(), 0)).await.iter().map(text).collect();
         assert_eq!(texts, (start..(round + 1) * 10).map(|n| n.to_string()).collect::<Vec<_>>());
         assert_eq!(read_all(&restored, &at(&orders(), 1)).await.len(), round + 1);
-        let committed = restored.committed(&[at(&orders(), 0)]).await.unwrap()[0];
+        let committed = drained(&restored, &[at(&orders(), 0)]).await[0];
         assert_eq!(committed, (round >= 5).then(|| progress(33, 1)));
         // It goes on where it ended.
         assert_eq!(publish(&restored, vec![outgoing(&orders(), 0, "next")]).await, [(round as i64 + 1) * 10]);
@@ -310,7 +310,7 @@ async fn a_member_that_is_silent_loses_its_partitions_and_its_progress_counts_no
     assert_eq!(silent.last_lost.len(), 2);
     silent.source.note_progress(&[(at(&orders(), 0), progress(10, 1))]);
     silent.source.close(Duration::from_secs(10)).await.unwrap();
-    assert_eq!(log.committed(&[at(&orders(), 0)]).await, Ok(vec![None]));
+    assert_eq!(drained(&log, &[at(&orders(), 0)]).await, [None]);
 }
 
 /// Figures for the report: `cargo test -p event-log --test contract -- --ignored --nocapture embedded::figures`.

@@ -72,6 +72,12 @@ pub(crate) async fn read<L: LogReader>(log: &L, partition: &TopicPartition, from
     records
 }
 
+/// How far the group has committed that the partitions are drained.
+pub(crate) async fn drained<L: LogReader>(log: &L, partitions: &[TopicPartition]) -> Vec<Option<Progress>> {
+    let committed = log.committed(partitions).await.unwrap();
+    committed.into_iter().map(|committed| committed.map(|committed| committed.done)).collect()
+}
+
 pub(crate) async fn within<F: Future>(what: &str, future: F) -> F::Output {
     match tokio::time::timeout(PATIENCE, future).await {
         Ok(output) => output,
