@@ -62,15 +62,19 @@ async fn main() -> Result<()> {
     let mut stand = Stand::start(&arguments).await?;
 
     let taken = ingest(&arguments, &stand, "always", &mut report).await?;
-    drain(&arguments, &mut stand, "always", taken.acked, &mut report).await?;
+    drain(&arguments, &mut stand, "appendfsync always", taken.acked, &mut report).await?;
     both(&arguments, &stand, &mut report).await?;
+    stand.stop_drains().await?;
+
+    let taken = open(&arguments, &mut stand, &mut report).await?;
+    drain(&arguments, &mut stand, "after the opening", taken.acked, &mut report).await?;
     stand.stop_drains().await?;
 
     stand.redis.cli(&["CONFIG", "SET", "appendfsync", "everysec"]).await?;
     let taken = ingest(&arguments, &stand, "everysec", &mut report).await?;
-    drain(&arguments, &mut stand, "everysec", taken.acked, &mut report).await?;
+    drain(&arguments, &mut stand, "appendfsync everysec", taken.acked, &mut report).await?;
 
-    let expected = u64::from(arguments.records) * 3;
+    let expected = u64::from(arguments.records) * 4;
     let counted = stand.rows().await?;
     ensure!(counted == expected, "{expected} records were acknowledged, and the database has {counted} rows");
     report.add("rows in the database after all phases, none missing", counted as f64, Unit::Rows);
@@ -94,13 +98,13 @@ async fn ingest(arguments: &Arguments, stand: &Stand, fsync: &'static str, repor
 }
 
 /// Phase 2: drains and no writer.
-async fn drain(arguments: &Arguments, stand: &mut Stand, fsync: &str, backlog: u64, report: &mut Report) -> Result<()> {
-    eprintln!("drain, appendfsync {fsync}: a backlog of {backlog} records");
+async fn drain(arguments: &Arguments, stand: &mut Stand, when: &str, backlog: u64, report: &mut Report) -> Result<()> {
+    eprintln!("drain, {when}: a backlog of {backlog} records");
     let begun = Instant::now();
     stand.start_drains().await?;
     let drained = stand.drained(0, backlog, arguments.patience()).await?;
     let whole = begun.elapsed();
-    let title = format!("drained backlog, appendfsync {fsync}");
+    let title = format!("drained backlog, {when}");
     report.add(title.clone(), drained.per_second(), Unit::RecordsPerSecond);
     report.add(format!("{title}: seconds with the start of two drains"), whole.as_secs_f64(), Unit::Seconds);
     Ok(())
@@ -122,6 +126,17 @@ async fn both(arguments: &Arguments, stand: &Stand, report: &mut Report) -> Resu
     let behind = whole.saturating_sub(taken.took);
     report.add("both at once: the database had all after the last ack", behind.as_secs_f64(), Unit::Seconds);
     Ok(())
+}
+
+/// Phase 4: Redis loses everything while nothing is drained, and is filled again from the log.
+async fn open(arguments: &Arguments, stand: &mut Stand, report: &mut Report) -> Result<Taken> {
+    eprintln!("opening: {} records in the log, and a Redis that has lost everything", arguments.records);
+    let taken = tokio::time::timeout(arguments.patience(), arguments.load("opening").run(&stand.client)).await??;
+    let took = stand.reopened_after_losing_everything(arguments.patience()).await?;
+    report.add("opening of all shards of an empty Redis", took.as_secs_f64(), Unit::Seconds);
+    let per_second = taken.acked as f64 / took.as_secs_f64();
+    report.add("opening of all shards of an empty Redis: put back", per_second, Unit::RecordsPerSecond);
+    Ok(taken)
 }
 
 fn millis(duration: Duration) -> f64 {

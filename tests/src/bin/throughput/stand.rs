@@ -8,7 +8,7 @@ use futures::future::try_join_all;
 use model::{DatabaseName, TableName};
 use shock_absorber_client::{Client, TableRef};
 use shock_absorber_tests::{
-    Service, ServiceSettings,
+    Service, ServiceSettings, eventually,
     servers::{KafkaServer, MariaDbServer, RedisServer},
 };
 
@@ -21,6 +21,10 @@ const REPLICAS: [&str; 2] = ["drain-a", "drain-b"];
 const WRITTEN: &str = "shock_absorber_drain_rows_written";
 /// Between two looks at the drains' metrics, and so the grain of what is measured by them.
 const LOOK: Duration = Duration::from_millis(20);
+/// How many shards of a store that began empty are open: only the end of an opening names an incarnation.
+const OPEN_SHARDS: &str = "local open = 0 \
+    for shard = 0, ARGV[1] - 1 do open = open + redis.call('HEXISTS', 'sa:{s' .. shard .. '}:h', 'inc') end \
+    return open";
 const PROGRESS: Duration = Duration::from_secs(5);
 
 /// Everything that runs.
@@ -30,6 +34,7 @@ pub(crate) struct Stand {
     drains: Vec<Service>,
     ingest: Service,
     settings: ServiceSettings,
+    shards: u16,
     pub(crate) redis: RedisServer,
     pub(crate) kafka: KafkaServer,
     pub(crate) mariadb: MariaDbServer,
@@ -64,6 +69,7 @@ impl Stand {
             .yaml(format!("databases:\n  - name: main\n    url: {}\n    pool: 8\n", mariadb.url(SCHEMA)))
             .set("shards", arguments.shards)
             .set("redis.url", redis.url())
+            .set("redis.prefix", "sa")
             .set("kafka.brokers", kafka.brokers())
             .set("kafka.allow_single_node", true)
             .set("kafka.session_timeout", "6s")
@@ -76,7 +82,17 @@ impl Stand {
             .attempt_timeout(Duration::from_secs(30));
         let client = client.connect().await?;
         client.enable_table(TableRef::from("payments")).await?;
-        Ok(Self { client, database, drains: Vec::new(), ingest, settings, redis, kafka, mariadb })
+        Ok(Self {
+            client,
+            database,
+            drains: Vec::new(),
+            ingest,
+            settings,
+            shards: arguments.shards,
+            redis,
+            kafka,
+            mariadb,
+        })
     }
 
     /// Starts two drains, without waiting until they are ready.
@@ -97,6 +113,25 @@ impl Stand {
         try_join_all(self.drains.iter_mut().map(Service::stop)).await?;
         self.drains.clear();
         Ok(())
+    }
+
+    /// Kills Redis, throws away all that it had, starts it again, and says how long it took from then until every
+    /// shard was open again.
+    ///
+    /// # Errors
+    /// If that takes longer than `within`.
+    pub(crate) async fn reopened_after_losing_everything(&mut self, within: Duration) -> Result<Duration> {
+        self.redis.kill9();
+        std::fs::remove_dir_all(self.redis.dir().join("appendonlydir"))?;
+        self.redis.restart().await?;
+        let begun = Instant::now();
+        let shards = self.shards.to_string();
+        let ask = async || {
+            let open = self.redis.cli(&["EVAL", OPEN_SHARDS, "0", &shards]).await?;
+            Ok((open.trim() == shards).then_some(()))
+        };
+        eventually("opening of all shards", within, ask).await?;
+        Ok(begun.elapsed())
     }
 
     /// Stops all that is ours; the servers go on.
