@@ -29,7 +29,9 @@ pub(crate) fn mark(
     match applied {
         Applied::Stale { current: DatabaseRow::Present { version, row } } => Some(newer(version, Content::Row(row))),
         Applied::Stale { current: DatabaseRow::Deleted { version } } => Some(newer(version, Content::Tombstone)),
-        Applied::Written | Applied::Same | Applied::Purged | Applied::Stale { current: DatabaseRow::Absent } => {
+        // The tombstone was purged; the record must not be readable as if it had been written.
+        Applied::Purged { horizon } => Some(newer(horizon, Content::Tombstone)),
+        Applied::Written | Applied::Same | Applied::Stale { current: DatabaseRow::Absent } => {
             Some(Clean { record, version: change.version, newer: None })
         }
         Applied::SinceRefused => None,
@@ -114,9 +116,11 @@ mod tests {
             mark(&change, applied, key.to_bytes(), &namespace, Fingerprint(2))
                 .map(|clean| (clean.version, clean.newer.map(|image| (image.content, image.operation))))
         };
-        for applied in [Applied::Written, Applied::Same, Applied::Purged] {
+        for applied in [Applied::Written, Applied::Same] {
             assert_eq!(marked(applied), Some((version(7), None)));
         }
+        let purged = Applied::Purged { horizon: version(12) };
+        assert_eq!(marked(purged), Some((version(12), Some((Content::Tombstone, Operation::Fill)))));
         let present = DatabaseRow::Present { version: version(9), row: Row::default() };
         let row = Content::Row(Row::default());
         assert_eq!(marked(Applied::Stale { current: present }), Some((version(9), Some((row, Operation::Fill)))));

@@ -127,6 +127,31 @@ impl Database for BentDatabase {
         self.inner.shard_rows(tables, shard).await
     }
 
+    async fn note_horizons(
+        &self,
+        table: &TableName,
+        horizons: &[(Shard, Owner, Version)],
+    ) -> Result<(), DatabaseError> {
+        if self.away.load(Ordering::SeqCst) {
+            return Err(DatabaseError::Unknown("connection refused".into()));
+        }
+        self.inner.note_horizons(table, horizons).await
+    }
+
+    async fn purge_tombstones(
+        &self,
+        schema: &TableSchema,
+        shard: Shard,
+        owner: &Owner,
+        up_to: Version,
+        limit: usize,
+    ) -> Result<u64, DatabaseError> {
+        if self.away.load(Ordering::SeqCst) {
+            return Err(DatabaseError::Unknown("connection refused".into()));
+        }
+        self.inner.purge_tombstones(schema, shard, owner, up_to, limit).await
+    }
+
     fn max_batch_rows(&self, schema: &TableSchema) -> usize {
         self.inner.max_batch_rows(schema)
     }

@@ -191,6 +191,21 @@ impl Database for BentDatabase {
         Ok(applied)
     }
 
+    async fn note_horizons(&self, _: &TableName, _: &[(Shard, Owner, Version)]) -> Result<(), DatabaseError> {
+        self.ask().map(drop)
+    }
+
+    async fn purge_tombstones(
+        &self,
+        _: &TableSchema,
+        _: Shard,
+        _: &Owner,
+        _: Version,
+        _: usize,
+    ) -> Result<u64, DatabaseError> {
+        self.ask().map(|_| 0)
+    }
+
     fn max_batch_rows(&self, _: &TableSchema) -> usize {
         1000
     }

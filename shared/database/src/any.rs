@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use model::{DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema};
+use model::{DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema, Version};
 
 #[cfg(any(feature = "mysql", feature = "sqlite"))]
 use crate::relational::Relational;
@@ -114,6 +114,25 @@ impl Database for AnyDatabase {
 
     async fn apply(&self, batch: Batch<'_>) -> Result<Vec<Applied>, DatabaseError> {
         delegate!(self.apply(batch).await)
+    }
+
+    async fn note_horizons(
+        &self,
+        table: &TableName,
+        horizons: &[(Shard, Owner, Version)],
+    ) -> Result<(), DatabaseError> {
+        delegate!(self.note_horizons(table, horizons).await)
+    }
+
+    async fn purge_tombstones(
+        &self,
+        schema: &TableSchema,
+        shard: Shard,
+        owner: &Owner,
+        up_to: Version,
+        limit: usize,
+    ) -> Result<u64, DatabaseError> {
+        delegate!(self.purge_tombstones(schema, shard, owner, up_to, limit).await)
     }
 
     fn max_batch_rows(&self, schema: &TableSchema) -> usize {

@@ -83,8 +83,12 @@ pub enum Applied {
         /// What is there.
         current: DatabaseRow,
     },
-    /// Absent there, and at or below the purge horizon: not inserted.
-    Purged,
+    /// Absent there, and at or below the purge horizon: not inserted. What became of the record since then, at the
+    /// latest at that version, is a delete.
+    Purged {
+        /// The shard's purge horizon.
+        horizon: Version,
+    },
     /// `since` forbids it: the row that is there is older than the create that looked into the hot store only.
     SinceRefused,
 }
@@ -140,6 +144,29 @@ pub trait Database: Send + Sync + 'static {
     /// raises the high-water version; then the changes, each guarded by its version; results in the order of the
     /// changes.
     fn apply(&self, batch: Batch<'_>) -> impl Future<Output = Result<Vec<Applied>, DatabaseError>> + Send;
+
+    /// Tells those who read the database itself up to which version all accepted writes of a shard are in it. A horizon
+    /// never falls. A shard that has another owner by now is left alone, silently: that one tells.
+    fn note_horizons(
+        &self,
+        table: &TableName,
+        horizons: &[(Shard, Owner, Version)],
+    ) -> impl Future<Output = Result<(), DatabaseError>> + Send;
+
+    /// Forgets tombstones of a shard, the oldest first, at most `limit`, none above `up_to`; returns how many. One
+    /// transaction: it locks the shard row, checks the owner and raises the purge horizon to the highest version that
+    /// it forgot, so that what was deleted stays deleted, whatever is delivered again.
+    ///
+    /// # Errors
+    /// `NotOwner` if another owner holds the shard.
+    fn purge_tombstones(
+        &self,
+        schema: &TableSchema,
+        shard: Shard,
+        owner: &Owner,
+        up_to: Version,
+        limit: usize,
+    ) -> impl Future<Output = Result<u64, DatabaseError>> + Send;
 
     /// Rows written by one transaction are limited by the database to about this many; a batch may not be larger.
     fn max_batch_rows(&self, schema: &TableSchema) -> usize;

@@ -2,6 +2,7 @@
 
 #[cfg(any(feature = "mysql", feature = "sqlite"))]
 mod any;
+mod batch;
 mod catalog;
 mod database;
 mod directory;
@@ -15,6 +16,7 @@ mod relational;
 mod script;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod verdict;
 
 #[cfg(any(feature = "mysql", feature = "sqlite"))]
 pub use any::AnyDatabase;

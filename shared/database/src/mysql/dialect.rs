@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use model::{ColumnType, Value};
 
 use crate::relational::{
-    dialect::Dialect,
+    dialect::{Dialect, Upgrade},
     shapes::Limits,
     statement::Param,
     temporal::{datetime_text, timestamp_text},
@@ -26,7 +26,7 @@ const SYSTEM_TABLES: &[&str] = &[
         owner VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL DEFAULT '',
         high_water BIGINT NOT NULL DEFAULT 0,
         purge_horizon BIGINT NOT NULL DEFAULT 0,
-        applied_horizon BIGINT NOT NULL DEFAULT 0,
+        horizon BIGINT NOT NULL DEFAULT 0,
         PRIMARY KEY (table_name, shard)
     ) ENGINE = InnoDB",
     "CREATE TABLE IF NOT EXISTS _sa_ledger (
@@ -35,7 +35,8 @@ const SYSTEM_TABLES: &[&str] = &[
         shard INT NOT NULL,
         version BIGINT NOT NULL,
         deleted TINYINT NOT NULL,
-        PRIMARY KEY (table_name, record_key)
+        PRIMARY KEY (table_name, record_key),
+        KEY tombstones (table_name, shard, deleted, version)
     ) ENGINE = InnoDB",
     "CREATE TABLE IF NOT EXISTS _sa_table (
         database_name VARCHAR(63) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
@@ -60,6 +61,19 @@ const SYSTEM_TABLES: &[&str] = &[
     ) ENGINE = InnoDB",
 ];
 
+const UPGRADES: &[Upgrade] = &[
+    Upgrade {
+        made: "SELECT COUNT(*) FROM information_schema.COLUMNS \
+               WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = '_sa_shard' AND COLUMN_NAME = 'horizon'",
+        make: "ALTER TABLE _sa_shard ADD COLUMN horizon BIGINT NOT NULL DEFAULT 0",
+    },
+    Upgrade {
+        made: "SELECT COUNT(*) FROM information_schema.STATISTICS \
+               WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = '_sa_ledger' AND INDEX_NAME = 'tombstones'",
+        make: "ALTER TABLE _sa_ledger ADD INDEX tombstones (table_name, shard, deleted, version)",
+    },
+];
+
 impl Dialect for MysqlDialect {
     fn quote(&self, identifier: &str) -> String {
         format!("`{}`", identifier.replace('`', "``"))
@@ -71,6 +85,10 @@ impl Dialect for MysqlDialect {
 
     fn system_tables(&self) -> &'static [&'static str] {
         SYSTEM_TABLES
+    }
+
+    fn upgrades(&self) -> &'static [Upgrade] {
+        UPGRADES
     }
 
     fn param<'a>(&self, value: &'a Value) -> Param<'a> {

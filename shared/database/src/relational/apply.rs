@@ -19,11 +19,12 @@ use super::{
     shard_rows,
     statement::Param,
     table::TableText,
-    transaction,
-    verdict::{Found, Verdict, Write, decide},
-    write,
+    transaction, write,
 };
-use crate::{Applied, DatabaseError, DatabaseRow, ErrorClass};
+use crate::{
+    Applied, DatabaseError, DatabaseRow, ErrorClass,
+    verdict::{Found, Verdict, decide},
+};
 
 /// Applies a batch; the results stand in the order of its changes.
 pub(super) async fn apply<B: Backend>(backend: &B, plan: &Plan) -> Result<Vec<Applied>, DatabaseError> {
@@ -40,7 +41,8 @@ async fn in_transaction<S: Session, D: Dialect>(
     plan: &Plan,
 ) -> Result<Vec<Applied>, DatabaseError> {
     let name = &plan.schema.table.table;
-    let owned = shard_rows::lock(session, dialect, plan).await.map_err(|failure| failure.on(name.as_str()))?;
+    let owned =
+        shard_rows::lock(session, dialect, name, &plan.claims).await.map_err(|failure| failure.on(name.as_str()))?;
     if !owned {
         return Err(DatabaseError::NotOwner(name.clone()));
     }
@@ -70,7 +72,7 @@ async fn decide_and_write<S: Session, D: Dialect>(
             Verdict::Stale => {
                 Applied::Stale { current: current.remove(&change.key_bytes).unwrap_or(DatabaseRow::Absent) }
             }
-            Verdict::Purged => Applied::Purged,
+            Verdict::Purged { horizon } => Applied::Purged { horizon: *horizon },
             Verdict::SinceRefused => Applied::SinceRefused,
         };
         applied.push((change.at, outcome));
@@ -146,9 +148,4 @@ async fn superseding<S: Session, D: Dialect>(
         }
     }
     Ok(current)
-}
-
-/// Whether a write leaves a row.
-pub(super) fn leaves_row(write: Write) -> bool {
-    matches!(write, Write::Insert | Write::Update)
 }

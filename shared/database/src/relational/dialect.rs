@@ -9,6 +9,15 @@ use super::{shapes::Limits, statement::Param};
 /// The column that keeps a row's version.
 pub(crate) const VERSION_COLUMN: &str = "_sa_version";
 
+/// A change to our own tables.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Upgrade {
+    /// A number: zero if the change is missing.
+    pub(crate) made: &'static str,
+    /// The statement that makes it.
+    pub(crate) make: &'static str,
+}
+
 /// The spelling of one database.
 pub(crate) trait Dialect: Send + Sync + 'static {
     /// An identifier in quotes. Identifiers come from the introspected schema only.
@@ -19,6 +28,9 @@ pub(crate) trait Dialect: Send + Sync + 'static {
 
     /// The statements that make our own tables.
     fn system_tables(&self) -> &'static [&'static str];
+
+    /// What our own tables got since they were first made.
+    fn upgrades(&self) -> &'static [Upgrade];
 
     /// A value as it is bound.
     fn param<'a>(&self, value: &'a Value) -> Param<'a>;

@@ -6,7 +6,7 @@ use model::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    dialect::Dialect,
+    dialect::{Dialect, Upgrade},
     session::{Backend, Failure, INT, Purpose, Session, TEXT},
     shard_rows::CONFLICT_ATTEMPTS,
     statement::Statement,
@@ -27,19 +27,36 @@ struct StoredSettings {
     create_check: CreateCheck,
 }
 
-/// Makes our own tables where they are missing.
+/// Makes our own tables where they are missing, and changes those that an earlier release made.
 pub(super) async fn prepare<B: Backend>(backend: &B) -> Result<(), DatabaseError> {
     let on = |failure: Failure| failure.on("our own tables");
     let mut session = backend.session().await.map_err(on)?;
     session.begin(Purpose::Write).await.map_err(on)?;
-    let mut outcome = Ok(());
-    for text in backend.dialect().system_tables() {
-        outcome = session.execute(Statement::new(*text)).await.map(drop).map_err(on);
-        if outcome.is_err() {
-            break;
+    let outcome = make_tables(&mut session, backend.dialect()).await.map_err(on);
+    transaction::finish(&mut session, "our own tables", outcome).await
+}
+
+async fn make_tables<S: Session, D: Dialect>(session: &mut S, dialect: &D) -> Result<(), Failure> {
+    for text in dialect.system_tables() {
+        session.execute(Statement::new(*text)).await?;
+    }
+    for upgrade in dialect.upgrades() {
+        if is_made(session, upgrade).await? {
+            continue;
+        }
+        // Another replica may have been faster.
+        if let Err(refused) = session.execute(Statement::new(upgrade.make)).await
+            && !is_made(session, upgrade).await?
+        {
+            return Err(refused);
         }
     }
-    transaction::finish(&mut session, "our own tables", outcome).await
+    Ok(())
+}
+
+async fn is_made<S: Session>(session: &mut S, upgrade: &Upgrade) -> Result<bool, Failure> {
+    let rows = session.fetch(Statement::new(upgrade.made), &[INT]).await?;
+    Ok(rows.into_iter().flatten().next().is_some_and(|count| count != Value::Int64(0)))
 }
 
 /// The stored number of shards; stores `configured` if there is none.

@@ -14,22 +14,21 @@ mod shard_rows;
 pub(crate) mod statement;
 mod table;
 pub(crate) mod temporal;
+mod tombstones;
 pub(crate) mod transaction;
-mod verdict;
 mod write;
 
 use std::{future::Future, sync::Arc};
 
-use model::{DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema};
+use model::{DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema, Version};
 use tracing::Instrument as _;
 
-use crate::{Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseRow, Owner, ShardClaim, ShardRow};
+use crate::{
+    Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseRow, Owner, ShardClaim, ShardRow,
+    batch::{Claim, MAX_BATCH_ROWS, check_size},
+};
 use dialect::VERSION_COLUMN;
 use session::Backend;
-
-/// Rows of one transaction, at most. The statements have limits of their own; this one bounds how long the shard rows
-/// stay locked, and what the server has to keep to undo it.
-const MAX_BATCH_ROWS: usize = 4096;
 
 /// A relational database.
 pub(crate) struct Relational<B> {
@@ -114,16 +113,36 @@ impl<B: Backend> Database for Relational<B> {
         if batch.changes.is_empty() {
             return Ok(Vec::new());
         }
-        if batch.changes.len() > self.max_batch_rows(batch.schema) {
-            return Err(DatabaseError::Unfit(format!(
-                "a batch of {} changes for table {} is larger than a transaction may be ({})",
-                batch.changes.len(),
-                batch.schema.table,
-                self.max_batch_rows(batch.schema)
-            )));
-        }
+        check_size(&batch)?;
         let plan = plan::Plan::new(self.backend.dialect(), &batch)?;
         self.detached(move |backend| async move { apply::apply(&*backend, &plan).await }).await
+    }
+
+    async fn note_horizons(
+        &self,
+        table: &TableName,
+        horizons: &[(Shard, Owner, Version)],
+    ) -> Result<(), DatabaseError> {
+        if horizons.is_empty() {
+            return Ok(());
+        }
+        let (table, mut horizons) = (table.clone(), horizons.to_vec());
+        horizons.sort_by_key(|(shard, _, _)| *shard);
+        self.detached(move |backend| async move { shard_rows::note_horizons(&*backend, &table, &horizons).await }).await
+    }
+
+    async fn purge_tombstones(
+        &self,
+        schema: &TableSchema,
+        shard: Shard,
+        owner: &Owner,
+        up_to: Version,
+        limit: usize,
+    ) -> Result<u64, DatabaseError> {
+        let (table, limit) = (schema.table.table.clone(), limit.min(MAX_BATCH_ROWS));
+        let claim = Claim { shard, owner: owner.clone(), newest: Version::ZERO };
+        self.detached(move |backend| async move { tombstones::purge(&*backend, &table, claim, up_to, limit).await })
+            .await
     }
 
     fn max_batch_rows(&self, _schema: &TableSchema) -> usize {

@@ -2,12 +2,16 @@
 //!
 //! It owns what it holds, for the task that carries it out outlives the caller who drops the call.
 
-use std::{borrow::Cow, cmp::Ordering, collections::HashSet};
+use std::{borrow::Cow, collections::HashSet};
 
-use model::{Content, Key, KeyBytes, Shard, TableSchema, Value, Version};
+use model::{Content, Key, KeyBytes, Shard, TableSchema};
 
-use super::{dialect::Dialect, session::Failure, statement::Param, verdict::Asked};
-use crate::{Batch, Change, DatabaseError, ErrorClass, Owner};
+use super::{dialect::Dialect, session::Failure, statement::Param};
+use crate::{
+    Batch, Change, DatabaseError, ErrorClass,
+    batch::{Claim, claims, compare_keys, twice},
+    verdict::Asked,
+};
 
 /// A batch, ready to be written.
 pub(super) struct Plan {
@@ -15,14 +19,6 @@ pub(super) struct Plan {
     pub(super) claims: Vec<Claim>,
     /// Sorted by primary key.
     pub(super) changes: Vec<Planned>,
-}
-
-/// A shard of the batch.
-pub(super) struct Claim {
-    pub(super) shard: Shard,
-    pub(super) owner: Owner,
-    /// The highest version of the batch in this shard.
-    pub(super) newest: Version,
 }
 
 /// A change, ready to be written.
@@ -57,40 +53,12 @@ impl Plan {
         for (at, change) in changes {
             let change = plan_change(dialect, batch.schema, at, change).map_err(|failure| failure.on(table))?;
             if !seen.insert(change.key_bytes.clone()) {
-                return Err(DatabaseError::Unfit(format!(
-                    "a batch for table {table} holds a key twice: keep only the newest change of each key"
-                )));
+                return Err(twice(&batch.schema.table));
             }
             planned.push(change);
         }
         Ok(Self { schema: batch.schema.clone(), claims: claims(batch)?, changes: planned })
     }
-}
-
-fn claims(batch: &Batch<'_>) -> Result<Vec<Claim>, DatabaseError> {
-    let mut claims: Vec<Claim> = Vec::with_capacity(batch.owners.len());
-    for (shard, owner) in &batch.owners {
-        claims.push(Claim { shard: *shard, owner: owner.clone(), newest: Version::ZERO });
-    }
-    claims.sort_by_key(|claim| claim.shard);
-    if claims.windows(2).any(|pair| pair[0].shard == pair[1].shard) {
-        return Err(DatabaseError::Unfit(format!(
-            "a batch for table {} names the owner of a shard twice",
-            batch.schema.table
-        )));
-    }
-    for change in batch.changes {
-        match claims.binary_search_by_key(&change.shard, |claim| claim.shard) {
-            Ok(at) => claims[at].newest = claims[at].newest.max(change.version),
-            Err(_) => {
-                return Err(DatabaseError::Unfit(format!(
-                    "a batch for table {} holds a change of shard {} without saying who owns it",
-                    batch.schema.table, change.shard
-                )));
-            }
-        }
-    }
-    Ok(claims)
 }
 
 fn plan_change(dialect: &impl Dialect, schema: &TableSchema, at: usize, change: &Change) -> Result<Planned, Failure> {
@@ -145,39 +113,4 @@ fn plan_change(dialect: &impl Dialect, schema: &TableSchema, at: usize, change: 
 /// A key's values as they are bound.
 pub(super) fn bind_key(dialect: &impl Dialect, key: &Key) -> Vec<Param<'static>> {
     key.0.iter().map(|value| dialect.param(value).into_owned()).collect()
-}
-
-/// The order of the primary key, as near as we know it: what matters is that all transactions lock in one order.
-pub(super) fn compare_keys(a: &Key, b: &Key) -> Ordering {
-    let by_value = a.0.iter().zip(&b.0).map(|(a, b)| compare(a, b)).find(|order| order.is_ne());
-    by_value.unwrap_or_else(|| a.to_bytes().cmp(&b.to_bytes()))
-}
-
-fn compare(a: &Value, b: &Value) -> Ordering {
-    match (a, b) {
-        (Value::Bool(a), Value::Bool(b)) => a.cmp(b),
-        (Value::Int64(a), Value::Int64(b)) => a.cmp(b),
-        (Value::Uint64(a), Value::Uint64(b)) => a.cmp(b),
-        (Value::Text(a), Value::Text(b)) => a.cmp(b),
-        (Value::Bytes(a), Value::Bytes(b)) => a.cmp(b),
-        (Value::Timestamp(a), Value::Timestamp(b)) => a.cmp(b),
-        (Value::DateTime(a), Value::DateTime(b)) => a.cmp(b),
-        (Value::Date(a), Value::Date(b)) => a.cmp(b),
-        (Value::Time(a), Value::Time(b)) => a.cmp(b),
-        _ => Ordering::Equal,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_sort_as_the_primary_key_does() {
-        let mut keys = [Key(vec![Value::Int64(10)]), Key(vec![Value::Int64(-3)]), Key(vec![Value::Int64(9)])];
-        keys.sort_by(compare_keys);
-        assert_eq!(keys.map(|k| k.0), [[Value::Int64(-3)], [Value::Int64(9)], [Value::Int64(10)]]);
-        let text = |t: &str| Key(vec![Value::Text(t.to_owned())]);
-        assert!(compare_keys(&text("b"), &text("aaaa")).is_gt());
-    }
 }

@@ -6,14 +6,14 @@ use model::{Key, KeyBytes, Row, TableSchema, Value, Version};
 
 use super::{
     dialect::Dialect,
-    plan::{bind_key, compare_keys},
+    plan::bind_key,
     session::{BYTES, Backend, Expected, Failure, INT, Purpose, Session},
     shapes,
     statement::{Param, Statement},
     table::TableText,
     transaction,
 };
-use crate::{DatabaseError, DatabaseRow, ErrorClass};
+use crate::{DatabaseError, DatabaseRow, ErrorClass, batch::compare_keys};
 
 /// How much of a row is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

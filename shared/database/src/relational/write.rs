@@ -3,19 +3,17 @@
 
 use std::collections::BTreeMap;
 
-use model::{TableSchema, VersionGuard};
+use model::{KeyBytes, TableName, TableSchema};
 
 use super::{
-    apply::leaves_row,
     dialect::Dialect,
     plan::{Planned, PlannedRow},
     session::{Failure, Session},
     shapes,
     statement::{Param, Statement},
     table::TableText,
-    verdict::Write,
 };
-use crate::ErrorClass;
+use crate::{ErrorClass, verdict::Write};
 
 /// A change that is to be written.
 pub(super) struct Writing<'a> {
@@ -46,15 +44,10 @@ pub(super) async fn write<S: Session, D: Dialect>(
     for (columns, rows) in by_columns(&of(writes, Write::Insert)) {
         insert(session, table, columns, &rows).await?;
     }
-    match table.schema.guard {
-        VersionGuard::Column => {
-            let (rows, tombstones): (Vec<_>, Vec<_>) = writes.iter().partition(|w| leaves_row(w.write));
-            let outlived: Vec<&Planned> = rows.iter().filter(|w| w.in_ledger).map(|w| w.change).collect();
-            forget(session, table, &outlived).await?;
-            remember(session, table, &tombstones).await
-        }
-        VersionGuard::Ledger => remember(session, table, &writes.iter().collect::<Vec<_>>()).await,
-    }
+    let (entries, others): (Vec<_>, Vec<_>) = writes.iter().partition(|w| w.write.leaves_entry(table.schema.guard));
+    let outlived: Vec<&KeyBytes> = others.iter().filter(|w| w.in_ledger).map(|w| &w.change.key_bytes).collect();
+    forget(session, table.dialect, &table.schema.table.table, &outlived).await?;
+    remember(session, table, &entries).await
 }
 
 fn of<'a>(writes: &[Writing<'a>], which: Write) -> Vec<&'a Planned> {
@@ -203,22 +196,24 @@ fn settable(schema: &TableSchema, quoted: &[String], columns: &[usize]) -> Vec<S
     columns.iter().filter(|at| !schema.key_columns.contains(at)).map(|&at| quoted[at].clone()).collect()
 }
 
-/// Removes entries of the ledger: the rows carry their versions themselves again.
-async fn forget<S: Session, D: Dialect>(
+/// Removes entries of the ledger.
+pub(super) async fn forget<S: Session, D: Dialect>(
     session: &mut S,
-    table: &TableText<'_, D>,
-    changes: &[&Planned],
-) -> Result<(), Failure> {
-    for chunk in shapes::padded(table.dialect.limits(), 1, 1, changes) {
-        let mut statement = Statement::new(table.dialect.delete_from("_sa_ledger"));
-        statement.push(" WHERE table_name = ").bind(table.schema.table.table.as_str()).push(" AND record_key IN (");
-        statement.list(chunk, ", ", |s, change| {
-            s.bind(change.key_bytes.as_bytes().as_ref());
+    dialect: &D,
+    table: &TableName,
+    keys: &[&KeyBytes],
+) -> Result<u64, Failure> {
+    let mut forgotten = 0;
+    for chunk in shapes::padded(dialect.limits(), 1, 1, keys) {
+        let mut statement = Statement::new(dialect.delete_from("_sa_ledger"));
+        statement.push(" WHERE table_name = ").bind(table.as_str()).push(" AND record_key IN (");
+        statement.list(chunk, ", ", |s, key| {
+            s.bind(key.as_bytes().as_ref());
         });
         statement.push(")");
-        session.execute(statement).await?;
+        forgotten += session.execute(statement).await?;
     }
-    Ok(())
+    Ok(forgotten)
 }
 
 /// Writes entries of the ledger: tombstones, and versions of rows where it keeps those.
@@ -238,7 +233,7 @@ async fn remember<S: Session, D: Dialect>(
             s.push("(").bind(table.schema.table.table.as_str());
             s.push(", ").bind(w.change.key_bytes.as_bytes().as_ref());
             s.push(", ").bind(w.change.shard);
-            s.push(", ").bind(i64::from(!leaves_row(w.write)));
+            s.push(", ").bind(i64::from(!w.write.leaves_row()));
             s.push(", ").bind(w.change.asked.version).push(")");
         });
         statement.push(&on_conflict);

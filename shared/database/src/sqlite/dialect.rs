@@ -5,7 +5,11 @@ use std::borrow::Cow;
 use model::{ColumnType, Value};
 
 use super::values;
-use crate::relational::{dialect::Dialect, shapes::Limits, statement::Param};
+use crate::relational::{
+    dialect::{Dialect, Upgrade},
+    shapes::Limits,
+    statement::Param,
+};
 
 /// The spelling of SQLite.
 #[derive(Debug, Clone, Copy)]
@@ -18,7 +22,7 @@ const SYSTEM_TABLES: &[&str] = &[
         owner TEXT NOT NULL DEFAULT '',
         high_water INTEGER NOT NULL DEFAULT 0,
         purge_horizon INTEGER NOT NULL DEFAULT 0,
-        applied_horizon INTEGER NOT NULL DEFAULT 0,
+        horizon INTEGER NOT NULL DEFAULT 0,
         PRIMARY KEY (table_name, shard)
     ) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS _sa_ledger (
@@ -48,6 +52,17 @@ const SYSTEM_TABLES: &[&str] = &[
     ) WITHOUT ROWID",
 ];
 
+const UPGRADES: &[Upgrade] = &[
+    Upgrade {
+        made: "SELECT count(*) FROM pragma_table_xinfo('_sa_shard') WHERE name = 'horizon'",
+        make: "ALTER TABLE _sa_shard ADD COLUMN horizon INTEGER NOT NULL DEFAULT 0",
+    },
+    Upgrade {
+        made: "SELECT count(*) FROM pragma_index_list('_sa_ledger') WHERE name = '_sa_ledger_tombstones'",
+        make: "CREATE INDEX _sa_ledger_tombstones ON _sa_ledger (table_name, shard, version) WHERE deleted = 1",
+    },
+];
+
 impl Dialect for SqliteDialect {
     fn quote(&self, identifier: &str) -> String {
         // Not double quotes: SQLite takes a name in those that it does not know for a text.
@@ -61,6 +76,10 @@ impl Dialect for SqliteDialect {
 
     fn system_tables(&self) -> &'static [&'static str] {
         SYSTEM_TABLES
+    }
+
+    fn upgrades(&self) -> &'static [Upgrade] {
+        UPGRADES
     }
 
     fn param<'a>(&self, value: &'a Value) -> Param<'a> {

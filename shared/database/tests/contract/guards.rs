@@ -124,8 +124,8 @@ async fn a_purged_record_is_not_inserted_again(h: Harness) {
         h.apply_one(&schema, delete(&schema, "a", 20)).await;
         h.sql("DELETE FROM _sa_ledger").await;
         h.sql("UPDATE _sa_shard SET purge_horizon = 20").await;
-        assert_eq!(h.apply_one(&schema, put(&schema, "a", 15)).await, Applied::Purged);
-        assert_eq!(h.apply_one(&schema, put(&schema, "a", 20)).await, Applied::Purged);
+        assert_eq!(h.apply_one(&schema, put(&schema, "a", 15)).await, Applied::Purged { horizon: version(20) });
+        assert_eq!(h.apply_one(&schema, put(&schema, "a", 20)).await, Applied::Purged { horizon: version(20) });
         assert_eq!(h.read(&schema, &id("a")).await, DatabaseRow::Absent);
         assert_eq!(h.apply_one(&schema, put(&schema, "a", 21)).await, Applied::Written);
         let rows = h

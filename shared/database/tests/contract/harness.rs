@@ -144,6 +144,12 @@ impl Harness {
         self.somebody_else().await.number(select).await
     }
 
+    /// Up to where a table shows all accepted writes to those who read it themselves.
+    pub async fn horizon(&self, table: &TableName) -> u64 {
+        let select = format!("SELECT MIN(horizon) FROM _sa_shard WHERE table_name = '{table}'");
+        self.number(&select).await.unwrap_or_default().unsigned_abs()
+    }
+
     /// Makes a table and introspects it; with a version column if the guard says so.
     pub async fn table(&self, table: &str, create: &str, guard: VersionGuard) -> TableSchema {
         self.sql(create).await;

@@ -13,6 +13,7 @@ on_every_database!(
     the_catalog_is_kept_and_its_generation_rises,
     topics_and_namespaces_are_unique,
     preparing_again_does_no_harm,
+    preparing_changes_what_an_earlier_release_made,
     a_directory_follows_the_catalog,
     a_table_that_is_gone_stops_no_other_once_it_is_disabled,
 );
@@ -123,6 +124,27 @@ async fn preparing_again_does_no_harm(h: Harness) {
         replica.await.unwrap().unwrap();
     }
     assert_eq!(h.database.catalog().await.unwrap().1.len(), 1);
+}
+
+async fn preparing_changes_what_an_earlier_release_made(h: Harness) {
+    let schema = h.items(model::VersionGuard::Ledger).await;
+    let gone = delete(&schema, "a", 10);
+    let shard = gone.shard;
+    h.apply_one(&schema, gone).await;
+    h.sql("ALTER TABLE _sa_shard DROP COLUMN horizon").await;
+    h.sql(h.either("ALTER TABLE _sa_ledger DROP INDEX tombstones", "DROP INDEX _sa_ledger_tombstones")).await;
+    let mut replicas = Vec::new();
+    for _ in 0..4 {
+        let database = h.another(|options| options.pool = 1).await;
+        replicas.push(tokio::spawn(async move { database.prepare().await }));
+    }
+    for replica in replicas {
+        replica.await.unwrap().unwrap();
+    }
+    h.database.note_horizons(&schema.table.table, &[(shard, me(), version(20))]).await.unwrap();
+    assert_eq!(h.number("SELECT max(horizon) FROM _sa_shard").await, Some(20));
+    assert_eq!(h.read(&schema, &id("a")).await, deleted(10), "what was there stays");
+    assert_eq!(h.database.purge_tombstones(&schema, shard, &me(), version(20), 10).await, Ok(1));
 }
 
 async fn a_directory_follows_the_catalog(h: Harness) {

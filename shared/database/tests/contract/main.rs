@@ -43,6 +43,7 @@ mod installation;
 mod introspection;
 mod order;
 mod ownership;
+mod purge;
 mod script;
 mod throughput;
 mod unique;

@@ -1,6 +1,7 @@
 //! What is to become of a change: a pure function of the change and of what the database holds.
 
-use model::Version;
+use model::{Version, VersionGuard};
+use planted::Bug;
 
 /// What the database holds for a key, read under the shard's lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,13 +43,26 @@ pub(crate) enum Write {
     Tombstone,
 }
 
+impl Write {
+    /// Whether a row is there afterwards.
+    pub(crate) fn leaves_row(self) -> bool {
+        matches!(self, Self::Insert | Self::Update)
+    }
+
+    /// Whether the ledger has an entry of the key afterwards: the tombstone of a delete, or the version of a row that
+    /// can't keep it itself.
+    pub(crate) fn leaves_entry(self, guard: VersionGuard) -> bool {
+        if self.leaves_row() { guard == VersionGuard::Ledger } else { !planted::is(Bug::DatabaseTombstoneDropped) }
+    }
+}
+
 /// What becomes of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Write(Write),
     Same,
     Stale,
-    Purged,
+    Purged { horizon: Version },
     SinceRefused,
 }
 
@@ -61,23 +75,29 @@ pub(crate) fn decide(found: Found, asked: Asked, purge_horizon: Version) -> Verd
         return Verdict::SinceRefused;
     }
     match current {
+        _ if planted::is(Bug::NoVersionGuard) => Verdict::Write(write(found, asked)),
         Some(current) if asked.version < current => Verdict::Stale,
         Some(current) if asked.version == current => Verdict::Same,
         // Its tombstone may have been there, and purged.
-        None if asked.version <= purge_horizon => Verdict::Purged,
-        _ => Verdict::Write(match (asked.delete, found.row.is_some()) {
-            (false, false) => Write::Insert,
-            (false, true) => Write::Update,
-            (true, true) => Write::Delete,
-            (true, false) => Write::Tombstone,
-        }),
+        None if asked.version <= purge_horizon && !planted::is(Bug::NoPurgeHorizon) => {
+            Verdict::Purged { horizon: purge_horizon }
+        }
+        _ => Verdict::Write(write(found, asked)),
+    }
+}
+
+fn write(found: Found, asked: Asked) -> Write {
+    match (asked.delete, found.row.is_some()) {
+        (false, false) => Write::Insert,
+        (false, true) => Write::Update,
+        (true, true) => Write::Delete,
+        (true, false) => Write::Tombstone,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::VersionGuard;
     use proptest::prelude::*;
 
     fn v(n: u64) -> Version {
@@ -152,7 +172,7 @@ mod tests {
 
     #[test]
     fn nothing_is_inserted_at_or_below_the_purge_horizon() {
-        assert_eq!(decide(Found::default(), put(7), v(7)), Verdict::Purged);
+        assert_eq!(decide(Found::default(), put(7), v(7)), Verdict::Purged { horizon: v(7) });
         assert_eq!(decide(Found::default(), put(8), v(7)), Verdict::Write(Write::Insert));
     }
 

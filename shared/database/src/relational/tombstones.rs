@@ -1,0 +1,75 @@
+//! Purging of tombstones.
+
+use model::{KeyBytes, TableName, Value, Version};
+
+use super::{
+    dialect::Dialect,
+    read::stored_version,
+    session::{BYTES, Backend, Failure, INT, Purpose, Session},
+    shard_rows,
+    statement::Statement,
+    transaction, write,
+};
+use crate::{DatabaseError, batch::Claim};
+
+/// Forgets the oldest tombstones of a shard; how many.
+pub(super) async fn purge<B: Backend>(
+    backend: &B,
+    table: &TableName,
+    claim: Claim,
+    up_to: Version,
+    limit: usize,
+) -> Result<u64, DatabaseError> {
+    let on = |failure: Failure| failure.on(table.as_str());
+    let mut session = backend.session().await.map_err(on)?;
+    session.begin(Purpose::Write).await.map_err(on)?;
+    let purged = in_transaction(&mut session, backend.dialect(), table, &claim, up_to, limit).await;
+    transaction::finish(&mut session, table.as_str(), purged).await
+}
+
+async fn in_transaction<S: Session, D: Dialect>(
+    session: &mut S,
+    dialect: &D,
+    table: &TableName,
+    claim: &Claim,
+    up_to: Version,
+    limit: usize,
+) -> Result<u64, DatabaseError> {
+    let on = |failure: Failure| failure.on(table.as_str());
+    if !shard_rows::lock(session, dialect, table, std::slice::from_ref(claim)).await.map_err(on)? {
+        return Err(DatabaseError::NotOwner(table.clone()));
+    }
+    forget_oldest(session, dialect, table, claim, up_to, limit).await.map_err(on)
+}
+
+/// The shard's row is locked, so what the ledger says of the shard is final.
+async fn forget_oldest<S: Session, D: Dialect>(
+    session: &mut S,
+    dialect: &D,
+    table: &TableName,
+    claim: &Claim,
+    up_to: Version,
+    limit: usize,
+) -> Result<u64, Failure> {
+    let mut select = Statement::new("SELECT record_key, version FROM _sa_ledger WHERE table_name = ");
+    select.bind(table.as_str()).push(" AND shard = ").bind(claim.shard).push(" AND deleted = 1 AND version <= ");
+    // A number, not a parameter: not every server takes one there.
+    select.bind(up_to).push(&format!(" ORDER BY version LIMIT {limit}"));
+    let (mut keys, mut highest) = (Vec::new(), Version::ZERO);
+    for values in session.fetch(select, &[BYTES, INT]).await? {
+        let mut values = values.into_iter();
+        if let Some(Value::Bytes(key)) = values.next() {
+            keys.push(KeyBytes::from_stored(key));
+            highest = highest.max(stored_version(values.next())?);
+        }
+    }
+    if keys.is_empty() {
+        return Ok(0);
+    }
+    let forgotten = write::forget(session, dialect, table, &keys.iter().collect::<Vec<_>>()).await?;
+    let mut raise = Statement::new("UPDATE _sa_shard SET purge_horizon = ");
+    raise.push(dialect.greatest()).push("(purge_horizon, ").bind(highest).push(") WHERE table_name = ");
+    raise.bind(table.as_str()).push(" AND shard = ").bind(claim.shard);
+    session.execute(raise).await?;
+    Ok(forgotten)
+}
