@@ -37,6 +37,12 @@ pub struct DrainOptions {
     pub retry_initial: Duration,
     /// The last one.
     pub retry_max: Duration,
+    /// How often the databases are told up to which version all accepted writes are in them.
+    pub horizon_interval: Duration,
+    /// How often tombstones are purged.
+    pub purge_interval: Duration,
+    /// How long a tombstone is kept at least.
+    pub tombstone_retention: Duration,
     /// How often tables that were enabled, disabled or altered are looked for.
     pub table_refresh: Duration,
     /// How long the drain may take to stop: what is not done by then is redelivered.
@@ -68,6 +74,9 @@ impl DrainOptions {
             lane_capacity: drain.lane_capacity,
             retry_initial: drain.retry_initial,
             retry_max: drain.retry_max,
+            horizon_interval: drain.horizon_interval,
+            purge_interval: drain.purge_interval,
+            tombstone_retention: drain.tombstone_retention,
             table_refresh: settings.table_refresh,
             // The process breaks off what still runs a tenth of the time before its deadline.
             shutdown_deadline: settings.shutdown_deadline.mul_f64(0.8),

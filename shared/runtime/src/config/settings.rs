@@ -101,6 +101,15 @@ pub struct DrainSettings {
     /// The longest delay between attempts.
     #[serde(with = "duration::text")]
     pub retry_max: Duration,
+    /// How often the horizon is written into the databases.
+    #[serde(with = "duration::text")]
+    pub horizon_interval: Duration,
+    /// How often tombstones are purged.
+    #[serde(with = "duration::text")]
+    pub purge_interval: Duration,
+    /// How long a tombstone is kept at least.
+    #[serde(with = "duration::text")]
+    pub tombstone_retention: Duration,
 }
 
 /// `redis`: the hot store.

@@ -91,6 +91,8 @@ impl Settings {
         problems.unless(drain.retry_initial <= drain.retry_max, || {
             "drain.retry_initial is longer than drain.retry_max: it must not be".to_owned()
         });
+        problems.some_time("drain.horizon_interval", drain.horizon_interval);
+        problems.some_time("drain.purge_interval", drain.purge_interval);
     }
 
     fn check_tables(&self, problems: &mut Problems) {
@@ -259,6 +261,8 @@ mod tests {
             ("drain.rows_per_second", |s| s.drain.rows_per_second = -1.0),
             ("drain.rows_per_second", |s| s.drain.rows_per_second = f64::NAN),
             ("drain.retry_initial", |s| s.drain.retry_initial = Duration::from_secs(60)),
+            ("drain.horizon_interval", |s| s.drain.horizon_interval = Duration::ZERO),
+            ("drain.purge_interval", |s| s.drain.purge_interval = Duration::ZERO),
             ("redis.url", |s| s.redis.url = "http://x".into()),
             ("redis.cluster", |s| s.redis.cluster = true),
             ("redis.prefix", |s| s.redis.prefix = "{x}".into()),
