@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     DrainOptions,
     backoff::Backoff,
-    gather::{Generation, Lane},
+    gather::{Generation, Lane, Ticket},
     status::Metrics,
 };
 
@@ -47,4 +47,12 @@ pub(crate) enum Report {
     Done { lane: Arc<Lane>, shard: Shard, generation: Generation, offsets: Vec<i64> },
     /// The lane may have room again.
     Room { lane: Arc<Lane> },
+}
+
+impl Report {
+    /// That all records of these tickets are done.
+    pub(crate) fn done(lane: Arc<Lane>, shard: Shard, generation: Generation, tickets: &[Ticket]) -> Self {
+        let offsets = tickets.iter().flat_map(|ticket| &ticket.records).map(|(_, offset)| *offset).collect();
+        Self::Done { lane, shard, generation, offsets }
+    }
 }

@@ -61,6 +61,9 @@ impl Cleaning {
     ) {
         let Self { shard, generation, cleans, tickets } = self;
         let table = &lane.table.schema.table;
+        if planted::is(planted::Bug::CommitBeforeClean) {
+            parts.report(Report::done(lane.clone(), shard, generation, &tickets)).await;
+        }
         let mut backoff = parts.backoff();
         while let Err(error) = parts.hot.mark_clean(shard, cleans.clone(), ttl).await {
             if parts.stop.is_cancelled() {
@@ -86,8 +89,7 @@ impl Cleaning {
         }
         lane.with(|gathered| tickets.iter().for_each(|ticket| gathered.release(shard, ticket)));
         // The consumer knows whether the assignment still stands.
-        let offsets = tickets.iter().flat_map(|ticket| &ticket.records).map(|(_, offset)| *offset).collect();
-        parts.report(Report::Done { lane, shard, generation, offsets }).await;
+        parts.report(Report::done(lane, shard, generation, &tickets)).await;
     }
 }
 

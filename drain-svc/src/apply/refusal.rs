@@ -9,7 +9,7 @@ pub(crate) enum Refusal {
     Later,
     /// Somebody else is the owner of a shard.
     NotOwner,
-    /// The table is not what it was: look at it again, then the same again.
+    /// The table is not what it was: look at it again, then the same again; or it is, and some rows ask for another.
     Schema,
     /// A row of the batch is in the way of the others: find it, hold it, write the others.
     ///

@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use database::{Applied, Batch, CatalogTable, Change, Database, DatabaseError, Owner, ShardClaim};
+use database::{Applied, Batch, CatalogEntry, CatalogTable, Change, Database, DatabaseError, Owner, ShardClaim};
 use hot_store::{Budget, HotStore};
 use model::Shard;
+use planted::Bug;
 use tokio::{
     task::JoinSet,
     time::{self, Instant},
@@ -44,6 +45,8 @@ pub(crate) struct Writer<H, D> {
     metrics: TableMetrics,
     stop: CancellationToken,
     backoff: Backoff,
+    /// When the table was last looked at and found to be what batches are made for.
+    found_as_known: Option<Instant>,
     cleaning: JoinSet<()>,
 }
 
@@ -57,7 +60,7 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
     ) -> Self {
         let options = parts.options.table(&lane.table.schema.table).clone();
         let backoff = parts.backoff();
-        Self { lane, parts, gate, options, metrics, stop, backoff, cleaning: JoinSet::new() }
+        Self { lane, parts, gate, options, metrics, stop, backoff, found_as_known: None, cleaning: JoinSet::new() }
     }
 
     /// Until it is stopped; then what is in a transaction is finished, and what only waits is left to be redelivered.
@@ -110,6 +113,9 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
         }
         let (changes, tickets): (Vec<Change>, Vec<Ticket>) =
             batch.into_iter().map(|entry| (entry.change, entry.ticket)).unzip();
+        if planted::is(Bug::CommitBeforeDatabase) {
+            self.count_as_done(&changes, &tickets).await;
+        }
         let begun = Instant::now();
         let (outcome, changes) = self.transact(&table, &owners, changes).await;
         let took = begun.elapsed();
@@ -124,7 +130,7 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
             Err(error) => {
                 self.parts.metrics.of(&self.metrics).failed(took);
                 let entries = changes.into_iter().zip(tickets).map(|(change, ticket)| Entry { change, ticket });
-                self.refused(&error, entries.collect(), &owners).await
+                self.refused(&table, &error, entries.collect(), &owners).await
             }
         }
     }
@@ -224,19 +230,35 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
     }
 
     /// Puts a batch back as its error demands.
-    async fn refused(&mut self, error: &DatabaseError, mut batch: Vec<Entry>, owners: &[(Shard, Owner)]) -> Next {
+    async fn refused(
+        &mut self,
+        table: &CatalogTable,
+        error: &DatabaseError,
+        batch: Vec<Entry>,
+        owners: &[(Shard, Owner)],
+    ) -> Next {
         let way = Refusal::of(error);
         self.parts.metrics.of(&self.metrics).retry(way.name());
-        if way == Refusal::Rows {
-            match batch.pop() {
-                Some(alone) if batch.is_empty() => self.hold(alone, &without_values(error)),
-                last => {
-                    batch.extend(last);
-                    self.lane.with(|gathered| gathered.put_back(batch, Verdict::Suspect));
-                }
+        if planted::is(Bug::DropRefused) && self.backoff.failures() + batch[0].ticket.failures >= 3 {
+            let (changes, tickets): (Vec<_>, Vec<_>) = batch.into_iter().map(|e| (e.change, e.ticket)).unzip();
+            for (change, ticket) in changes.iter().zip(&tickets) {
+                self.lane.with(|gathered| gathered.release(change.shard, ticket));
             }
-            self.parts.report(Report::Room { lane: self.lane.clone() }).await;
+            self.count_as_done(&changes, &tickets).await;
             return Next::AtOnce;
+        }
+        match way {
+            Refusal::Rows => {
+                self.single_out(batch, error).await;
+                return Next::AtOnce;
+            }
+            // Some rows ask for another table than the one that is there; the others needn't wait for them. Should it
+            // be all of them after all, they are not tried one after the other as fast as can be.
+            Refusal::Schema if self.is_as_known(table).await => {
+                self.single_out(batch, error).await;
+                return Next::After(self.backoff.delay_after(0));
+            }
+            Refusal::Schema | Refusal::Later | Refusal::NotOwner => {}
         }
         let table = &self.lane.table.schema.table;
         if self.backoff.failures() == 0 {
@@ -245,16 +267,56 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
         }
         self.lane.with(|gathered| gathered.put_back(batch, Verdict::Innocent));
         self.parts.report(Report::Room { lane: self.lane.clone() }).await;
-        match way {
-            Refusal::NotOwner => self.take_ownership_again(owners).await,
-            Refusal::Schema => {
-                if let Err(error) = self.parts.directory.refresh(true).await {
-                    tracing::warn!(%table, error = without_values(&error), "the table could not be looked at again");
-                }
-            }
-            Refusal::Later | Refusal::Rows => {}
+        if way == Refusal::NotOwner {
+            self.take_ownership_again(owners).await;
         }
         Next::After(self.backoff.next_delay())
+    }
+
+    /// Finds the rows of a batch that are in the way of the others.
+    async fn single_out(&self, mut batch: Vec<Entry>, error: &DatabaseError) {
+        match batch.pop() {
+            Some(alone) if batch.is_empty() => self.hold(alone, &without_values(error)),
+            last => {
+                batch.extend(last);
+                self.lane.with(|gathered| gathered.put_back(batch, Verdict::Suspect));
+            }
+        }
+        self.parts.report(Report::Room { lane: self.lane.clone() }).await;
+    }
+
+    /// Looks at the table again. `false` if it is not what the batch was made for (the next one is), or can't be looked
+    /// at: then no row is to blame.
+    async fn is_as_known(&mut self, used: &CatalogTable) -> bool {
+        let directory = &self.parts.directory;
+        if self.found_as_known.is_some_and(|at| at.elapsed() < self.parts.options.table_refresh) {
+            return true;
+        }
+        let entry =
+            CatalogEntry { table: used.schema.table.clone(), enabled: used.enabled, settings: used.settings.clone() };
+        let refreshed = match directory.introspect(&entry).await {
+            Ok(schema) if schema == used.schema => {
+                self.found_as_known = Some(Instant::now());
+                return true;
+            }
+            Ok(_) => directory.refresh(true).await.map(|_| ()),
+            Err(error) => Err(error),
+        };
+        self.found_as_known = None;
+        if let Err(error) = refreshed {
+            let table = &used.schema.table;
+            tracing::warn!(%table, error = without_values(&error), "the table could not be looked at again");
+        }
+        false
+    }
+
+    /// Tells the consumer that these are done, which a planted bug does before they are.
+    async fn count_as_done(&self, changes: &[Change], tickets: &[Ticket]) {
+        for (change, ticket) in changes.iter().zip(tickets) {
+            let (shard, generation) = (change.shard, ticket.generation);
+            let done = Report::done(self.lane.clone(), shard, generation, std::slice::from_ref(ticket));
+            self.parts.report(done).await;
+        }
     }
 
     /// A row that the database refuses by itself is tried again alone, and never dropped: only its own partition's

@@ -41,7 +41,9 @@ pub(crate) fn read(record: &LogRecord, table: &TableRef, in_force: Epoch) -> Res
     }
     let mut mutations = match event.body {
         EventBody::Fence(_) => return Ok(Intake::Fence(event.epoch)),
-        EventBody::Mutations(_) if event.epoch.is_void_under(in_force) => return Ok(Intake::Void),
+        EventBody::Mutations(_) if event.epoch.is_void_under(in_force) && !planted::is(planted::Bug::ApplyVoid) => {
+            return Ok(Intake::Void);
+        }
         EventBody::Mutations(mutations) => mutations,
     };
     match (mutations.pop(), mutations.len()) {

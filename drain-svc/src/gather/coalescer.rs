@@ -36,6 +36,10 @@ pub(crate) struct Entry {
 impl Entry {
     /// A newer version makes a fresh start: what was wrong with an older one says nothing of it. A duplicate does not.
     fn supersedes(&self, other: &Entry) -> bool {
+        if planted::is(planted::Bug::CoalesceByPosition) {
+            let position = |entry: &Entry| entry.ticket.records.iter().map(|(_, offset)| *offset).max();
+            return position(self) > position(other);
+        }
         let standing = |entry: &Entry| (entry.change.version, entry.ticket.failures, Reverse(entry.ticket.companions));
         standing(self) > standing(other)
     }

@@ -2,7 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use database::{DatabaseRow, ErrorClass};
+use database::{Database as _, DatabaseRow, ErrorClass};
+use model::{ColumnName, Content, Epoch, Event, EventBody, Image, Mutation, Row, Value, Version};
 
 use crate::{
     db::id,
@@ -124,6 +125,42 @@ async fn a_table_that_was_altered_is_looked_at_again() {
     world.db.straight().run_script("ALTER TABLE elsewhere RENAME TO payments").await.unwrap();
     world.until_clean().await;
     world.assert_rows_are_as_written().await;
+    drain.stop().await;
+    world.assert_all_committed().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_with_a_column_that_was_dropped_holds_no_other_and_lands_once_the_column_is_back() {
+    let world = World::new().await;
+    let (odd, version) = (7, Version::new(1_000).unwrap());
+    let columns = world.row(odd, 1).iter().map(|(name, value)| (name.clone(), value.clone())).collect::<Vec<_>>();
+    let note = (ColumnName::new("note").unwrap(), Value::Int64(5));
+    let row = Row::from_iter(columns.into_iter().chain([note]));
+    let image = Image { content: Content::Row(row.clone()), ..world.image(odd, Some(1)) };
+    let table = world.schema.table.clone();
+    let mutation = Mutation { table: table.clone(), key: id(odd), version, image };
+    let shard = world.shard(&id(odd));
+    let event = Event { shard, epoch: Epoch(1), body: EventBody::Mutations(vec![mutation]) };
+    let offset = world.append(shard, event.encode()).await;
+    for n in (0..64).filter(|n| *n != odd) {
+        world.write(n, Some(n)).await;
+    }
+    let drain = world.start(options());
+    world.until_clean().await;
+    world.assert_rows_are_as_written().await;
+    until("the odd one is tried alone, again and again", || async {
+        world.db.attempts().iter().filter(|a| a.changes.len() == 1 && a.changes[0].0 == id(odd)).count() > 2
+    })
+    .await;
+    assert!(drain.told.lock().unwrap().noted.get(&shard.0).is_none_or(|progress| progress.offset <= offset));
+
+    world.db.straight().run_script("ALTER TABLE payments ADD COLUMN note BIGINT").await.unwrap();
+    let schema = world.db.straight().introspect(&table.database, &table.table).await.unwrap();
+    until("it is there", || async {
+        let rows = world.db.straight().read(&schema, &[id(odd)]).await.unwrap();
+        rows == [DatabaseRow::Present { version, row: row.clone() }]
+    })
+    .await;
     drain.stop().await;
     world.assert_all_committed().await;
 }
