@@ -5,10 +5,12 @@
 //! - [`Service`]: `ingest-svc`, `drain-svc` and `shock-absorber` as processes.
 //! - [`given`]: the servers that `./tests/run` has started for all tests that break none.
 //! - [`System`]: the whole of it, embedded or on real servers.
+//! - [`history`]: what clients saw, and whether that can be.
 //! - [`eventually`]: waiting for what must come to be, within a bound.
 
 mod eventually;
 pub mod given;
+pub mod history;
 pub mod http;
 pub mod port;
 mod process;

@@ -1,0 +1,219 @@
+//! One key's observations, in the order in which they ended, against what binds them.
+
+mod bounds;
+mod image;
+mod order;
+
+use std::collections::BTreeMap;
+
+use super::{
+    Finding, Findings, Image, Loss, Outcome, Refusal, Sample, Seen, Span,
+    timeline::{Observation, Timeline, Write},
+};
+use bounds::{Bound, Source};
+
+/// Checks one key.
+pub(super) fn key(key: &str, timeline: &Timeline<'_>, losses: &[Loss], findings: &mut Findings) {
+    let mut check =
+        Check { key, timeline, losses, findings, bounds: vec![Bound::of_base(timeline.base)], images: BTreeMap::new() };
+    for observation in &timeline.observations {
+        check.observe(observation);
+    }
+    for observation in &timeline.observations {
+        if let Observation::Sample(sample) = observation {
+            check.horizon(sample);
+        }
+    }
+    check.versions();
+}
+
+/// Where somebody looked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum View {
+    /// Through us.
+    Api,
+    /// Into the database itself.
+    Database { drained: bool },
+}
+
+struct Check<'a> {
+    key: &'a str,
+    timeline: &'a Timeline<'a>,
+    losses: &'a [Loss],
+    findings: &'a mut Findings,
+    /// What is certain so far.
+    bounds: Vec<Bound>,
+    /// The row that each value was seen in.
+    images: BTreeMap<u64, Image>,
+}
+
+impl<'a> Check<'a> {
+    fn observe(&mut self, observation: &Observation<'a>) {
+        match observation {
+            Observation::Sample(sample) => {
+                let view = View::Database { drained: sample.drained };
+                match sample.row {
+                    Some(seen) => self.found(seen, sample.span, view),
+                    None => self.absent(sample.span, view, "the database has no row"),
+                }
+            }
+            Observation::Operation(operation) => match operation.outcome {
+                Outcome::Acked { level, stamp } => {
+                    self.acked(operation, stamp);
+                    self.bounds.push(Bound::of_ack(operation, level, stamp));
+                }
+                Outcome::Read(Some(seen)) => self.found(seen, operation.span, View::Api),
+                Outcome::Read(None) => self.absent(operation.span, View::Api, "NOT_FOUND was read"),
+                Outcome::Refused(Refusal::Absent) => {
+                    self.absent(operation.span, View::Api, "a write was refused for want of a row");
+                }
+                Outcome::Refused(Refusal::Exists) => self.exists(operation.span),
+                Outcome::Refused(Refusal::Changed | Refusal::Other) | Outcome::Unknown => {}
+            },
+        }
+    }
+
+    /// The newest of what must be seen by whoever looks there then.
+    fn floor(&self, span: Span, view: View) -> Bound {
+        let binding = self.bounds.iter().filter(|bound| match (view, bound.source) {
+            (View::Database { drained: false }, Source::Ack | Source::Read) => false,
+            _ => bound.span.is_before(span) && self.still_binds(bound, span),
+        });
+        binding.copied().max_by_key(Bound::rank).unwrap_or(Bound::of_base(self.timeline.base))
+    }
+
+    /// Whether the hot store can't have forgotten it before `span` was over.
+    fn still_binds(&self, bound: &Bound, span: Span) -> bool {
+        bound.durable || !self.lossy(Span::new(bound.span.from, span.to))
+    }
+
+    fn lossy(&self, span: Span) -> bool {
+        self.losses.iter().any(|loss| loss.span.touches(span))
+    }
+
+    fn found(&mut self, seen: Seen, span: Span, view: View) {
+        let Some(durable) = self.image(seen, span) else { return };
+        let floor = self.floor(span, view);
+        if floor.forbids(seen.version) {
+            let what = format!("{span} {seen} was seen, after {floor}");
+            match (view, floor.source) {
+                _ if floor.deleted => self.resurrected(what),
+                (View::Api, _) => self.stale(what),
+                (View::Database { .. }, Source::Database) => {
+                    self.out_of_order(format!("the database went back: {what}"))
+                }
+                (View::Database { .. }, _) => self.lost(what),
+            }
+        }
+        if let Some(epoch) = seen.epoch {
+            self.epoch(epoch, span);
+        }
+        self.bounds.push(Bound {
+            version: seen.version,
+            deleted: false,
+            span,
+            durable: durable || view != View::Api,
+            source: if view == View::Api { Source::Read } else { Source::Database },
+            epoch: seen.epoch,
+            batch: None,
+        });
+    }
+
+    fn absent(&mut self, span: Span, view: View, how: &str) {
+        let floor = self.floor(span, view);
+        if floor.deleted {
+            return;
+        }
+        // Only a delete can have brought this about.
+        let deletes: Vec<Write<'_>> = self.candidates(floor, span).filter(|write| write.deletes()).collect();
+        if deletes.is_empty() {
+            let what = format!("{span} {how}, after {floor}");
+            return if view == View::Api { self.stale(what) } else { self.lost(what) };
+        }
+        // It stands above the floor, wherever that is.
+        let least = deletes.iter().map(|delete| delete.version.unwrap_or(floor.version)).min();
+        self.bounds.push(Bound {
+            version: least.unwrap_or(floor.version),
+            deleted: true,
+            span,
+            durable: view != View::Api || deletes.iter().all(|delete| delete.durable),
+            source: if view == View::Api { Source::Read } else { Source::Database },
+            epoch: None,
+            batch: None,
+        });
+    }
+
+    fn exists(&mut self, span: Span) {
+        let floor = self.floor(span, View::Api);
+        if floor.deleted && !self.candidates(floor, span).any(|write| !write.deletes()) {
+            let what = format!("{span} a write was refused because of a row, after {floor}");
+            if floor.version == 0 { self.phantom(what) } else { self.resurrected(what) }
+        }
+    }
+
+    /// Writes that may have taken effect above `floor` before `span` was over.
+    fn candidates(&self, floor: Bound, span: Span) -> impl Iterator<Item = Write<'a>> {
+        let may = move |write: &Write<'_>| {
+            write.operation.span.from <= span.to && write.version.is_none_or(|version| version > floor.version)
+        };
+        self.timeline.writes.iter().copied().filter(may)
+    }
+
+    /// Whether a write stood in the store, at its version, when another one took effect at a higher one.
+    fn stood_before(&self, earlier: &Write<'_>, later: &Write<'_>) -> bool {
+        if earlier.durable && later.durable || earlier.epoch.is_some() && earlier.epoch == later.epoch {
+            return true;
+        }
+        let (a, b) = (earlier.span, later.span);
+        !self.lossy(Span::new(a.from.min(b.from), a.to.max(b.to)))
+    }
+
+    /// The horizon promises that whatever was acknowledged up to it is in the database.
+    fn horizon(&mut self, sample: &Sample) {
+        let promised = self.timeline.writes.iter().filter(|write| {
+            let hull = Span::new(write.span.from.min(sample.span.from), write.span.to.max(sample.span.to));
+            write.epoch.is_some()
+                && write.version.is_some_and(|version| version <= sample.horizon)
+                && (write.durable || !self.lossy(hull))
+        });
+        let Some(newest) = promised.max_by_key(|write| write.version).copied() else { return };
+        let version = newest.version.unwrap_or_default();
+        let above = Bound { version, ..Bound::of_base(self.timeline.base) };
+        let kept = match sample.row {
+            Some(seen) => seen.version > version || (seen.version == version && !newest.deletes()),
+            None => newest.deletes() || self.candidates(above, sample.span).any(|write| write.deletes()),
+        };
+        if !kept {
+            let horizon = sample.horizon;
+            let row = sample.row.map_or_else(|| "no row".to_owned(), |row| row.to_string());
+            self.stale(format!(
+                "{} the horizon said {horizon}, but the database has {row}, not {}",
+                sample.span, newest.operation
+            ));
+        }
+    }
+
+    fn finding(&self, what: String) -> Finding {
+        Finding { key: self.key.to_owned(), what }
+    }
+
+    fn lost(&mut self, what: String) {
+        self.findings.lost.push(self.finding(what));
+    }
+
+    fn stale(&mut self, what: String) {
+        self.findings.stale.push(self.finding(what));
+    }
+
+    fn resurrected(&mut self, what: String) {
+        self.findings.resurrected.push(self.finding(what));
+    }
+
+    fn phantom(&mut self, what: String) {
+        self.findings.phantom.push(self.finding(what));
+    }
+
+    fn out_of_order(&mut self, what: String) {
+        self.findings.out_of_order.push(self.finding(what));
+    }
+}

@@ -1,0 +1,77 @@
+//! Whether a write may have got the version that it was acknowledged with.
+
+use super::Check;
+use crate::history::{Condition, Operation, Stamp, timeline::Write};
+
+impl Check<'_> {
+    pub(super) fn acked(&mut self, operation: &Operation, stamp: Stamp) {
+        self.epoch(stamp.epoch, operation.span);
+        let comes_after = |bound: &&super::Bound| match (bound.batch, operation.batch) {
+            (Some(earlier), Some(later)) if earlier.batch == later.batch => earlier.index < later.index,
+            _ => bound.span.is_before(operation.span),
+        };
+        let before = self.bounds.iter().filter(comes_after).filter(|bound| self.still_binds(bound, operation.span));
+        if let Some(newest) = before.copied().max_by_key(super::Bound::rank)
+            && newest.version >= stamp.version
+        {
+            self.out_of_order(format!("{operation}, although {newest}"));
+        }
+        let Some(write) = self.timeline.writes.iter().find(|write| std::ptr::eq(write.operation, operation)).copied()
+        else {
+            return;
+        };
+        if let Condition::At(wanted) = operation.action.condition() {
+            self.was_at(&write, wanted, stamp);
+        }
+        if let Some(row) = operation.action.needs_row() {
+            self.found_row(&write, row, stamp);
+        }
+    }
+
+    /// A write that asked for a version found nothing newer.
+    fn was_at(&mut self, write: &Write<'_>, wanted: Stamp, got: Stamp) {
+        if wanted.epoch != got.epoch {
+            self.out_of_order(format!("{}: the epoch is another one by now", write.operation));
+        }
+        let overlooked = self.timeline.writes.iter().find(|other| {
+            other.version.is_some_and(|version| wanted.version < version && version < got.version)
+                && self.stood_before(other, write)
+        });
+        if let Some(overlooked) = overlooked {
+            let overlooked = overlooked.operation;
+            self.out_of_order(format!("{}, but in between was {overlooked}", write.operation));
+        }
+    }
+
+    /// A write that needs a row, or needs that there is none, found it so.
+    fn found_row(&mut self, write: &Write<'_>, row: bool, got: Stamp) {
+        let leaves = |other: &Write<'_>| !other.deletes();
+        let mut before: Vec<&Write<'_>> =
+            self.timeline.writes.iter().filter(|other| other.version.is_some_and(|v| v < got.version)).collect();
+        before.sort_by_key(|other| std::cmp::Reverse(other.version));
+        let mut against = None;
+        for other in before {
+            if leaves(other) == row {
+                return;
+            }
+            if self.stood_before(other, write) {
+                against = Some(other.operation.to_string());
+                break;
+            }
+        }
+        let base = self.timeline.base;
+        let against = match against {
+            Some(against) => against,
+            None if base.image.is_some() == row => return,
+            None => format!("what was there in the beginning, {base:?}"),
+        };
+        // One of unknown outcome may have come in between.
+        let late = |other: &Write<'_>| {
+            other.version.is_none() && leaves(other) == row && other.operation.span.from <= write.operation.span.to
+        };
+        if !self.timeline.writes.iter().any(late) {
+            let wanted = if row { "a row" } else { "no row" };
+            self.out_of_order(format!("{}: it needs {wanted}, but before it was {against}", write.operation));
+        }
+    }
+}
