@@ -10,7 +10,6 @@
 
 mod eventually;
 pub mod given;
-pub mod history;
 pub mod http;
 pub mod port;
 mod process;
@@ -19,6 +18,7 @@ mod service;
 mod system;
 
 pub use eventually::eventually;
+pub use history;
 pub use process::Process;
 pub use service::{Service, ServiceSettings};
 pub use system::{OwnServers, System};

@@ -1,7 +1,7 @@
 //! Whether a write may have got the version that it was acknowledged with.
 
 use super::Check;
-use crate::history::{Condition, Operation, Stamp, timeline::Write};
+use crate::{Condition, Operation, Stamp, timeline::Write};
 
 impl Check<'_> {
     pub(super) fn acked(&mut self, operation: &Operation, stamp: Stamp) {

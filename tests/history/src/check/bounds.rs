@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::history::{Action, Base, BatchPlace, Level, Operation, Span, Stamp};
+use crate::{Action, Base, BatchPlace, Level, Operation, Span, Stamp};
 
 /// From what it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

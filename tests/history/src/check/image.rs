@@ -1,7 +1,7 @@
 //! Whether a row that was seen can be: who wrote it, and on what.
 
 use super::Check;
-use crate::history::{Action, Image, Part, Seen, Span, timeline::Write};
+use crate::{Action, Image, Part, Seen, Span, timeline::Write};
 
 impl<'a> Check<'a> {
     /// Checks where a row comes from, and says whether the hot store can't lose it; `None` if nobody wrote it.
