@@ -93,7 +93,8 @@ impl Session {
             "applied" => AckLevel::Applied,
             other => bail!("{other} is no level: use logged, queued or applied"),
         };
-        let Accepted { reached, etag } = self.client.acknowledging(Acknowledge::required(level)).write(&write).await?;
+        let Accepted { reached, etag, .. } =
+            self.client.acknowledging(Acknowledge::required(level)).write(&write).await?;
         let reached = reached.map_or_else(|| "accepted".into(), |level| format!("{level:?}").to_uppercase());
         println!("{reached}  etag {etag}");
         Ok(())

@@ -6,6 +6,7 @@
 //! marked queued under the epoch in which it was written, and only then acknowledged as QUEUED.
 
 mod acknowledge;
+mod admit;
 mod draft;
 mod error;
 mod merge;
@@ -26,7 +27,7 @@ use model::Shard;
 pub use error::WriteError;
 pub use request::{Accepted, AckLevel, Acknowledge, Change, Require, WriteRequest};
 
-use crate::{Core, Etag, StoreError};
+use crate::{Core, StoreError};
 use store::{Item, Stored};
 
 /// Accepts writes.
@@ -99,17 +100,13 @@ where
             results[index] = Err(WriteError::TableNotEnabled(request.table));
             continue;
         };
+        let wish = ack.for_table(core.options.rules.of(&request.table).ack);
         match validate::check(table, request, core.shards, max, now) {
-            Ok(checked) => by_shard.entry(checked.shard).or_default().push(Item { index, checked }),
+            Ok(checked) => by_shard.entry(checked.shard).or_default().push(Item { index, checked, wish }),
             Err(error) => results[index] = Err(error),
         }
     }
-    if ack.required >= AckLevel::Queued && !core.log.is_available() {
-        for item in by_shard.into_values().flatten() {
-            results[item.index] = Err(WriteError::LogDown);
-        }
-        return results;
-    }
+    admit::admit(&core, &mut by_shard, &mut results);
 
     let at_once = core.options.shards_at_once.max(1);
     let written: Vec<_> = stream::iter(by_shard)
@@ -124,10 +121,10 @@ where
             Err(error) => results[index] = Err(error),
         }
     }
-    let etags: Vec<(usize, Etag)> = stored.iter().map(|write: &Stored| (write.index, write.etag())).collect();
-    let levels = acknowledge::reach(&core, stored, ack).await;
-    for ((index, etag), level) in etags.into_iter().zip(levels) {
-        results[index] = level.map(|reached| Accepted { reached, etag });
+    let names: Vec<_> = stored.iter().map(|write: &Stored| (write.index, write.etag, write.token())).collect();
+    let levels = acknowledge::reach(&core, stored).await;
+    for ((index, etag, token), level) in names.into_iter().zip(levels) {
+        results[index] = level.map(|reached| Accepted { reached, etag, token: token.reached(reached) });
     }
     results
 }

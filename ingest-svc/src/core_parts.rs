@@ -8,7 +8,7 @@ use model::{Chance, ShardCount, TableRef};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
-use crate::{opening::OpeningProgress, tables::TableOptions};
+use crate::{accept::AckLevel, opening::OpeningProgress, tables::TableOptions};
 
 /// How long records stay in the hot store once the database has them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,48 @@ pub struct HotTtl {
 impl HotTtl {
     /// That of a table.
     pub fn of(&self, table: &TableRef) -> Duration {
+        self.per_table.get(table).copied().unwrap_or(self.default)
+    }
+}
+
+/// What of a table may wait for the database; `None` is no cap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MaxBacklog {
+    /// Records.
+    pub records: Option<u64>,
+    /// Their bytes.
+    pub bytes: Option<u64>,
+    /// How long the oldest of them has waited.
+    pub age: Option<Duration>,
+}
+
+/// What holds for writes to one table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TableRules {
+    /// The level of those that do not say.
+    pub ack: AckLevel,
+    /// Past it they are refused.
+    pub max_backlog: MaxBacklog,
+}
+
+impl Default for TableRules {
+    fn default() -> Self {
+        Self { ack: AckLevel::Queued, max_backlog: MaxBacklog::default() }
+    }
+}
+
+/// What holds for writes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct WriteRules {
+    /// For tables that are not named.
+    pub default: TableRules,
+    /// For those that are.
+    pub per_table: HashMap<TableRef, TableRules>,
+}
+
+impl WriteRules {
+    /// Those of a table.
+    pub fn of(&self, table: &TableRef) -> TableRules {
         self.per_table.get(table).copied().unwrap_or(self.default)
     }
 }
@@ -68,6 +110,8 @@ pub struct IngestOptions {
     pub absent_ttl: Duration,
     /// How long a clean record stays.
     pub hot_ttl: HotTtl,
+    /// What holds for writes, table by table.
+    pub rules: WriteRules,
     /// Attempts of a write whose record changes under it, or turns cold again.
     pub write_attempts: u32,
     /// A produce that takes longer has an unknown outcome. Above the log's own delivery timeout.
@@ -102,6 +146,7 @@ impl Default for IngestOptions {
             lease_ttl: Duration::from_secs(5),
             absent_ttl: Duration::from_secs(5),
             hot_ttl: HotTtl { default: Duration::from_secs(600), per_table: HashMap::new() },
+            rules: WriteRules::default(),
             write_attempts: 8,
             publish_timeout: Duration::from_secs(15),
             max_background_batches: 1024,

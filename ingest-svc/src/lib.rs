@@ -18,7 +18,9 @@ pub mod read;
 pub mod relay;
 pub mod startup;
 pub mod tables;
+mod token;
 
-pub use core_parts::{Core, HotTtl, IngestOptions, WallClock};
+pub use core_parts::{Core, HotTtl, IngestOptions, MaxBacklog, TableRules, WallClock, WriteRules};
 pub use error::{Part, StoreError};
 pub use etag::{Etag, InvalidEtag};
+pub use token::{InvalidToken, Token};

@@ -66,6 +66,8 @@ reasons! {
     OutOfRange = "OUT_OF_RANGE", InvalidArgument, untouched;
     /// An update names a column of the primary key with another value than the record's key.
     KeyChanged = "KEY_CHANGED", InvalidArgument, untouched;
+    /// Another write was made with this request id a short time ago.
+    RequestIdReused = "REQUEST_ID_REUSED", InvalidArgument, untouched;
     /// A field of the request is missing or malformed; the field violations say which.
     InvalidArgument = "INVALID_ARGUMENT", InvalidArgument, untouched;
     /// No database of that name is configured, or the request must name one.
@@ -101,6 +103,8 @@ reasons! {
     HotStoreUnavailable = "HOT_STORE_UNAVAILABLE", Unavailable, untouched;
     /// The event log can't be reached, and the acknowledgement needs it.
     LogUnavailable = "LOG_UNAVAILABLE", Unavailable, untouched;
+    /// The event log's queue in the server is full: writes come in faster than the log takes them.
+    LogQueueFull = "LOG_QUEUE_FULL", ResourceExhausted, untouched;
     /// The database can't be reached, and the call needs it.
     DatabaseUnavailable = "DATABASE_UNAVAILABLE", Unavailable, untouched;
     /// The write may or may not have taken effect, or may still do so.

@@ -30,8 +30,9 @@ impl AckLevel {
 /// Which acknowledgement is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Acknowledge {
-    /// The write fails if this level can't be reached.
-    pub required: AckLevel,
+    /// The write fails if this level can't be reached; `None`: the table's default, QUEUED unless it is configured
+    /// otherwise.
+    pub required: Option<AckLevel>,
     /// A higher level that is waited for.
     pub preferred: Option<AckLevel>,
     /// How long it is waited for; the server allows at most 30 s.
@@ -41,7 +42,7 @@ pub struct Acknowledge {
 impl Acknowledge {
     /// That level, without waiting for more.
     pub fn required(level: AckLevel) -> Self {
-        Self { required: level, preferred: None, wait: Duration::ZERO }
+        Self { required: Some(level), preferred: None, wait: Duration::ZERO }
     }
 
     /// The same, but waiting so long for a higher level.
@@ -55,17 +56,15 @@ impl Acknowledge {
             seconds: i64::try_from(self.wait.as_secs()).unwrap_or(i64::MAX),
             nanos: self.wait.subsec_nanos() as i32,
         };
-        v1::Acknowledgement {
-            required: self.required.to_proto().into(),
-            preferred: self.preferred.map_or(v1::AckLevel::Unspecified, AckLevel::to_proto).into(),
-            wait: Some(wait),
-        }
+        let level = |level: Option<AckLevel>| level.map_or(v1::AckLevel::Unspecified, AckLevel::to_proto).into();
+        v1::Acknowledgement { required: level(self.required), preferred: level(self.preferred), wait: Some(wait) }
     }
 }
 
 impl Default for Acknowledge {
+    /// The table's default.
     fn default() -> Self {
-        Self::required(AckLevel::Queued)
+        Self { required: None, preferred: None, wait: Duration::ZERO }
     }
 }
 
@@ -93,8 +92,11 @@ impl Precondition {
 pub struct Accepted {
     /// The level that was reached; `None` for one that this client does not know.
     pub reached: Option<AckLevel>,
-    /// Names this version of the record, for a later precondition.
+    /// Names this version of the record, for a later precondition. Of a write that was sent again: the version that its
+    /// first attempt wrote.
     pub etag: String,
+    /// Names this write, for those who wait until the database has it.
+    pub token: String,
 }
 
 impl Accepted {
@@ -106,7 +108,7 @@ impl Accepted {
             v1::AckLevel::Queued => Some(AckLevel::Queued),
             v1::AckLevel::Applied => Some(AckLevel::Applied),
         };
-        Ok(Self { reached, etag: result.etag })
+        Ok(Self { reached, etag: result.etag, token: result.token })
     }
 }
 

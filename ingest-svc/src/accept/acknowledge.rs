@@ -4,12 +4,15 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use database::Database;
 use event_log::{EventPublisher, LogReader};
-use futures::{StreamExt as _, stream};
+use futures::{StreamExt as _, future::join, stream};
 use hot_store::{HotStore, RecordId, Slot};
 use model::{Shard, Version};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep_until, timeout_at},
+};
 
-use super::{AckLevel, Acknowledge, WriteError, queue, store::Stored};
+use super::{AckLevel, WriteError, queue, request::Wish, store::Stored};
 use crate::Core;
 
 /// The first and the longest interval between two looks whether records are in the database.
@@ -18,66 +21,94 @@ const LONGEST_INTERVAL: Duration = Duration::from_millis(100);
 
 type Level = Result<AckLevel, WriteError>;
 
-/// Brings stored writes to the level that is wanted, and says for each which was reached.
-pub(super) async fn reach<H, L, D>(core: &Arc<Core<H, L, D>>, stored: Vec<Stored>, ack: Acknowledge) -> Vec<Level>
+/// Brings stored writes to the level that is wanted of each, and says which was reached.
+pub(super) async fn reach<H, L, D>(core: &Arc<Core<H, L, D>>, stored: Vec<Stored>) -> Vec<Level>
 where
     H: HotStore,
     L: EventPublisher + LogReader,
     D: Database,
 {
-    if stored.is_empty() {
-        return Vec::new();
-    }
+    let mut levels = vec![Ok(AckLevel::Logged); stored.len()];
+    let wishes: Vec<Wish> = stored.iter().map(|write| write.wish).collect();
     let watched: Vec<Watched> = stored.iter().map(Watched::of).collect();
-    let (mut levels, deadline) = if ack.required == AckLevel::Logged {
-        let deadline = Instant::now() + ack.patience();
-        (queue_in_background(core, stored, ack).await, deadline)
-    } else {
-        let queued = queue::queue(core, &stored).await;
-        let levels = queued.into_iter().map(|queued| queued.map(|()| AckLevel::Queued)).collect();
-        (levels, Instant::now() + ack.patience())
-    };
-    if ack.target() == AckLevel::Applied {
-        watch(core, &watched, deadline, &mut levels).await;
+    let begun = Instant::now();
+    // LOGGED is reached already; where no more is required, the client does not wait for the log.
+    let (mut in_background, mut at_once) = (Batch::default(), Batch::default());
+    for (at, (write, wish)) in stored.into_iter().zip(&wishes).enumerate() {
+        if wish.required == AckLevel::Logged { &mut in_background } else { &mut at_once }.push(at, write);
     }
-    for level in &mut levels {
+    let behind = join(queue_in_background(core, in_background.writes), async {
+        let queued = queue::queue(core, &at_once.writes).await;
+        for (at, queued) in at_once.places.into_iter().zip(queued) {
+            levels[at] = queued.map(|()| AckLevel::Queued);
+        }
+        Instant::now()
+    });
+    let (work, queued_at) = behind.await;
+    // Who requires more than LOGGED waits for the rest of it from when that was reached.
+    let deadlines: Vec<Instant> = wishes
+        .iter()
+        .map(|wish| if wish.required == AckLevel::Logged { begun } else { queued_at } + wish.patience)
+        .collect();
+    let hoped = in_background.places.iter().filter(|&&at| wishes[at].target > AckLevel::Logged);
+    if let Some(work) = work
+        && let Some(deadline) = hoped.map(|&at| deadlines[at]).max()
+        && let Ok(Ok(queued)) = timeout_at(deadline, work).await
+    {
+        for (&at, queued) in in_background.places.iter().zip(queued) {
+            // A mark that failed takes nothing from what was reached.
+            if wishes[at].target > AckLevel::Logged && queued.is_ok() {
+                levels[at] = Ok(AckLevel::Queued);
+            }
+        }
+    }
+    let hopes =
+        wishes.iter().zip(deadlines).map(|(wish, deadline)| (wish.target == AckLevel::Applied).then_some(deadline));
+    watch(core, &watched, &hopes.collect::<Vec<_>>(), &mut levels).await;
+    for (level, wish) in levels.iter_mut().zip(&wishes) {
         if let Ok(reached) = *level
-            && reached < ack.required
+            && reached < wish.required
         {
-            *level = Err(WriteError::LevelNotReached { required: ack.required, reached });
+            *level = Err(WriteError::LevelNotReached { required: wish.required, reached });
         }
     }
     levels
 }
 
-/// LOGGED is reached already. Queueing goes on behind the client's back, and is waited for only if it prefers more.
-async fn queue_in_background<H, L, D>(core: &Arc<Core<H, L, D>>, stored: Vec<Stored>, ack: Acknowledge) -> Vec<Level>
+/// Some of the writes, and their places among all.
+#[derive(Default)]
+struct Batch {
+    places: Vec<usize>,
+    writes: Vec<Stored>,
+}
+
+impl Batch {
+    fn push(&mut self, at: usize, write: Stored) {
+        self.places.push(at);
+        self.writes.push(write);
+    }
+}
+
+type Queued = Vec<Result<(), WriteError>>;
+
+/// Queues behind the clients' backs; `None` if it is left to the relay.
+async fn queue_in_background<H, L, D>(core: &Arc<Core<H, L, D>>, stored: Vec<Stored>) -> Option<JoinHandle<Queued>>
 where
     H: HotStore,
     L: EventPublisher + LogReader,
     D: Database,
 {
-    let logged = vec![Ok(AckLevel::Logged); stored.len()];
-    if !core.log.is_available() {
-        return logged;
+    if stored.is_empty() || !core.log.is_available() {
+        return None;
     }
     // Without a permit the relay does it, when the log is faster again.
-    let Ok(permit) = core.background.clone().try_acquire_owned() else { return logged };
-    let work = core.tasks.spawn({
-        let core = core.clone();
-        async move {
-            let queued = queue::queue(&core, &stored).await;
-            drop(permit);
-            queued
-        }
-    });
-    if ack.target() == AckLevel::Logged {
-        return logged;
-    }
-    match timeout(ack.patience(), work).await {
-        Ok(Ok(queued)) => queued.into_iter().map(|q| Ok(q.map_or(AckLevel::Logged, |()| AckLevel::Queued))).collect(),
-        Ok(Err(_)) | Err(_) => logged,
-    }
+    let permit = core.background.clone().try_acquire_owned().ok()?;
+    let core = core.clone();
+    Some(core.tasks.clone().spawn(async move {
+        let queued = queue::queue(&core, &stored).await;
+        drop(permit);
+        queued
+    }))
 }
 
 /// A write whose arrival in the database is waited for.
@@ -102,24 +133,28 @@ impl Watched {
     }
 }
 
-/// Looks at all records again and again, until every one is in the database or the time is up.
-async fn watch<H, L, D>(core: &Core<H, L, D>, watched: &[Watched], deadline: Instant, levels: &mut [Level])
+/// Looks at the records that somebody hopes to see in the database again and again, until every one is there or its
+/// time is up.
+async fn watch<H, L, D>(core: &Core<H, L, D>, watched: &[Watched], hopes: &[Option<Instant>], levels: &mut [Level])
 where
     H: HotStore,
     L: EventPublisher + LogReader,
     D: Database,
 {
     let mut interval = FIRST_INTERVAL;
+    let mut now = None;
     loop {
+        let mut last = None;
         let mut by_shard = BTreeMap::<Shard, Vec<usize>>::new();
         for (at, level) in levels.iter().enumerate() {
-            if *level == Ok(AckLevel::Queued) {
+            // The first look is everybody's.
+            let in_time = hopes[at].filter(|deadline| now.is_none_or(|now| now <= *deadline));
+            if *level == Ok(AckLevel::Queued) && in_time.is_some() {
+                last = last.max(in_time);
                 by_shard.entry(watched[at].shard).or_default().push(at);
             }
         }
-        if by_shard.is_empty() {
-            return;
-        }
+        let Some(last) = last else { return };
         let looks: Vec<_> = stream::iter(by_shard)
             .map(|(shard, places)| async move {
                 let records = places.iter().map(|&at| watched[at].record.clone()).collect();
@@ -138,10 +173,11 @@ where
             }
         }
         let next = Instant::now() + interval;
-        if next > deadline {
+        if next > last {
             return;
         }
         sleep_until(next).await;
+        now = Some(next);
         interval = (interval * 3 / 2).min(LONGEST_INTERVAL);
     }
 }

@@ -52,6 +52,9 @@ pub enum WriteError {
     /// The event log is known to be away; the write was refused before anything was touched.
     #[error("the event log can't be reached, so QUEUED can't be promised: try again, or ask for LOGGED")]
     LogDown,
+    /// The event log's queue is full; the write was refused before anything was touched.
+    #[error("more is on its way to the event log than it takes at once: try again, or ask for LOGGED")]
+    LogQueueFull,
     /// The write may have taken effect, or may do so later.
     #[error("the outcome of the write is unknown: {0}")]
     OutcomeUnknown(String),

@@ -20,6 +20,9 @@ where
     L: EventPublisher + LogReader,
     D: Database,
 {
+    if stored.is_empty() {
+        return Vec::new();
+    }
     let mut results = vec![Ok(()); stored.len()];
     let records = stored.iter().map(to_record).collect();
     let Ok(published) = timeout(core.options.publish_timeout, core.log.publish(records)).await else {

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use model::{RequestId, Row, TableRef};
 
-use crate::Etag;
+use crate::{Etag, Token};
 
 /// A write, with its columns as the client named them.
 #[derive(Debug, Clone, PartialEq)]
@@ -90,8 +90,8 @@ impl fmt::Display for AckLevel {
 /// Which acknowledgement a client wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Acknowledge {
-    /// Without this one the write fails.
-    pub required: AckLevel,
+    /// Without this one the write fails; `None`: the table's default.
+    pub required: Option<AckLevel>,
     /// A higher one that is waited for.
     pub preferred: Option<AckLevel>,
     /// How long it is waited for, at most [`Acknowledge::MAX_WAIT`].
@@ -106,36 +106,46 @@ impl Acknowledge {
 
     /// Requires a level, and nothing more.
     pub fn required(level: AckLevel) -> Self {
-        Self { required: level, preferred: None, wait: Duration::ZERO }
+        Self { required: Some(level), preferred: None, wait: Duration::ZERO }
     }
 
-    /// The highest level that is tried for.
-    pub(crate) fn target(self) -> AckLevel {
-        self.preferred.map_or(self.required, |preferred| preferred.max(self.required))
-    }
-
-    /// How long the target is waited for.
-    pub(crate) fn patience(self) -> Duration {
-        if self.required == AckLevel::Applied && self.wait.is_zero() {
+    /// What it means for a write to a table with that default.
+    pub(super) fn for_table(self, default: AckLevel) -> Wish {
+        let required = self.required.unwrap_or(default);
+        let patience = if required == AckLevel::Applied && self.wait.is_zero() {
             Self::DEFAULT_APPLIED_WAIT
         } else {
             self.wait.min(Self::MAX_WAIT)
-        }
+        };
+        Wish { required, target: self.preferred.map_or(required, |preferred| preferred.max(required)), patience }
     }
 }
 
 impl Default for Acknowledge {
-    /// What a client gets that does not say: QUEUED.
+    /// What a client gets that does not say: the table's default.
     fn default() -> Self {
-        Self::required(AckLevel::Queued)
+        Self { required: None, preferred: None, wait: Duration::ZERO }
     }
 }
 
-/// An accepted write.
+/// What one write is to reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wish {
+    /// Without this level it fails.
+    pub(super) required: AckLevel,
+    /// The highest level that is tried for.
+    pub(super) target: AckLevel,
+    /// How long the target is waited for.
+    pub(super) patience: Duration,
+}
+
+/// An accepted write.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
     /// The level that was reached, the required one at least.
     pub reached: AckLevel,
     /// Names the version that was written.
     pub etag: Etag,
+    /// Names the write, for those who wait until the database has it.
+    pub token: Token,
 }

@@ -12,22 +12,27 @@ use super::{
     WriteError,
     draft::Draft,
     merge, not_attempted,
+    request::Wish,
     rounds::{Manner, next_round},
     validate::{Checked, Intent, fits},
 };
-use crate::{Core, Etag, Part, StoreError, read::cold};
+use crate::{Core, Etag, Part, StoreError, Token, read::cold};
 
 /// A write of a batch, and its place there.
 #[derive(Debug)]
 pub(super) struct Item {
     pub(super) index: usize,
     pub(super) checked: Checked,
+    pub(super) wish: Wish,
 }
 
 /// A write that the hot store holds, with its event ready for the log.
 #[derive(Debug)]
 pub(super) struct Stored {
     pub(super) index: usize,
+    pub(super) wish: Wish,
+    /// Names the version that the request wrote.
+    pub(super) etag: Etag,
     pub(super) shard: Shard,
     pub(super) topic: Topic,
     pub(super) record: RecordId,
@@ -37,8 +42,10 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    pub(super) fn etag(&self) -> Etag {
-        Etag { version: self.version, epoch: self.epoch }
+    /// Names the write for those who wait for it; the level is added when it is known.
+    pub(super) fn token(&self) -> Token {
+        let Etag { version, epoch } = self.etag;
+        Token { shard: self.shard, epoch, version, logged_only: true, namespace: self.record.namespace.clone() }
     }
 }
 
@@ -256,6 +263,8 @@ fn judge(ready: Ready, outcome: WriteOutcome) -> Judged {
         WriteOutcome::Stored { version, epoch, since } => {
             let stored = Stored {
                 index: item.index,
+                wish: item.wish,
+                etag: Etag { version, epoch },
                 shard: item.checked.shard,
                 topic: item.checked.table.settings.topic.clone(),
                 record: item.checked.record,

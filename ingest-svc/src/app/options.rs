@@ -8,7 +8,8 @@ use model::{ColumnName, DatabaseName, InvalidName, Namespace, ShardCount, ShardC
 use runtime::{Settings, config};
 
 use crate::{
-    HotTtl, IngestOptions,
+    HotTtl, IngestOptions, MaxBacklog, TableRules, WriteRules,
+    accept::AckLevel,
     grpc::ServerOptions,
     tables::{TableOptions, TableOverride},
 };
@@ -51,10 +52,11 @@ pub(super) fn server(settings: &Settings) -> ServerOptions {
 
 pub(super) fn ingest(settings: &Settings) -> Result<IngestOptions, OptionsError> {
     let ingest = &settings.ingest;
-    let (mut ttls, mut overrides) = (HashMap::new(), HashMap::new());
+    let (mut ttls, mut rules, mut overrides) = (HashMap::new(), HashMap::new(), HashMap::new());
     for name in settings.tables.per_table.keys() {
         let (table, effective) = (table(name)?, settings.table(name));
         ttls.insert(table.clone(), effective.ttl);
+        rules.insert(table.clone(), table_rules(&effective));
         overrides.insert(table, table_override(name, effective)?);
     }
     Ok(IngestOptions {
@@ -63,6 +65,8 @@ pub(super) fn ingest(settings: &Settings) -> Result<IngestOptions, OptionsError>
         lease_ttl: ingest.lease_ttl,
         absent_ttl: ingest.absent_ttl,
         hot_ttl: HotTtl { default: settings.tables.defaults.ttl, per_table: ttls },
+        // No table has this name, so these are the values for all that are not named.
+        rules: WriteRules { default: table_rules(&settings.table("")), per_table: rules },
         publish_timeout: settings.kafka.delivery_timeout + BEYOND_DELIVERY,
         relay_batch: ingest.relay_batch,
         relay_interval: ingest.relay_interval,
@@ -75,6 +79,21 @@ pub(super) fn ingest(settings: &Settings) -> Result<IngestOptions, OptionsError>
         },
         ..IngestOptions::default()
     })
+}
+
+fn table_rules(effective: &config::EffectiveTable) -> TableRules {
+    TableRules {
+        ack: match effective.ack {
+            config::Ack::Logged => AckLevel::Logged,
+            config::Ack::Queued => AckLevel::Queued,
+            config::Ack::Applied => AckLevel::Applied,
+        },
+        max_backlog: MaxBacklog {
+            records: effective.max_backlog_records,
+            bytes: effective.max_backlog_bytes,
+            age: effective.max_backlog_age,
+        },
+    }
 }
 
 fn table(name: &str) -> Result<TableRef, OptionsError> {
@@ -133,13 +152,16 @@ mod tests {
         let settings = settings(&[
             DATABASE,
             "tables.defaults.ttl=5m",
-            "tables.per_table={main.payments: {ttl: 1h, namespace: p, group_by: [tenant], create_check: hot_store}}",
+            "tables.per_table={main.payments: {ttl: 1h, ack: logged, max_backlog_records: 5, namespace: p, group_by: [tenant], create_check: hot_store}}",
         ]);
         let options = ingest(&settings).unwrap();
         let payments = table("main.payments").unwrap();
         let others = table("main.others").unwrap();
         assert_eq!(options.hot_ttl.of(&payments), Duration::from_secs(3600));
         assert_eq!(options.hot_ttl.of(&others), Duration::from_secs(300));
+        let (rules, general) = (options.rules.of(&payments), options.rules.of(&others));
+        assert_eq!((rules.ack, general.ack), (AckLevel::Logged, AckLevel::Queued));
+        assert_eq!((rules.max_backlog.records, general.max_backlog.records), (Some(5), None));
         let own = &options.tables.per_table[&payments];
         assert_eq!(own.namespace.as_ref().map(Namespace::as_str), Some("p"));
         assert_eq!((own.group_by.len(), own.create_check), (1, CreateCheck::HotStore));

@@ -16,7 +16,7 @@ pub(super) fn write_result(accepted: Accepted) -> v1::WriteResult {
         AckLevel::Queued => v1::AckLevel::Queued,
         AckLevel::Applied => v1::AckLevel::Applied,
     };
-    v1::WriteResult { reached: reached.into(), etag: accepted.etag.to_string() }
+    v1::WriteResult { reached: reached.into(), etag: accepted.etag.to_string(), token: accepted.token.to_string() }
 }
 
 pub(super) fn found(found: Found) -> v1::GetRecordResponse {

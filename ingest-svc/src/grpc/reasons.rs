@@ -25,6 +25,7 @@ impl From<WriteError> for Failure {
             WriteError::Unsupported(_) => Reason::InvalidArgument,
             WriteError::TooLarge { .. } => Reason::RecordTooLarge,
             WriteError::LogDown => Reason::LogUnavailable,
+            WriteError::LogQueueFull => Reason::LogQueueFull,
             WriteError::OutcomeUnknown(_) => Reason::OutcomeUnknown,
         };
         Self::new(reason, message)

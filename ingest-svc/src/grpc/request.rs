@@ -157,7 +157,7 @@ pub(super) fn acknowledge(acknowledgement: Option<v1::Acknowledgement>) -> Resul
     };
     let levels = both(level(given.required, "required"), level(given.preferred, "preferred"));
     let ((required, preferred), wait) = both(levels, wait).map_err(Failure::of_fields)?;
-    Ok(Acknowledge { required: required.unwrap_or(Acknowledge::default().required), preferred, wait })
+    Ok(Acknowledge { required, preferred, wait })
 }
 
 #[cfg(test)]
@@ -236,16 +236,17 @@ mod tests {
 
     #[test]
     fn an_acknowledgement_is_taken_or_refused_but_never_bent() {
-        let queued = Acknowledge::required(AckLevel::Queued);
-        assert_eq!(acknowledge(None).unwrap(), queued);
-        assert_eq!(acknowledge(Some(v1::Acknowledgement::default())).unwrap(), queued);
+        // The table's default.
+        let unsaid = Acknowledge { required: None, preferred: None, wait: Duration::ZERO };
+        assert_eq!(acknowledge(None).unwrap(), unsaid);
+        assert_eq!(acknowledge(Some(v1::Acknowledgement::default())).unwrap(), unsaid);
         let all = v1::Acknowledgement {
             required: v1::AckLevel::Logged.into(),
             preferred: v1::AckLevel::Applied.into(),
             wait: Some(prost_types::Duration { seconds: 30, nanos: 0 }),
         };
         let wait = Duration::from_secs(30);
-        let wanted = Acknowledge { required: AckLevel::Logged, preferred: Some(AckLevel::Applied), wait };
+        let wanted = Acknowledge { required: Some(AckLevel::Logged), preferred: Some(AckLevel::Applied), wait };
         assert_eq!(acknowledge(Some(all)).unwrap(), wanted);
         for (seconds, nanos) in [(30, 1), (-1, 0), (0, -1), (i64::MAX, 0)] {
             let wait = Some(prost_types::Duration { seconds, nanos });

@@ -101,7 +101,7 @@ async fn tables_that_are_not_there_or_not_fit_are_told_apart() {
 #[tokio::test]
 async fn a_level_that_was_not_reached_is_no_refusal() {
     let world = World::new().await;
-    let wish = Acknowledge { required: AckLevel::Applied, preferred: None, wait: Duration::from_millis(20) };
+    let wish = Acknowledge { required: Some(AckLevel::Applied), preferred: None, wait: Duration::from_millis(20) };
     let error = world.client().acknowledging(wish).put("payments", payment("p", 1)).await.unwrap_err();
     assert_eq!((error.reason(), error.code()), (Some("LEVEL_NOT_REACHED"), Code::DeadlineExceeded));
     assert_eq!(error.server().unwrap().metadata.get("reached").map(String::as_str), Some("QUEUED"));

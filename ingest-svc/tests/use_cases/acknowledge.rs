@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures::FutureExt as _;
 use hot_store::memory::Survives;
 use ingest_svc::{
-    StoreError,
+    IngestOptions, StoreError, TableRules, WriteRules,
     accept::{Acknowledge, WriteError, WriteRequest},
 };
 
@@ -16,7 +16,7 @@ fn unknown(result: &WriteResult) -> bool {
 }
 
 fn prefer(required: ingest_svc::accept::AckLevel, preferred: ingest_svc::accept::AckLevel, millis: u64) -> Acknowledge {
-    Acknowledge { required, preferred: Some(preferred), wait: Duration::from_millis(millis) }
+    Acknowledge { required: Some(required), preferred: Some(preferred), wait: Duration::from_millis(millis) }
 }
 
 #[tokio::test]
@@ -126,7 +126,7 @@ async fn applied_is_answered_once_the_database_has_it() {
 #[tokio::test]
 async fn applied_that_was_required_and_not_reached_says_what_was() {
     let world = World::new().await;
-    let ack = Acknowledge { required: APPLIED, preferred: None, wait: Duration::from_millis(5) };
+    let ack = Acknowledge { required: Some(APPLIED), preferred: None, wait: Duration::from_millis(5) };
     let refused = world.writer.write(request(put("a", 1)), ack).await;
     assert_eq!(refused, Err(WriteError::LevelNotReached { required: APPLIED, reached: QUEUED }));
     assert_eq!(world.amount("a").await, Some(1));
@@ -161,4 +161,40 @@ async fn each_item_of_a_batch_gets_its_own_level() {
     let results = world.writer.write_batch(requests, Acknowledge::default()).await;
     assert_eq!(results[0], Err(WriteError::Store(StoreError::Closed { shard })));
     assert_eq!(results[1].as_ref().unwrap().reached, QUEUED);
+}
+
+#[tokio::test]
+async fn what_the_log_has_no_room_for_is_refused_before_anything_is_touched() {
+    let world = World::new().await;
+    world.log.set_room(false);
+    assert_eq!(world.write(put("a", 1)).await, Err(WriteError::LogQueueFull));
+    assert_eq!((world.dirty().await, world.amount("a").await), (0, None));
+    assert_eq!(world.write_at(put("a", 1), LOGGED).await.unwrap().reached, LOGGED);
+    world.log.set_room(true);
+    assert_eq!(world.write(put("a", 2)).await.unwrap().reached, QUEUED);
+}
+
+#[tokio::test]
+async fn a_write_that_does_not_say_gets_the_level_of_its_table() {
+    let logged = TableRules { ack: LOGGED, ..TableRules::default() };
+    let rules = WriteRules { per_table: [(table("fast"), logged)].into(), ..WriteRules::default() };
+    let world = World::with(IngestOptions { rules, ..quick_options() }, u64::MAX / 1000).await;
+    world.db.make_table("fast", Some(crate::db::payment_columns()));
+    world.tables.enable(&table("fast")).await.unwrap();
+    let batch = |ack| {
+        let fast = WriteRequest { table: table("fast"), ..request(put("a", 1)) };
+        world.writer.write_batch(vec![fast, request(put("a", 1))], ack)
+    };
+    let levels = |results: Vec<WriteResult>| results.into_iter().map(|r| r.map(|a| a.reached)).collect::<Vec<_>>();
+    assert_eq!(levels(batch(Acknowledge::default()).await), [Ok(LOGGED), Ok(QUEUED)]);
+    assert_eq!(levels(batch(Acknowledge::required(QUEUED)).await), [Ok(QUEUED), Ok(QUEUED)]);
+    // Only what needs the log is refused without it.
+    world.log.set_available(false);
+    assert_eq!(levels(batch(Acknowledge::default()).await), [Ok(LOGGED), Err(WriteError::LogDown)]);
+    world.log.set_available(true);
+    world.log.set_fate(Fate::Hold);
+    let prefers = Acknowledge { preferred: Some(APPLIED), wait: Duration::from_millis(5), ..Acknowledge::default() };
+    let results = batch(prefers).await;
+    assert!(unknown(&results[1]), "{results:?}");
+    assert_eq!(results[0].as_ref().unwrap().reached, LOGGED);
 }

@@ -39,6 +39,7 @@ pub struct BentLog {
     aside: Mutex<Vec<Outgoing>>,
     after_publish: Mutex<Option<Hook>>,
     available: AtomicBool,
+    has_room: AtomicBool,
     max_payload: AtomicUsize,
     held: Notify,
     arrived: Notify,
@@ -54,6 +55,7 @@ impl BentLog {
             aside: Mutex::default(),
             after_publish: Mutex::default(),
             available: AtomicBool::new(true),
+            has_room: AtomicBool::new(true),
             max_payload: AtomicUsize::new(1_000_000),
             held: Notify::new(),
             arrived: Notify::new(),
@@ -66,6 +68,10 @@ impl BentLog {
 
     pub fn set_available(&self, available: bool) {
         self.available.store(available, Ordering::SeqCst);
+    }
+
+    pub fn set_room(&self, room: bool) {
+        self.has_room.store(room, Ordering::SeqCst);
     }
 
     pub fn set_max_payload(&self, bytes: usize) {
@@ -128,7 +134,7 @@ impl EventPublisher for BentLog {
     }
 
     fn has_room(&self, _: usize, _: usize) -> bool {
-        true
+        self.has_room.load(Ordering::SeqCst)
     }
 
     fn max_payload_bytes(&self) -> usize {

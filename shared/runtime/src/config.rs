@@ -22,4 +22,4 @@ pub use settings::{
     RedisSettings, SecurityProtocol, Settings, TelemetrySettings,
 };
 pub use sources::{ConfigSources, DEFAULT_YAML, ENVIRONMENT_PREFIX};
-pub use tables::{CreateCheck, EffectiveTable, TableDefaults, TableOverrides, TablesSettings};
+pub use tables::{Ack, CreateCheck, EffectiveTable, TableDefaults, TableOverrides, TablesSettings};

@@ -141,7 +141,7 @@ fn id_of(item: &v1::WriteItem) -> i64 {
 }
 
 fn result() -> Option<v1::WriteResult> {
-    Some(v1::WriteResult { reached: v1::AckLevel::Queued.into(), etag: "1-1".into() })
+    Some(v1::WriteResult { reached: v1::AckLevel::Queued.into(), etag: "1-1".into(), token: "q-1-1-1-n".into() })
 }
 
 /// An error as the real server gives it.

@@ -20,6 +20,9 @@ pub struct Settings {
     pub ingest: IngestSettings,
     /// The drain service.
     pub drain: DrainSettings,
+    /// For how long a request id is remembered.
+    #[serde(with = "duration::text")]
+    pub request_window: Duration,
     /// How often replicas look for changed tables.
     #[serde(with = "duration::text")]
     pub table_refresh: Duration,

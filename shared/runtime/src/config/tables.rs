@@ -23,6 +23,27 @@ pub struct TableDefaults {
     /// How long a record stays in the hot store once the database has it.
     #[serde(with = "duration::text")]
     pub ttl: Duration,
+    /// What writes wait for that do not say.
+    pub ack: Ack,
+    /// Records that may wait for the database; 0 is no cap.
+    pub max_backlog_records: u64,
+    /// Their bytes; 0 is no cap.
+    pub max_backlog_bytes: u64,
+    /// How long the oldest of them may have waited; 0 is no cap.
+    #[serde(with = "duration::text")]
+    pub max_backlog_age: Duration,
+}
+
+/// What a write waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ack {
+    /// It is in the hot store.
+    Logged,
+    /// It is in the event log.
+    Queued,
+    /// It is in the database.
+    Applied,
 }
 
 /// An entry of `tables.per_table`: what it leaves out is as for every table.
@@ -32,6 +53,18 @@ pub struct TableOverrides {
     /// How long a record stays in the hot store once the database has it.
     #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Duration>,
+    /// What writes wait for that do not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ack: Option<Ack>,
+    /// Records that may wait for the database; 0 is no cap.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_backlog_records: Option<u64>,
+    /// Their bytes; 0 is no cap.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_backlog_bytes: Option<u64>,
+    /// How long the oldest of them may have waited; 0 is no cap.
+    #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
+    pub max_backlog_age: Option<Duration>,
     /// Rows per second over all drain replicas; 0 is no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rows_per_second: Option<f64>,
@@ -68,6 +101,14 @@ pub enum CreateCheck {
 pub struct EffectiveTable {
     /// How long a record stays in the hot store once the database has it.
     pub ttl: Duration,
+    /// What writes wait for that do not say.
+    pub ack: Ack,
+    /// Records that may wait for the database.
+    pub max_backlog_records: Option<u64>,
+    /// Their bytes.
+    pub max_backlog_bytes: Option<u64>,
+    /// How long the oldest of them may have waited.
+    pub max_backlog_age: Option<Duration>,
     /// Rows per second over all drain replicas; `None` is no limit.
     pub rows_per_second: Option<f64>,
     /// Rows of one transaction.
@@ -86,9 +127,14 @@ impl Settings {
     /// What is in effect for a table, named `database.table`.
     pub fn table(&self, name: &str) -> EffectiveTable {
         let own = self.tables.per_table.get(name).cloned().unwrap_or_default();
+        let every = &self.tables.defaults;
         let rate = own.rows_per_second.unwrap_or(self.drain.rows_per_second);
         EffectiveTable {
-            ttl: own.ttl.unwrap_or(self.tables.defaults.ttl),
+            ttl: own.ttl.unwrap_or(every.ttl),
+            ack: own.ack.unwrap_or(every.ack),
+            max_backlog_records: Some(own.max_backlog_records.unwrap_or(every.max_backlog_records)).filter(|&n| n > 0),
+            max_backlog_bytes: Some(own.max_backlog_bytes.unwrap_or(every.max_backlog_bytes)).filter(|&n| n > 0),
+            max_backlog_age: Some(own.max_backlog_age.unwrap_or(every.max_backlog_age)).filter(|age| !age.is_zero()),
             rows_per_second: (rate > 0.0).then_some(rate),
             batch_rows: own.batch_rows.unwrap_or(self.drain.batch_rows),
             batch_age: own.batch_age.unwrap_or(self.drain.batch_age),
@@ -108,11 +154,15 @@ mod tests {
     fn a_table_gets_its_own_values_and_the_general_ones_for_the_rest() {
         let mut settings = Settings::default();
         settings.drain.rows_per_second = 1000.0;
-        let own = "{ttl: 1h, rows_per_second: 0.5, group_by: [tenant], create_check: hot_store}";
+        settings.tables.defaults.max_backlog_records = 9;
+        let own = "{ttl: 1h, ack: applied, max_backlog_records: 0, max_backlog_age: 1h, rows_per_second: 0.5, group_by: [tenant], create_check: hot_store}";
         settings.tables.per_table.insert("main.payments".into(), serde_saphyr::from_str(own).unwrap());
 
         let payments = settings.table("main.payments");
         assert_eq!(payments.ttl, Duration::from_secs(3600));
+        assert_eq!(payments.ack, Ack::Applied);
+        assert_eq!((payments.max_backlog_records, payments.max_backlog_bytes), (None, None));
+        assert_eq!(payments.max_backlog_age, Some(Duration::from_secs(3600)));
         assert_eq!(payments.rows_per_second, Some(0.5));
         assert_eq!(payments.group_by, ["tenant"]);
         assert_eq!(payments.create_check, CreateCheck::HotStore);
@@ -121,6 +171,7 @@ mod tests {
 
         let others = settings.table("main.orders");
         assert_eq!(others.ttl, Duration::from_secs(600));
+        assert_eq!((others.ack, others.max_backlog_records), (Ack::Queued, Some(9)));
         assert_eq!(others.rows_per_second, Some(1000.0));
         assert_eq!(others.namespace, "main.orders");
     }

@@ -43,6 +43,7 @@ impl Settings {
         let mut problems = Problems::default();
         let shards = self.shards;
         problems.unless((1..=1024).contains(&shards), || format!("shards is {shards}: it must be 1 to 1024"));
+        problems.some_time("request_window", self.request_window);
         problems.some_time("table_refresh", self.table_refresh);
         problems.some_time("shutdown_deadline", self.shutdown_deadline);
         self.check_services(&mut problems);
