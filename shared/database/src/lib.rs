@@ -2,11 +2,14 @@
 
 #[cfg(any(feature = "mysql", feature = "sqlite"))]
 mod any;
+#[cfg(any(feature = "memory", feature = "mysql", feature = "sqlite"))]
 mod batch;
 mod catalog;
 mod database;
 mod directory;
 mod error;
+#[cfg(feature = "memory")]
+pub mod memory;
 #[cfg(feature = "mysql")]
 mod mysql;
 mod options;
@@ -16,6 +19,7 @@ mod relational;
 mod script;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(any(feature = "memory", feature = "mysql", feature = "sqlite"))]
 mod verdict;
 
 #[cfg(any(feature = "mysql", feature = "sqlite"))]

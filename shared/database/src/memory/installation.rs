@@ -1,0 +1,59 @@
+//! What the first database keeps of an installation.
+
+use std::collections::BTreeMap;
+
+use model::{Epoch, Shard, ShardCount, TableRef};
+
+use crate::{CatalogEntry, DatabaseError};
+
+#[derive(Default)]
+pub(super) struct Installation {
+    shards: Option<u32>,
+    epochs: BTreeMap<Shard, u32>,
+    generation: u64,
+    catalog: BTreeMap<TableRef, CatalogEntry>,
+}
+
+impl Installation {
+    pub(super) fn shard_count(&mut self, configured: ShardCount) -> u32 {
+        *self.shards.get_or_insert(configured.get().into())
+    }
+
+    pub(super) fn next_epoch(&mut self, shard: Shard, at_least: Epoch) -> Result<Epoch, DatabaseError> {
+        let last = self.epochs.entry(shard).or_default();
+        *last = (*last).max(at_least.0).checked_add(1).ok_or_else(|| {
+            DatabaseError::Unfit(format!("the epochs of shard {shard} are used up, or their counter was changed"))
+        })?;
+        Ok(Epoch(*last))
+    }
+
+    pub(super) fn catalog(&self) -> (u64, Vec<CatalogEntry>) {
+        (self.generation, self.catalog.values().cloned().collect())
+    }
+
+    pub(super) fn enable(&mut self, entry: CatalogEntry) -> bool {
+        let taken = |other: &CatalogEntry| {
+            other.table != entry.table
+                && (other.settings.topic == entry.settings.topic
+                    || other.settings.namespace == entry.settings.namespace)
+        };
+        if self.catalog.values().any(taken) {
+            return false;
+        }
+        self.generation += 1;
+        self.catalog.insert(entry.table.clone(), CatalogEntry { enabled: true, ..entry });
+        true
+    }
+
+    pub(super) fn disable(&mut self, table: &TableRef) -> bool {
+        let Some(entry) = self.catalog.get_mut(table).filter(|entry| entry.enabled) else { return false };
+        entry.enabled = false;
+        self.generation += 1;
+        true
+    }
+
+    pub(super) fn forget(&mut self, table: &TableRef) -> Option<CatalogEntry> {
+        self.generation += 1;
+        self.catalog.remove(table)
+    }
+}

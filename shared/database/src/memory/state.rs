@@ -1,0 +1,103 @@
+//! What the database holds.
+
+use std::collections::BTreeMap;
+
+use model::{KeyBytes, Shard, TableName, TableRef, TableSchema, Version, VersionGuard};
+
+use super::{installation::Installation, table::Table};
+use crate::{DatabaseError, DatabaseRow, ErrorClass, Owner, ShardRow, verdict::Found};
+
+/// A row of `_sa_shard`.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct ShardEntry {
+    pub(super) owner: Owner,
+    pub(super) high_water: Version,
+    pub(super) purge_horizon: Version,
+    pub(super) horizon: Version,
+}
+
+/// A row of `_sa_ledger`.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Entry {
+    pub(super) shard: Shard,
+    pub(super) version: Version,
+    pub(super) deleted: bool,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) tables: BTreeMap<TableName, Table>,
+    pub(super) shards: BTreeMap<(TableName, Shard), ShardEntry>,
+    pub(super) ledger: BTreeMap<TableName, BTreeMap<KeyBytes, Entry>>,
+    pub(super) installation: Installation,
+}
+
+/// A statement that was refused.
+pub(super) fn refused(
+    table: &TableName,
+    class: ErrorClass,
+    code: &'static str,
+    message: impl Into<String>,
+) -> DatabaseError {
+    DatabaseError::Statement { table: table.to_string(), class, code: code.to_owned(), message: message.into() }
+}
+
+impl State {
+    pub(super) fn list_tables(&self) -> Vec<TableName> {
+        self.tables.keys().cloned().collect()
+    }
+
+    /// The table, for a statement about it.
+    pub(super) fn table(&self, name: &TableName) -> Result<&Table, DatabaseError> {
+        self.tables.get(name).ok_or_else(|| refused(name, ErrorClass::Schema, "table", "there is no such table"))
+    }
+
+    pub(super) fn table_mut(&mut self, name: &TableName) -> Result<&mut Table, DatabaseError> {
+        self.tables.get_mut(name).ok_or_else(|| refused(name, ErrorClass::Schema, "table", "there is no such table"))
+    }
+
+    pub(super) fn introspect(&self, table: TableRef) -> Result<TableSchema, DatabaseError> {
+        match self.tables.get(&table.table) {
+            Some(found) => found.schema(table),
+            None => Err(DatabaseError::NoSuchTable(table.table)),
+        }
+    }
+
+    pub(super) fn add_version_column(&mut self, table: &TableName) -> Result<(), DatabaseError> {
+        let found = self.tables.get_mut(table).ok_or_else(|| DatabaseError::NoSuchTable(table.clone()))?;
+        found.definition.guard = VersionGuard::Column;
+        Ok(())
+    }
+
+    pub(super) fn shard_row(&self, table: &TableName, shard: Shard) -> ShardRow {
+        let none = ShardRow { high_water: Version::ZERO, purge_horizon: Version::ZERO };
+        self.shards
+            .get(&(table.clone(), shard))
+            .map_or(none, |entry| ShardRow { high_water: entry.high_water, purge_horizon: entry.purge_horizon })
+    }
+
+    pub(super) fn entry(&self, table: &TableName, key: &KeyBytes) -> Option<&Entry> {
+        self.ledger.get(table)?.get(key)
+    }
+
+    /// What there is of a key, for the verdict.
+    pub(super) fn found(&self, schema: &TableSchema, key: &KeyBytes) -> Result<Found, DatabaseError> {
+        let name = &schema.table.table;
+        let row = self.table(name)?.rows.get(key);
+        Ok(Found {
+            row: row.map(|stored| if schema.guard == VersionGuard::Column { stored.version } else { Version::ZERO }),
+            ledger: self.entry(name, key).map(|entry| entry.version),
+        })
+    }
+
+    /// What there is of a key, in full.
+    pub(super) fn read(&self, schema: &TableSchema, key: &KeyBytes) -> Result<DatabaseRow, DatabaseError> {
+        let version = self.found(schema, key)?.version().unwrap_or_default();
+        let table = self.table(&schema.table.table)?;
+        Ok(match table.rows.get(key) {
+            Some(stored) => DatabaseRow::Present { version, row: table.select(schema, &stored.row)? },
+            None if self.entry(&schema.table.table, key).is_some() => DatabaseRow::Deleted { version },
+            None => DatabaseRow::Absent,
+        })
+    }
+}
