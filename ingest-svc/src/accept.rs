@@ -7,6 +7,7 @@
 
 mod acknowledge;
 mod admit;
+mod digest;
 mod draft;
 mod error;
 mod merge;

@@ -104,6 +104,6 @@ fn change(schema: &TableSchema, life: &Life, done: usize, nth: u64) -> Result<Ch
     let key = model::Key(vec![model::Value::Text(life.id.clone())]);
     let version = Version::new(nth).context("too many writes")?;
     let image =
-        Image { content, operation: Operation::Put, fingerprint: schema.fingerprint(), request_id: None, since: None };
+        Image { content, operation: Operation::Put, fingerprint: schema.fingerprint(), request: None, since: None };
     Ok(Change { shard: Shard(0), key, version, image })
 }

@@ -24,7 +24,7 @@ pub(crate) fn mark(
     let newer = |version, content| Clean {
         record: record.clone(),
         version,
-        newer: Some(Image { content, operation: Operation::Fill, fingerprint: schema, request_id: None, since: None }),
+        newer: Some(Image { content, operation: Operation::Fill, fingerprint: schema, request: None, since: None }),
     };
     match applied {
         Applied::Stale { current: DatabaseRow::Present { version, row } } => Some(newer(version, Content::Row(row))),
@@ -109,7 +109,7 @@ mod tests {
             content: Content::Tombstone,
             operation: Operation::Delete,
             fingerprint: Fingerprint(1),
-            request_id: None,
+            request: None,
             since: None,
         };
         let change = Change { shard: Shard(1), key: key.clone(), version: version(7), image };

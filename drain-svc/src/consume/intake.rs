@@ -83,7 +83,7 @@ mod tests {
                 content: Content::Tombstone,
                 operation: Operation::Delete,
                 fingerprint: Fingerprint(0),
-                request_id: None,
+                request: None,
                 since: None,
             },
         }

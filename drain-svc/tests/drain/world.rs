@@ -195,7 +195,7 @@ impl World {
             Some(amount) => (Content::Row(self.row(n, amount)), Operation::Put),
             None => (Content::Tombstone, Operation::Delete),
         };
-        Image { content, operation, fingerprint: self.schema.fingerprint(), request_id: None, since: None }
+        Image { content, operation, fingerprint: self.schema.fingerprint(), request: None, since: None }
     }
 
     /// Writes as the write path does; `None` deletes.

@@ -37,7 +37,9 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use model::{ColumnName, Content, DatabaseName, Fingerprint, Operation, RequestId, TableName, Value};
+    use model::{
+        ColumnName, Content, DatabaseName, Fingerprint, Operation, Request, RequestDigest, RequestId, TableName, Value,
+    };
     use proptest::prelude::*;
 
     fn value() -> impl Strategy<Value = Value> {
@@ -67,7 +69,7 @@ mod tests {
                     content: Content::Row(columns),
                     operation: Operation::Put,
                     fingerprint: Fingerprint(u64::MAX),
-                    request_id: id.map(|id| RequestId::new(&id).unwrap()),
+                    request: id.map(|id| Request { id: RequestId::new(&id).unwrap(), digest: RequestDigest::of(b"") }),
                     since: None,
                 },
             };

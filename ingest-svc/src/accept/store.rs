@@ -237,7 +237,7 @@ fn update(
         content: Content::Row(row),
         operation: Operation::Update,
         fingerprint: checked.fingerprint,
-        request_id: checked.request_id.clone(),
+        request: checked.request.clone(),
         since: None,
     };
     let draft = Draft { table: schema.table.clone(), shard: checked.shard, key: checked.key.clone(), image };
@@ -275,6 +275,10 @@ fn judge(ready: Ready, outcome: WriteOutcome) -> Judged {
             return Judged::Done((item.index, Ok(stored)));
         }
         WriteOutcome::Cold => return Judged::Again(Open { item, obstacle: Obstacle::Cold }),
+        WriteOutcome::Repeated { .. } => {
+            WriteError::OutcomeUnknown("a request of this id was accepted before; read the record".to_owned())
+        }
+        WriteOutcome::Reused => WriteError::Unsupported("the request id names another write: use a new one".to_owned()),
         WriteOutcome::Exists => WriteError::AlreadyExists(table.clone()),
         WriteOutcome::Missing | WriteOutcome::Changed if insists => WriteError::Aborted(table.clone()),
         WriteOutcome::Missing => WriteError::NotFound(table.clone()),

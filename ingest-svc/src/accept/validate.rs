@@ -6,11 +6,11 @@ use database::{CatalogTable, CreateCheck};
 use hot_store::{Precondition, RecordId};
 use jiff::Timestamp;
 use model::{
-    Content, Fingerprint, Image, Key, MAX_KEY_BYTES, Operation, RequestId, Row, Shard, ShardCount, Violation,
+    Content, Fingerprint, Image, Key, MAX_KEY_BYTES, Operation, Request, Row, Shard, ShardCount, Violation,
     ViolationReason,
 };
 
-use super::{Change, Require, WriteError, WriteRequest, draft::Draft};
+use super::{Change, Require, WriteError, WriteRequest, digest::digest_of, draft::Draft};
 use crate::{Etag, Part};
 
 /// A write that the table accepts.
@@ -21,7 +21,7 @@ pub(super) struct Checked {
     pub(super) record: RecordId,
     pub(super) shard: Shard,
     pub(super) key: Key,
-    pub(super) request_id: Option<RequestId>,
+    pub(super) request: Option<Request>,
     pub(super) intent: Intent,
 }
 
@@ -44,14 +44,9 @@ pub(super) fn check(
 ) -> Result<Checked, WriteError> {
     let schema = &table.schema;
     let fingerprint = schema.fingerprint();
+    let named = request.request_id.as_ref().map(|id| Request { id: id.clone(), digest: digest_of(&request) });
     let invalid = |part| move |violations| WriteError::Invalid { part, violations };
-    let image = |content, operation| Image {
-        content,
-        operation,
-        fingerprint,
-        request_id: request.request_id.clone(),
-        since: None,
-    };
+    let image = |content, operation| Image { content, operation, fingerprint, request: named.clone(), since: None };
     enum Plan {
         Store(Precondition, Image),
         Update(Row, Option<Etag>),
@@ -114,7 +109,7 @@ pub(super) fn check(
             Intent::Store { precondition, draft }
         }
     };
-    Ok(Checked { fingerprint, record, shard, key, request_id: request.request_id, intent, table })
+    Ok(Checked { fingerprint, record, shard, key, request: named, intent, table })
 }
 
 /// The event must fit the log before anything is stored, or it could never leave the hot store.

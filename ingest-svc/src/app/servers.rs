@@ -98,6 +98,7 @@ fn redis(settings: &RedisSettings, shards: ShardCount) -> RedisOptions {
         response_timeout: settings.response_timeout,
         prefix: settings.prefix.clone(),
         shards,
+        ..RedisOptions::default()
     }
 }
 

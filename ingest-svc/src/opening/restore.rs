@@ -205,7 +205,7 @@ fn compare(stretch: &Stretch<'_>, mutation: Mutation, row: DatabaseRow) -> Resto
 fn dirty(stretch: &Stretch<'_>, mutation: Mutation) -> Restore {
     let record = record_of(stretch, &mutation);
     let Mutation { version, image, .. } = mutation;
-    Restore::Dirty { record, version, image }
+    Restore::Dirty { record, version, behind: version, image }
 }
 
 fn record_of(stretch: &Stretch<'_>, mutation: &Mutation) -> RecordId {

@@ -159,7 +159,7 @@ pub(crate) fn image_of(table: &CatalogTable, row: DatabaseRow) -> Option<(Versio
         DatabaseRow::Absent => return None,
     };
     let fingerprint = table.schema.fingerprint();
-    Some((version, Image { content, operation: Operation::Fill, fingerprint, request_id: None, since: None }))
+    Some((version, Image { content, operation: Operation::Fill, fingerprint, request: None, since: None }))
 }
 
 fn slot_of(fill: &Fill) -> Slot {

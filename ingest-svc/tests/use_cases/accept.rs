@@ -140,7 +140,7 @@ fn rival(world: &World, id: &str) {
     world.store.set_rival(move || {
         let content = Content::Row(full_payment("a", 99));
         let image =
-            Image { content, operation: Operation::Put, fingerprint: Fingerprint(0), request_id: None, since: None };
+            Image { content, operation: Operation::Put, fingerprint: Fingerprint(0), request: None, since: None };
         (shard, Write { record: record.clone(), precondition: Precondition::None, image })
     });
 }
@@ -255,7 +255,7 @@ async fn a_request_id_travels_in_the_event() {
     let id = RequestId::new("r-1").unwrap();
     let request = WriteRequest { request_id: Some(id.clone()), ..request(put("a", 1)) };
     world.writer.write(request, Acknowledge::default()).await.unwrap();
-    assert_eq!(world.logged("a")[0].2.image.request_id, Some(id));
+    assert_eq!(world.logged("a")[0].2.image.request.as_ref().map(|request| &request.id), Some(&id));
 }
 
 #[tokio::test]

@@ -9,11 +9,11 @@ use std::{
 };
 
 use hot_store::{
-    Answer, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, HotStore, HotStoreError, LeaseOutcome,
-    LeaseToken, OpeningStart, OpeningToken, RecordId, Restore, Settings, ShardHeader, Stamp, Write, WriteOutcome,
-    memory::MemoryStore,
+    Answer, Backlog, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, HotStore, HotStoreError,
+    LeaseOutcome, LeaseToken, OpeningStart, OpeningToken, RecordId, Restore, Settings, ShardHeader, Stamp, Write,
+    WriteOutcome, memory::MemoryStore,
 };
-use model::{Epoch, Shard, ShardCount, Version};
+use model::{Epoch, Namespace, Shard, ShardCount, Version};
 
 type Rival = Box<dyn Fn() -> (Shard, Write) + Send>;
 
@@ -113,6 +113,10 @@ impl HotStore for BentStore {
         limit: usize,
     ) -> Result<(Epoch, Vec<DirtyRecord>), HotStoreError> {
         self.memory.dirty(shard, which, after, limit).await
+    }
+
+    async fn backlog(&self, shard: Shard, namespaces: Vec<Namespace>) -> Result<(Epoch, Vec<Backlog>), HotStoreError> {
+        self.memory.backlog(shard, namespaces).await
     }
 
     async fn header(&self, shard: Shard) -> Result<ShardHeader, HotStoreError> {

@@ -94,7 +94,7 @@ fn image() -> Image {
         content: Content::Row(columns.collect::<Row>()),
         operation: Operation::Put,
         fingerprint: Fingerprint(1),
-        request_id: None,
+        request: None,
         since: None,
     }
 }

@@ -14,6 +14,6 @@ mod store;
 pub use error::HotStoreError;
 pub use opening::{Checkpoint, Claim, LogPoint, OpeningStart, OpeningToken, Restore};
 pub use store::{
-    Answer, Budget, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, Grant, HotStore, LeaseOutcome, LeaseToken,
-    Precondition, RecordId, Settings, ShardHeader, Slot, Stamp, Write, WriteOutcome,
+    Answer, Backlog, Budget, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, Grant, HotStore, LeaseOutcome, LeaseToken,
+    Precondition, REQUEST_WINDOW, RecordId, Settings, ShardHeader, Slot, Stamp, Write, WriteOutcome,
 };

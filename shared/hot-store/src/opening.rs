@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{Epoch, Image, Topic, Version};
+use model::{Epoch, Image, Namespace, Request, Topic, Version};
 
 use crate::RecordId;
 
@@ -46,7 +46,7 @@ pub struct Claim {
     pub resumed: Option<OpeningStart>,
 }
 
-/// A record that an opening puts back, if the store holds nothing, a lower version, a lease or a remembered absence.
+/// What an opening puts back: a record if the store holds nothing, a lower version, a lease or a remembered absence.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Restore {
     /// An event of the log: dirty, and already queued.
@@ -55,6 +55,9 @@ pub enum Restore {
         record: RecordId,
         /// The event's version.
         version: Version,
+        /// The lowest version of the record that the database may lack: this one's, or that of an older event. What the
+        /// store knows to be lower stays.
+        behind: Version,
         /// The event's image.
         image: Image,
     },
@@ -74,5 +77,14 @@ pub enum Restore {
         record: RecordId,
         /// The purge horizon.
         horizon: Version,
+    },
+    /// A request that an event of the log names; not over one of the same id with a higher version.
+    Request {
+        /// The table's namespace.
+        namespace: Namespace,
+        /// The request.
+        request: Request,
+        /// The event's version.
+        version: Version,
     },
 }

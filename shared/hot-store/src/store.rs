@@ -6,6 +6,9 @@ use model::{Epoch, Image, KeyBytes, Namespace, Shard, Version};
 
 use crate::{Checkpoint, Claim, HotStoreError, OpeningStart, OpeningToken, Restore};
 
+/// How long a request is remembered unless the store is told otherwise.
+pub const REQUEST_WINDOW: Duration = Duration::from_secs(120);
+
 /// A record's place in the hot store.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordId {
@@ -45,6 +48,10 @@ pub struct Write {
     /// The image to store. The store alone sets its `since`: over a dirty record (a delete) that record's goes on,
     /// since the store knows for sure what the database may not have yet; else, with
     /// [`Precondition::AbsentFromStore`], it is the new version.
+    ///
+    /// If it names a request, the store looks for that before it looks at the precondition
+    /// ([`WriteOutcome::Repeated`], [`WriteOutcome::Reused`]), and stores it in the same atomic step as the image. What
+    /// is refused stores no request.
     pub image: Image,
 }
 
@@ -60,6 +67,16 @@ pub enum WriteOutcome {
         /// The image's `since` as stored: kept from a dirty predecessor that was created so.
         since: Option<Version>,
     },
+    /// The request took effect before: nothing was written. That says nothing of how safe it is by now; the record
+    /// does.
+    Repeated {
+        /// The version that it was given then.
+        version: Version,
+        /// The epoch under which it was written, or put back by an opening.
+        epoch: Epoch,
+    },
+    /// The request's id names a write that asked for something else: nothing was written.
+    Reused,
     /// `Absent` was asked, and there is a record.
     Exists,
     /// `Present` or `At` was asked, and the record is known to be absent.
@@ -177,6 +194,22 @@ pub struct DirtyRecord {
     pub image: Image,
 }
 
+/// What of one table in one shard the database does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backlog {
+    /// How many records are dirty.
+    pub records: u64,
+    /// The bytes of their encoded images.
+    pub bytes: u64,
+    /// The lowest version that the database may lack; `None` if nothing is dirty. It is no higher than the version of
+    /// any dirty record, and lower where a record was written again before the database had it.
+    pub oldest: Option<Version>,
+    /// The database has every write of the table in this shard up to this version, and no later write will get a
+    /// version at or below it, but for an opening after a loss of the store's tail: that one must seed the clock above
+    /// every horizon that was made known.
+    pub horizon: Version,
+}
+
 /// The state of a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardHeader {
@@ -250,7 +283,7 @@ pub trait HotStore: Send + Sync + 'static {
 
     /// Marks records as held by the database. A record at that version becomes clean and gets `ttl`; a lower one is
     /// replaced by [`Clean::newer`] if given, else removed ([`CleanOutcome::Gone`]: the next read asks the database); a
-    /// higher one stays dirty.
+    /// higher one stays dirty, and the database lacks none of its versions up to the given one any more.
     fn mark_clean(
         &self,
         shard: Shard,
@@ -258,8 +291,9 @@ pub trait HotStore: Send + Sync + 'static {
         ttl: Duration,
     ) -> impl Future<Output = Result<Vec<CleanOutcome>, HotStoreError>> + Send;
 
-    /// Dirty records in the order of their versions, from above `after`, at most `limit`; with the shard's epoch.
-    /// A page may be shorter than `limit`; only an empty one is the end.
+    /// Dirty records in the order of their versions, from above `after`, with the shard's epoch. At most `limit`, but
+    /// records of one version are not parted. A page may be shorter; only an empty one is the end. A record that can't
+    /// be read is logged and left out: it must not keep the others from being relayed.
     fn dirty(
         &self,
         shard: Shard,
@@ -267,6 +301,14 @@ pub trait HotStore: Send + Sync + 'static {
         after: Version,
         limit: usize,
     ) -> impl Future<Output = Result<(Epoch, Vec<DirtyRecord>), HotStoreError>> + Send;
+
+    /// The backlog of each of these tables, and the shard's epoch. Where a table has none, its horizon is the shard's
+    /// clock, which this call first raises to the store's own time.
+    fn backlog(
+        &self,
+        shard: Shard,
+        namespaces: Vec<Namespace>,
+    ) -> impl Future<Output = Result<(Epoch, Vec<Backlog>), HotStoreError>> + Send;
 
     /// The shard's state; also of a closed one.
     fn header(&self, shard: Shard) -> impl Future<Output = Result<ShardHeader, HotStoreError>> + Send;
@@ -288,7 +330,8 @@ pub trait HotStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<Claim>, HotStoreError>> + Send;
 
     /// Begins to open, conditional on token and incarnation: stores start and epoch; leases, remembered absences and
-    /// (with `discard`) images of earlier epochs count as nothing from here on, and dirty sets are emptied with them.
+    /// (with `discard`) images and requests of earlier epochs count as nothing from here on, and dirty sets are emptied
+    /// with them.
     fn begin_opening(
         &self,
         shard: Shard,
@@ -297,7 +340,8 @@ pub trait HotStore: Send + Sync + 'static {
         start: OpeningStart,
     ) -> impl Future<Output = Result<(), HotStoreError>> + Send;
 
-    /// Puts records back, conditional on token and incarnation. Clean ones get `ttl`.
+    /// Puts records and requests back, conditional on token and incarnation. Clean records get `ttl`, requests the
+    /// store's whole request window.
     fn restore(
         &self,
         shard: Shard,
@@ -306,8 +350,10 @@ pub trait HotStore: Send + Sync + 'static {
         ttl: Duration,
     ) -> impl Future<Output = Result<(), HotStoreError>> + Send;
 
-    /// Opens the shard, conditional on token and incarnation: the clock rises to `clock` at least, `checkpoint` becomes the shard's
-    /// checkpoint, the epoch that [`HotStore::begin_opening`] stored is the shard's epoch.
+    /// Opens the shard, conditional on token and incarnation: the clock rises to `clock` at least, `checkpoint` becomes
+    /// the shard's checkpoint, the epoch that [`HotStore::begin_opening`] stored is the shard's epoch. `clock` must be no
+    /// lower than any version seen in the log, any high-water version and any horizon ([`Backlog::horizon`]) that was
+    /// made known: the store's own time may have stepped back meanwhile.
     fn finish_opening(
         &self,
         shard: Shard,

@@ -12,7 +12,9 @@ use hot_store::{
     Slot, Write, WriteOutcome,
     redis::{RedisOptions, RedisStore},
 };
-use model::{ColumnName, Content, Epoch, Image, Operation, Row, Shard, Value, Version};
+use model::{
+    ColumnName, Content, Epoch, Image, Operation, Request, RequestDigest, RequestId, Row, Shard, Value, Version,
+};
 use redis::AsyncCommands as _;
 use server::RedisServer;
 
@@ -101,7 +103,7 @@ async fn only_what_is_clean_has_a_ttl() {
     assert!(b.ttl_millis(2).await > 500_000);
 
     b.restart().await;
-    let event = Restore::Dirty { record: record(2), version: version(6), image: row(2) };
+    let event = Restore::Dirty { record: record(2), version: version(6), behind: version(6), image: row(2) };
     let clean = Restore::Clean { record: record(3), version: version(6), image: row(3) };
     open_with(&b, false, vec![event, clean], Version::ZERO).await;
     assert_eq!(b.ttl_millis(2).await, no_ttl);
@@ -117,7 +119,7 @@ async fn what_a_discarding_opening_drops_is_freed() {
         put(&b, record(number), row(1)).await;
     }
     b.restart().await;
-    let event = Restore::Dirty { record: record(3), version: version(6), image: row(3) };
+    let event = Restore::Dirty { record: record(3), version: version(6), behind: version(6), image: row(3) };
     open_with(&b, true, vec![event], Version::ZERO).await;
     let mut raw = b.raw.clone();
     let mut left: Vec<Vec<u8>> = Vec::new();
@@ -126,7 +128,8 @@ async fn what_a_discarding_opening_drops_is_freed() {
         left.push(key.unwrap());
     }
     left.sort();
-    assert_eq!(left, [b.key("d").into_bytes(), b.key("h").into_bytes(), b.record_key(3)]);
+    let ours = |suffix: &str| b.key(suffix).into_bytes();
+    assert_eq!(left, [ours("b:main.payments"), ours("d"), ours("h"), ours("n"), b.record_key(3)]);
 }
 
 #[tokio::test]
@@ -171,6 +174,7 @@ async fn a_value_has_the_released_layout() {
         content: Content::Row(columns),
         operation: Operation::Create,
         fingerprint: model::Fingerprint(0x0123_4567_89ab_cdef),
+        request: Some(Request { id: RequestId::new("request-1").unwrap(), digest: RequestDigest::of(b"asked for") }),
         ..row(0)
     };
     stored(write(&b, record(1), Precondition::AbsentFromStore, image).await);
@@ -179,7 +183,7 @@ async fn a_value_has_the_released_layout() {
     assert!(fill(&b, record(3), token, Fill::Absent, LONG).await);
 
     let value = async |number| -> Vec<u8> { b.raw.clone().get(b.record_key(number)).await.unwrap() };
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/redis-value-v1-image.bin");
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/redis-value-v1-image-digest.bin");
     assert_eq!(value(1).await.escape_ascii().to_string(), std::fs::read(fixture).unwrap().escape_ascii().to_string());
     let lease = value(2).await;
     assert_eq!((lease[..43].escape_ascii().to_string(), lease.len()), (format!("L{:016}{:010}{:016}", 0, 3, 0), 75));
@@ -361,7 +365,7 @@ async fn a_full_server_can_be_opened() {
     b.restart().await;
     let mut raw = b.raw.clone();
     let () = redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg("2mb").query_async(&mut raw).await.unwrap();
-    let event = Restore::Dirty { record: record(77_777), version: version(5), image: row(1) };
+    let event = Restore::Dirty { record: record(77_777), version: version(5), behind: version(5), image: row(1) };
     open_with(&b, false, vec![event], *versions.last().unwrap()).await;
     assert_eq!(read(&b, record(77_777)).await, image_slot(version(5), row(1), true));
     assert_eq!(b.store.header(b.shard()).await.unwrap().dirty, versions.len() as u64 + 1);

@@ -6,7 +6,7 @@ use prost::Message as _;
 
 use crate::{
     ColumnName, Content, DatabaseName, Epoch, Event, EventBody, Fence, Fingerprint, Image, Key, Mutation, Operation,
-    RequestId, Row, Shard, TableName, TableRef, TimeOfDay, Value, Version,
+    Request, RequestDigest, RequestId, Row, Shard, TableName, TableRef, TimeOfDay, Value, Version,
 };
 
 #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated from proto/shockabsorber/storage/v1")]
@@ -152,7 +152,11 @@ fn store_image(image: &Image) -> StoredImage {
         operation: operation.into(),
         tombstone: image.content == Content::Tombstone,
         columns,
-        request_id: image.request_id.as_ref().map_or_else(String::new, |id| id.as_str().to_owned()),
+        request_id: image.request.as_ref().map_or_else(String::new, |request| request.id.as_str().to_owned()),
+        request_digest: image
+            .request
+            .as_ref()
+            .map_or_else(Bytes::new, |request| Bytes::copy_from_slice(request.digest.as_bytes())),
         since: image.since.map_or(0, Version::get),
     }
 }
@@ -175,13 +179,19 @@ fn load_image(stored: StoredImage) -> Result<Image, CodecError> {
         });
         Content::Row(columns.collect::<Result<Row, CodecError>>()?)
     };
-    let request_id = if stored.request_id.is_empty() {
-        None
-    } else {
-        Some(RequestId::new(&stored.request_id).map_err(|e| malformed("request id", e))?)
-    };
+    let request = load_request(&stored.request_id, &stored.request_digest)?;
     let since = if stored.since == 0 { None } else { Some(load_version(stored.since)?) };
-    Ok(Image { content, operation, fingerprint: Fingerprint(stored.schema_fingerprint), request_id, since })
+    Ok(Image { content, operation, fingerprint: Fingerprint(stored.schema_fingerprint), request, since })
+}
+
+/// An id without a digest is of a release that did not compare payloads; nothing can be told from it.
+fn load_request(id: &str, digest: &[u8]) -> Result<Option<Request>, CodecError> {
+    if id.is_empty() || digest.is_empty() {
+        return Ok(None);
+    }
+    let id = RequestId::new(id).map_err(|e| malformed("request id", e))?;
+    let digest = digest.try_into().map_err(|_| malformed("request digest", "it has another length than 16 bytes"))?;
+    Ok(Some(Request { id, digest: RequestDigest::from_stored(digest) }))
 }
 
 fn store_value(value: &Value) -> StoredValue {

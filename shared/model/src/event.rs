@@ -1,29 +1,6 @@
 //! What lies in the event log.
 
-use std::sync::Arc;
-
-use crate::{Epoch, Image, InvalidName, Key, Shard, TableRef, Version};
-
-/// A client's id of a write: 1 to 128 visible ASCII characters.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RequestId(Arc<str>);
-
-impl RequestId {
-    /// # Errors
-    /// If it is empty, longer than 128 characters, or holds anything but visible ASCII.
-    pub fn new(id: &str) -> Result<Self, InvalidName> {
-        if (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic()) {
-            return Ok(Self(Arc::from(id)));
-        }
-        let name = id.chars().take(80).collect();
-        Err(InvalidName { kind: "request", name, problem: "use 1 to 128 visible ASCII characters" })
-    }
-
-    /// The id as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
+use crate::{Epoch, Image, Key, Shard, TableRef, Version};
 
 /// One record of the log.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,6 +1,6 @@
 //! What the hot store holds for a record.
 
-use crate::{Fingerprint, RequestId, Row, Version};
+use crate::{Fingerprint, Request, Row, Version};
 
 /// What a write did. For those who read the events; the database only needs the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,8 +35,8 @@ pub struct Image {
     pub operation: Operation,
     /// The schema under which the row was validated.
     pub fingerprint: Fingerprint,
-    /// The client's id of the write.
-    pub request_id: Option<RequestId>,
+    /// The client's name for the write, if it gave one.
+    pub request: Option<Request>,
     /// For a create that was checked in the hot store only: apply where the row is absent or has at least this
     /// version, else the record goes to the dead letters.
     pub since: Option<Version>,

@@ -26,6 +26,12 @@ impl Version {
         self.0
     }
 
+    /// The version just below; of 0, 0.
+    #[must_use]
+    pub const fn before(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+
     /// The version that a shard whose clock stands at `self` gives next, when the store's clock shows
     /// `now_micros` microseconds since 1970.
     #[must_use]

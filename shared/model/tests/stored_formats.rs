@@ -6,7 +6,7 @@ use bytes::Bytes;
 use jiff::{Timestamp, civil};
 use model::{
     CodecError, ColumnName, Content, DatabaseName, Epoch, Event, EventBody, Fence, Fingerprint, Image, Key, KeyBytes,
-    Mutation, Operation, RequestId, Row, Shard, TableName, TableRef, TimeOfDay, Value, Version,
+    Mutation, Operation, Request, RequestDigest, RequestId, Row, Shard, TableName, TableRef, TimeOfDay, Value, Version,
 };
 use proptest::prelude::*;
 
@@ -34,7 +34,7 @@ fn image() -> Image {
         content: Content::Row(row),
         operation: Operation::Update,
         fingerprint: Fingerprint(0x0123_4567_89ab_cdef),
-        request_id: Some(RequestId::new("request-1").unwrap()),
+        request: Some(Request { id: RequestId::new("request-1").unwrap(), digest: RequestDigest::of(b"asked for") }),
         since: Version::new(1_795_231_081_800_300),
     }
 }
@@ -51,7 +51,7 @@ fn tombstone() -> Image {
         content: Content::Tombstone,
         operation: Operation::Delete,
         fingerprint: Fingerprint(1),
-        request_id: None,
+        request: None,
         since: None,
     }
 }
@@ -74,15 +74,41 @@ fn assert_golden(name: &str, bytes: &[u8]) {
     );
 }
 
+/// The bytes of `fixtures/NAME.hex`.
+fn released(name: &str) -> Bytes {
+    let hex = std::fs::read_to_string(format!("{}/fixtures/{name}.hex", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let digits = hex.trim().as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
+    digits.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect::<Vec<u8>>().into()
+}
+
 #[test]
 fn golden_bytes() {
-    assert_golden("event-v1-mutation", &mutation(image()).encode());
+    assert_golden("event-v1-mutation-digest", &mutation(image()).encode());
     assert_golden("event-v1-delete", &mutation(tombstone()).encode());
     assert_golden("event-v1-fence", &fence().encode());
-    assert_golden("image-v1", &image().encode());
+    assert_golden("image-v1-digest", &image().encode());
     assert_golden("image-v1-tombstone", &tombstone().encode());
     let values = every_value().into_iter().map(|(_, value)| value).collect();
     assert_golden("key-v1", Key(values).to_bytes().as_bytes());
+}
+
+/// A request id without a digest: nothing can be told from it, so it is as if there were none.
+#[test]
+fn what_was_stored_before_requests_had_a_digest_can_be_read() {
+    let earlier = Image { request: None, ..image() };
+    assert_eq!(Image::decode(released("image-v1")), Ok(earlier.clone()));
+    assert_eq!(Event::decode(released("event-v1-mutation")), Ok(mutation(earlier)));
+}
+
+#[test]
+fn a_digest_of_another_length_is_refused() {
+    let mut short = image().encode().to_vec();
+    // The digest is the last field: tag (two bytes), length, 16 bytes.
+    assert_eq!(short[short.len() - 17], 16);
+    short.pop();
+    let at = short.len() - 16;
+    short[at] = 15;
+    assert!(matches!(Image::decode(Bytes::from(short)), Err(CodecError::Malformed { what: "request digest", .. })));
 }
 
 #[test]

@@ -19,7 +19,7 @@ fn change(key: i64, version: u64) -> Change {
             content: Content::Tombstone,
             operation: Operation::Delete,
             fingerprint: Fingerprint(version),
-            request_id: None,
+            request: None,
             since: None,
         },
     }

@@ -269,7 +269,7 @@ pub fn change(schema: &TableSchema, key: Key, number: u64, content: Content) -> 
         shard: schema.shard_of(&key, shards()),
         key,
         version: version(number),
-        image: Image { content, operation, fingerprint: schema.fingerprint(), request_id: None, since: None },
+        image: Image { content, operation, fingerprint: schema.fingerprint(), request: None, since: None },
     }
 }
 

@@ -9,17 +9,17 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use model::{Epoch, Shard, ShardCount, Version};
+use model::{Epoch, Namespace, Shard, ShardCount, Version};
 use tokio::time::Instant;
 
 use super::{
     budget::Budgets,
-    shard::{Now, ShardState},
+    shard::{Now, RequestTerms, ShardState, request_weight},
 };
 use crate::{
-    Answer, Budget, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, Grant, HotStore, HotStoreError,
-    LeaseOutcome, LeaseToken, OpeningStart, OpeningToken, RecordId, Restore, Settings, ShardHeader, Stamp, Write,
-    WriteOutcome,
+    Answer, Backlog, Budget, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, Grant, HotStore,
+    HotStoreError, LeaseOutcome, LeaseToken, OpeningStart, OpeningToken, REQUEST_WINDOW, RecordId, Restore, Settings,
+    ShardHeader, Stamp, Write, WriteOutcome,
 };
 
 /// Expired entries that one call clears away beside its own work.
@@ -48,6 +48,7 @@ pub struct MemoryStore {
     shards: Vec<Mutex<ShardState>>,
     budgets: Mutex<Budgets>,
     wall_clock: Box<dyn Fn() -> u64 + Send + Sync>,
+    requests: RequestTerms,
     max_bytes: u64,
     used_bytes: AtomicU64,
     last_sweep: Mutex<Option<Instant>>,
@@ -67,6 +68,7 @@ impl MemoryStore {
             shards: shards.all().map(|shard| Mutex::new(ShardState::new(shard))).collect(),
             budgets: Mutex::default(),
             wall_clock: Box::new(system_micros),
+            requests: RequestTerms { window: REQUEST_WINDOW },
             max_bytes,
             used_bytes: AtomicU64::new(0),
             last_sweep: Mutex::default(),
@@ -80,7 +82,14 @@ impl MemoryStore {
         self
     }
 
-    /// The bytes of keys and images that it holds.
+    /// Remembers requests for another time than [`REQUEST_WINDOW`].
+    #[must_use]
+    pub fn with_request_window(mut self, window: Duration) -> Self {
+        self.requests = RequestTerms { window };
+        self
+    }
+
+    /// The bytes of keys, images and requests that it holds.
     pub fn used_bytes(&self) -> u64 {
         self.used_bytes.load(Ordering::Relaxed)
     }
@@ -184,13 +193,17 @@ fn system_micros() -> u64 {
 
 impl HotStore for MemoryStore {
     async fn write(&self, shard: Shard, writes: Vec<Write>) -> Result<Vec<WriteOutcome>, HotStoreError> {
-        let more = writes.iter().map(|write| (write.record.key.as_bytes().len() + write.image.encode().len()) as u64);
+        let more = writes.iter().map(|write| {
+            let request = write.image.request.as_ref();
+            let request = request.map_or(0, |it| request_weight(&write.record.namespace, it.id.as_str()));
+            (write.record.key.as_bytes().len() + write.image.encode().len()) as u64 + request
+        });
         let room = self.has_room(more.sum(), 90);
         self.on_open(shard, |state, now| {
             if !room {
                 return Err(HotStoreError::Full);
             }
-            Ok(writes.into_iter().map(|write| state.write(now, write)).collect())
+            Ok(writes.into_iter().map(|write| state.write(now, write, self.requests)).collect())
         })
     }
 
@@ -239,6 +252,10 @@ impl HotStore for MemoryStore {
         self.on_open(shard, |state, _| state.dirty(which, after, limit))
     }
 
+    async fn backlog(&self, shard: Shard, namespaces: Vec<Namespace>) -> Result<(Epoch, Vec<Backlog>), HotStoreError> {
+        self.on_open(shard, |state, now| Ok(state.backlog(now, &namespaces)))
+    }
+
     async fn header(&self, shard: Shard) -> Result<ShardHeader, HotStoreError> {
         self.on(shard, |state, _| Ok(state.header()))
     }
@@ -268,11 +285,7 @@ impl HotStore for MemoryStore {
         records: Vec<Restore>,
         ttl: Duration,
     ) -> Result<(), HotStoreError> {
-        self.on(shard, |state, now| {
-            state.check_begun(token)?;
-            records.into_iter().for_each(|record| state.restore(now, record, ttl));
-            Ok(())
-        })
+        self.on(shard, |state, now| state.restore(now, token, records, ttl, self.requests))
     }
 
     async fn finish_opening(

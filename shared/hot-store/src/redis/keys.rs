@@ -2,7 +2,7 @@
 //! stays within one slot.
 
 use bytes::Bytes;
-use model::{KeyBytes, Namespace, Shard};
+use model::{KeyBytes, Namespace, RequestId, Shard};
 
 use crate::RecordId;
 
@@ -10,7 +10,9 @@ use crate::RecordId;
 const SEPARATOR: u8 = 0;
 
 /// The keys of one shard. The scripts rely on this: the header's key ends with `h`, and a record's key is the same with
-/// `r:` and the record's name in its place; the name is also the record's member in the sorted sets.
+/// `r:` and the record's name in its place; the name is also the record's member in the sorted sets. They make two more
+/// from it, one per table each: `b:` and the namespace (sorted set: what the database does not have, by the lowest version
+/// that it may lack) and `q:`, a request's (see [`ShardKeys::request`]).
 #[derive(Debug)]
 pub(super) struct ShardKeys {
     /// Hash: `inc` (the incarnation for which the shard is open), `epoch`, `min` (images of a lower epoch are void),
@@ -24,24 +26,42 @@ pub(super) struct ShardKeys {
     pub(super) discarded: String,
     /// What every record's key begins with.
     pub(super) record_prefix: String,
+    /// What every request's key begins with.
+    request_prefix: String,
 }
 
 impl ShardKeys {
     pub(super) fn new(prefix: &str, shard: Shard) -> Self {
         let key = |suffix: &str| format!("{prefix}:{{s{shard}}}:{suffix}");
-        Self { header: key("h"), dirty: key("d"), unqueued: key("u"), discarded: key("g"), record_prefix: key("r:") }
+        Self {
+            header: key("h"),
+            dirty: key("d"),
+            unqueued: key("u"),
+            discarded: key("g"),
+            record_prefix: key("r:"),
+            request_prefix: key("q:"),
+        }
     }
 
     /// The key of a record's value.
     pub(super) fn record(&self, record: &RecordId) -> Vec<u8> {
-        let (namespace, key) = (record.namespace.as_str().as_bytes(), record.key.as_bytes());
-        let mut name = Vec::with_capacity(self.record_prefix.len() + namespace.len() + 1 + key.len());
-        name.extend_from_slice(self.record_prefix.as_bytes());
-        name.extend_from_slice(namespace);
-        name.push(SEPARATOR);
-        name.extend_from_slice(key);
-        name
+        named(&self.record_prefix, &record.namespace, record.key.as_bytes())
     }
+
+    /// The key of a request's value: version (16 digits), epoch in which it was stored (10 digits), digest.
+    pub(super) fn request(&self, namespace: &Namespace, id: &RequestId) -> Vec<u8> {
+        named(&self.request_prefix, namespace, id.as_str().as_bytes())
+    }
+}
+
+fn named(prefix: &str, namespace: &Namespace, key: &[u8]) -> Vec<u8> {
+    let namespace = namespace.as_str().as_bytes();
+    let mut name = Vec::with_capacity(prefix.len() + namespace.len() + 1 + key.len());
+    name.extend_from_slice(prefix.as_bytes());
+    name.extend_from_slice(namespace);
+    name.push(SEPARATOR);
+    name.extend_from_slice(key);
+    name
 }
 
 /// A record by its name in the sorted sets; `None` if that is none of ours.
@@ -80,6 +100,8 @@ mod tests {
         assert_eq!(keys.unqueued, "sa:{s17}:u");
         assert_eq!(keys.discarded, "sa:{s17}:g");
         assert_eq!(keys.record(&record("main.payments", b"\x02\x18\x01")), b"sa:{s17}:r:main.payments\0\x02\x18\x01");
+        let (table, id) = (Namespace::new("main.payments").unwrap(), RequestId::new("r-1").unwrap());
+        assert_eq!(keys.request(&table, &id), b"sa:{s17}:q:main.payments\0r-1");
         assert_eq!(budget("sa", "main.payments"), "sa:budget:main.payments");
         assert_eq!(shard_count("sa"), "sa:shards");
     }

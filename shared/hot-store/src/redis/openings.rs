@@ -6,49 +6,68 @@ use bytes::Bytes;
 use model::{Epoch, Shard, Version};
 
 use super::{
+    keys::ShardKeys,
     points,
     records::{calls, millis},
     scripts,
     store::RedisStore,
     value,
 };
-use crate::{Checkpoint, Claim, HotStoreError, OpeningStart, OpeningToken, RecordId, Restore};
+use crate::{Checkpoint, Claim, HotStoreError, OpeningStart, OpeningToken, Restore};
 
 /// Discarded records that one call frees.
 const FREED_PER_CALL: usize = 500;
 
-/// A record to put back, as the script gets it.
+/// What is to be put back, as the script gets it.
 struct EncodedRestore {
-    record: RecordId,
+    key: Vec<u8>,
     action: &'static str,
     kind: &'static str,
     version: Version,
+    behind: Version,
     since: Version,
     payload: Bytes,
 }
 
 impl EncodedRestore {
-    fn new(restore: Restore) -> Self {
+    fn new(keys: &ShardKeys, restore: Restore) -> Self {
+        let none = Self {
+            key: Vec::new(),
+            action: "",
+            kind: "",
+            version: Version::ZERO,
+            behind: Version::ZERO,
+            since: Version::ZERO,
+            payload: Bytes::new(),
+        };
         match restore {
-            Restore::Dirty { record, version, image } => Self {
-                record,
+            Restore::Dirty { record, version, behind, image } => Self {
+                key: keys.record(&record),
                 action: "D",
                 kind: value::kind_of(&image),
                 version,
+                behind,
                 since: image.since.unwrap_or(Version::ZERO),
                 payload: value::payload_of(image),
             },
             Restore::Clean { record, version, image } => Self {
-                record,
+                key: keys.record(&record),
                 action: "C",
                 kind: value::kind_of(&image),
                 version,
-                since: Version::ZERO,
                 payload: value::payload_of(image),
+                ..none
             },
             Restore::Gone { record, horizon } => {
-                Self { record, action: "G", kind: "", version: horizon, since: Version::ZERO, payload: Bytes::new() }
+                Self { key: keys.record(&record), action: "G", version: horizon, ..none }
             }
+            Restore::Request { namespace, request, version } => Self {
+                key: keys.request(&namespace, &request.id),
+                action: "Q",
+                version,
+                payload: Bytes::copy_from_slice(request.digest.as_bytes()),
+                ..none
+            },
         }
     }
 }
@@ -126,18 +145,20 @@ impl RedisStore {
         ttl: Duration,
     ) -> Result<(), HotStoreError> {
         let keys = self.keys(shard)?;
-        let records = records.into_iter().map(EncodedRestore::new).collect();
+        let records = records.into_iter().map(|restore| EncodedRestore::new(keys, restore)).collect();
         for part in calls(records, |record: &EncodedRestore| record.payload.len()) {
             let mut call = scripts::RESTORE.call(3 + part.len()).arg(&keys.header).arg(&keys.dirty).arg(&keys.unqueued);
             for restore in &part {
-                call.push(keys.record(&restore.record));
+                call.push(&restore.key[..]);
             }
             call.push(&token.0);
             call.push(millis(ttl));
+            call.push(self.request_window());
             for restore in &part {
                 call.push(restore.action);
                 call.push(restore.kind);
                 call.push(restore.version.get());
+                call.push(restore.behind.get());
                 call.push(restore.since.get());
                 call.push(&restore.payload[..]);
             }

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use ::redis::{ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion};
 use model::ShardCount;
 
-use crate::HotStoreError;
+use crate::{HotStoreError, REQUEST_WINDOW};
 
 /// How to reach Redis, and under which names.
 #[derive(Clone)]
@@ -28,6 +28,8 @@ pub struct RedisOptions {
     pub prefix: String,
     /// How many shards the installation has.
     pub shards: ShardCount,
+    /// How long a request is remembered.
+    pub request_window: Duration,
 }
 
 impl Default for RedisOptions {
@@ -42,6 +44,7 @@ impl Default for RedisOptions {
             response_timeout: Duration::from_secs(2),
             prefix: "sa".to_owned(),
             shards: ShardCount::DEFAULT,
+            request_window: REQUEST_WINDOW,
         }
     }
 }
@@ -82,6 +85,7 @@ impl fmt::Debug for RedisOptions {
             .field("response_timeout", &self.response_timeout)
             .field("prefix", &self.prefix)
             .field("shards", &self.shards)
+            .field("request_window", &self.request_window)
             .finish()
     }
 }

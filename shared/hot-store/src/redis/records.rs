@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::{Epoch, Shard, Version};
+use model::{Epoch, Namespace, Shard, Version};
 
 use super::{
     keys::record_of_name,
@@ -13,8 +13,8 @@ use super::{
     value::{self, Validity, slot_of},
 };
 use crate::{
-    Answer, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, HotStoreError, LeaseOutcome, LeaseToken, Precondition,
-    RecordId, ShardHeader, Slot, Stamp, Write, WriteOutcome,
+    Answer, Backlog, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, HotStoreError, LeaseOutcome, LeaseToken,
+    Precondition, RecordId, ShardHeader, Slot, Stamp, Write, WriteOutcome,
 };
 
 /// Records of one script call: it keeps a call within the stack of Redis's Lua, and short for everybody else.
@@ -49,7 +49,7 @@ pub(super) fn millis(ttl: Duration) -> u64 {
 /// A write with its payload encoded.
 struct EncodedWrite {
     record: RecordId,
-    condition: String,
+    condition: Vec<u8>,
     payload: Bytes,
 }
 
@@ -63,6 +63,11 @@ impl EncodedWrite {
             Precondition::Present => format!("{kind}p"),
             Precondition::At { version, epoch } => format!("{kind}@{:016}{:010}", version.get(), epoch.0),
         };
+        let mut condition = condition.into_bytes();
+        if let Some(request) = &write.image.request {
+            condition.extend_from_slice(request.digest.as_bytes());
+            condition.extend_from_slice(request.id.as_str().as_bytes());
+        }
         Self { record: write.record, condition, payload: value::payload_of(write.image) }
     }
 }
@@ -97,8 +102,9 @@ impl RedisStore {
         for write in writes {
             call.push(keys.record(&write.record));
         }
+        call.push(self.request_window());
         for write in writes {
-            call.push(&write.condition);
+            call.push(&write.condition[..]);
             call.push(&write.payload[..]);
         }
         let mut reply = self.call(shard, call).await?;
@@ -244,27 +250,47 @@ impl RedisStore {
             Dirty::All => &keys.dirty,
         };
         let limit = limit.min(RECORDS_PER_CALL);
-        let call = scripts::DIRTY.call(2).arg(&keys.header).arg(set);
-        let mut reply = self.call(shard, call.arg(&keys.record_prefix).arg(after.get()).arg(limit)).await?;
-        let epoch = reply.epoch()?;
-        let mut found = Vec::with_capacity(reply.len() / 2);
-        while reply.len() > 0 {
-            let record = reply.bytes()?.as_ref().and_then(record_of_name);
-            let Some(record) = record else {
-                return Err(reply.corrupt("a dirty record has a name that is none of ours".to_owned()));
-            };
-            // What is dirty is never void: an opening that discards empties the dirty set.
-            let valid = Validity { epoch, lowest: Epoch::ZERO };
-            match slot(&mut reply, b'1', valid)? {
-                Slot::Image { version, image, .. } => found.push(DirtyRecord { record, version, image }),
-                // Somebody else deleted it. It must not keep the rest from being relayed.
-                _ => tracing::error!(
-                    %shard, namespace = %record.namespace,
-                    "a record that the database does not have was deleted from Redis by somebody else",
-                ),
+        let mut after = after;
+        loop {
+            let call = scripts::DIRTY.call(2).arg(&keys.header).arg(set);
+            let mut reply = self.call(shard, call.arg(&keys.record_prefix).arg(after.get()).arg(limit)).await?;
+            let (epoch, last) = (reply.epoch()?, reply.version_or_none()?);
+            let mut found = Vec::with_capacity(reply.len() / 2);
+            while reply.len() > 0 {
+                let (name, value) = (reply.bytes()?, reply.bytes()?);
+                match dirty_record(name.as_ref(), value, epoch) {
+                    Ok(record) => found.push(record),
+                    // It must not keep the rest from being relayed.
+                    Err(problem) => tracing::error!(
+                        %shard, name = %name.unwrap_or_default().escape_ascii(), problem,
+                        "a record that the database does not have can't be read",
+                    ),
+                }
+            }
+            match last {
+                // An empty page would be taken for the end.
+                Some(last) if found.is_empty() => after = last,
+                _ => return Ok((epoch, found)),
             }
         }
-        Ok((epoch, found))
+    }
+
+    pub(super) async fn read_backlog(
+        &self,
+        shard: Shard,
+        namespaces: &[Namespace],
+    ) -> Result<(Epoch, Vec<Backlog>), HotStoreError> {
+        let mut call = scripts::BACKLOG.call(1).arg(&self.keys(shard)?.header);
+        for namespace in namespaces {
+            call.push(namespace.as_str());
+        }
+        let mut reply = self.call(shard, call).await?;
+        let (epoch, clock) = (reply.epoch()?, reply.version()?);
+        let backlogs = namespaces.iter().map(|_| {
+            let (records, bytes, oldest) = (reply.count()?, reply.count()?, reply.version_or_none()?);
+            Ok(Backlog { records, bytes, oldest, horizon: oldest.map_or(clock, Version::before) })
+        });
+        Ok((epoch, backlogs.collect::<Result<_, HotStoreError>>()?))
     }
 
     pub(super) async fn read_header(&self, shard: Shard) -> Result<ShardHeader, HotStoreError> {
@@ -277,10 +303,7 @@ impl RedisStore {
             clock: reply.version()?,
             dirty: reply.count()?,
             unqueued: reply.count()?,
-            oldest_dirty: match reply.int()? {
-                -1 => None,
-                version => u64::try_from(version).ok().and_then(Version::new),
-            },
+            oldest_dirty: reply.version_or_none()?,
         })
     }
 }
@@ -290,17 +313,30 @@ fn slot(reply: &mut Reply, dirty: u8, valid: Validity) -> Result<Slot, HotStoreE
     slot_of(value, dirty == b'1', valid).map_err(|problem| reply.corrupt(problem))
 }
 
+/// A dirty record by its name and value; else what is wrong.
+fn dirty_record(name: Option<&Bytes>, value: Option<Bytes>, epoch: Epoch) -> Result<DirtyRecord, String> {
+    let record = name.and_then(record_of_name).ok_or("its name is none of ours")?;
+    // What is dirty is never void: an opening that discards empties the dirty set.
+    match slot_of(value, true, Validity { epoch, lowest: Epoch::ZERO })? {
+        Slot::Image { version, image, .. } => Ok(DirtyRecord { record, version, image }),
+        Slot::Empty => Err("somebody else has deleted it from Redis".to_owned()),
+        Slot::Leased | Slot::Absent => Err("it is no image".to_owned()),
+    }
+}
+
 fn write_outcome(reply: &mut Reply, epoch: Epoch) -> Result<WriteOutcome, HotStoreError> {
-    let (code, since) = (reply.int()?, reply.version()?);
+    let (code, detail) = (reply.int()?, reply.version()?);
     Ok(match code {
         -1 => WriteOutcome::Exists,
         -2 => WriteOutcome::Missing,
         -3 => WriteOutcome::Changed,
         -4 => WriteOutcome::Cold,
+        -5 => WriteOutcome::Repeated { version: detail, epoch: reply.epoch()? },
+        -6 => WriteOutcome::Reused,
         version => {
             let version = u64::try_from(version).ok().and_then(Version::new);
             let version = version.ok_or_else(|| reply.corrupt(format!("outcome {code} of a write is not known")))?;
-            WriteOutcome::Stored { version, epoch, since: (since > Version::ZERO).then_some(since) }
+            WriteOutcome::Stored { version, epoch, since: (detail > Version::ZERO).then_some(detail) }
         }
     })
 }

@@ -60,6 +60,17 @@ impl Reply {
         Version::new(number).ok_or_else(|| self.corrupt(format!("version {number} exceeds 53 bits")))
     }
 
+    /// A version, or -1 for none.
+    pub(super) fn version_or_none(&mut self) -> Result<Option<Version>, HotStoreError> {
+        match self.items.as_slice().first() {
+            Some(Value::Int(-1)) => {
+                self.items.next();
+                Ok(None)
+            }
+            _ => self.version().map(Some),
+        }
+    }
+
     pub(super) fn bytes(&mut self) -> Result<Option<Bytes>, HotStoreError> {
         match self.items.next() {
             Some(Value::Nil) => Ok(None),

@@ -75,6 +75,7 @@ scripts! {
     FILL = "fill.lua";
     MARK_CLEAN = "mark_clean.lua";
     DIRTY = "dirty.lua";
+    BACKLOG = "backlog.lua";
     HEADER = "header.lua";
     CHECKPOINT = "checkpoint.lua";
     CLAIM = "claim.lua";

@@ -3,19 +3,20 @@
 use std::{fmt, time::Duration};
 
 use ::redis::{Cmd, Value};
-use model::{Epoch, Shard, Version};
+use model::{Epoch, Namespace, Shard, Version};
 
 use super::{
     RedisOptions,
     keys::{self, ShardKeys},
     link::Link,
+    records::millis,
     reply::Reply,
     scripts::{self, Call},
 };
 use crate::{
-    Answer, Budget, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, Grant, HotStore, HotStoreError,
-    LeaseOutcome, LeaseToken, OpeningStart, OpeningToken, RecordId, Restore, Settings, ShardHeader, Stamp, Write,
-    WriteOutcome,
+    Answer, Backlog, Budget, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, Grant, HotStore,
+    HotStoreError, LeaseOutcome, LeaseToken, OpeningStart, OpeningToken, RecordId, Restore, Settings, ShardHeader,
+    Stamp, Write, WriteOutcome,
 };
 
 /// The longest wait that is answered for a budget; whoever waited so long asks again.
@@ -26,6 +27,7 @@ pub struct RedisStore {
     links: Vec<Link>,
     shards: Vec<ShardKeys>,
     prefix: String,
+    request_window: Duration,
 }
 
 impl fmt::Debug for RedisStore {
@@ -45,13 +47,18 @@ impl RedisStore {
             .map(|_| Link::new(info.clone(), options.connect_timeout, options.response_timeout))
             .collect::<Result<Vec<_>, _>>()?;
         let shards = options.shards.all().map(|shard| ShardKeys::new(&options.prefix, shard)).collect();
-        let store = Self { links, shards, prefix: options.prefix };
+        let store = Self { links, shards, prefix: options.prefix, request_window: options.request_window };
         store.command(&::redis::cmd("PING")).await?;
         Ok(store)
     }
 
     pub(super) fn prefix(&self) -> &str {
         &self.prefix
+    }
+
+    /// How long a request is remembered, in milliseconds.
+    pub(super) fn request_window(&self) -> u64 {
+        millis(self.request_window)
     }
 
     pub(super) fn shard_count(&self) -> usize {
@@ -122,6 +129,10 @@ impl HotStore for RedisStore {
         limit: usize,
     ) -> Result<(Epoch, Vec<DirtyRecord>), HotStoreError> {
         self.list_dirty(shard, which, after, limit).await
+    }
+
+    async fn backlog(&self, shard: Shard, namespaces: Vec<Namespace>) -> Result<(Epoch, Vec<Backlog>), HotStoreError> {
+        self.read_backlog(shard, &namespaces).await
     }
 
     async fn header(&self, shard: Shard) -> Result<ShardHeader, HotStoreError> {

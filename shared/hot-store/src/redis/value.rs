@@ -73,7 +73,7 @@ pub(super) fn slot_of(value: Option<Bytes>, dirty: bool, valid: Validity) -> Res
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use model::{ColumnName, Fingerprint, Operation, RequestId, Row, Value};
+    use model::{ColumnName, Fingerprint, Operation, Request, RequestDigest, RequestId, Row, Value};
     use proptest::prelude::*;
 
     use super::*;
@@ -91,7 +91,10 @@ mod tests {
             content: Content::Row(row),
             operation: Operation::Create,
             fingerprint: Fingerprint(0x0123_4567_89ab_cdef),
-            request_id: Some(RequestId::new("request-1").unwrap()),
+            request: Some(Request {
+                id: RequestId::new("request-1").unwrap(),
+                digest: RequestDigest::of(b"asked for"),
+            }),
             since: Some(Version::new(8_000_000_000_000_001).unwrap()),
         }
     }
@@ -99,7 +102,7 @@ mod tests {
     /// The fixture is what the released scripts left in a real Redis (`tests/redis.rs` compares them).
     #[test]
     fn the_released_layout_can_be_read() {
-        let stored = Bytes::from_static(include_bytes!("../../fixtures/redis-value-v1-image.bin"));
+        let stored = Bytes::from_static(include_bytes!("../../fixtures/redis-value-v1-image-digest.bin"));
         let version = Version::new(8_000_000_000_000_001).unwrap();
         assert_eq!(
             slot_of(Some(stored.clone()), true, VALID),
@@ -111,6 +114,11 @@ mod tests {
             Ok(Slot::Image { version, image: clean.clone(), dirty: false })
         );
         assert_eq!(stored.slice(PAYLOAD_AT..), payload_of(clean));
+
+        // From before requests had a digest.
+        let earlier = Bytes::from_static(include_bytes!("../../fixtures/redis-value-v1-image.bin"));
+        let image = Image { request: None, ..image() };
+        assert_eq!(slot_of(Some(earlier), true, VALID), Ok(Slot::Image { version, image, dirty: true }));
     }
 
     #[test]

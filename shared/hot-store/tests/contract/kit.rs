@@ -8,8 +8,7 @@ use hot_store::{
     OpeningToken, Precondition, RecordId, Restore, Slot, Stamp, Write, WriteOutcome,
 };
 use model::{
-    ColumnName, Content, Epoch, Fingerprint, Image, KeyBytes, Namespace, Operation, RequestId, Row, Topic, Value,
-    Version,
+    ColumnName, Content, Epoch, Fingerprint, Image, KeyBytes, Namespace, Operation, Row, Topic, Value, Version,
 };
 use tokio::time::Instant;
 
@@ -35,7 +34,7 @@ pub fn row(value: i64) -> Image {
         content: Content::Row(row),
         operation: Operation::Put,
         fingerprint: Fingerprint(7),
-        request_id: Some(RequestId::new("request-1").unwrap()),
+        request: None,
         since: None,
     }
 }

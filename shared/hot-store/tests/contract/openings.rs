@@ -28,7 +28,7 @@ async fn finish(b: &impl Backend, token: &OpeningToken) -> Result<(), HotStoreEr
 }
 
 fn event(number: u32, at: u64) -> Restore {
-    Restore::Dirty { record: record(number), version: version(at), image: row(at as i64) }
+    Restore::Dirty { record: record(number), version: version(at), behind: version(at), image: row(at as i64) }
 }
 
 pub async fn the_first_claim_finds_nothing(b: &impl Backend) {

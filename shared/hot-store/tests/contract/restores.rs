@@ -6,7 +6,7 @@ use model::{Epoch, Image, Version};
 use super::{Backend, kit::*};
 
 fn dirty_event(number: u32, at: Version) -> Restore {
-    Restore::Dirty { record: record(number), version: at, image: row(77) }
+    Restore::Dirty { record: record(number), version: at, behind: at, image: row(77) }
 }
 
 fn database_row(number: u32, at: Version) -> Restore {
@@ -120,7 +120,7 @@ pub async fn at_or_below_the_purge_horizon_an_image_goes(b: &impl Backend) {
 
 pub async fn since_comes_back_with_the_event(b: &impl Backend) {
     let image = Image { since: Some(version(4)), ..row(1) };
-    let event = Restore::Dirty { record: record(1), version: version(5), image: image.clone() };
+    let event = Restore::Dirty { record: record(1), version: version(5), behind: version(5), image: image.clone() };
     open_with(b, true, vec![event], version(5)).await;
     assert_eq!(read(b, record(1)).await, image_slot(version(5), image, true));
     let deleted = put(b, record(1), tombstone()).await;

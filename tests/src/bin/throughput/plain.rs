@@ -77,7 +77,7 @@ async fn records(arguments: &Arguments, database: &AnyDatabase) -> Result<Vec<Ch
                 content: Content::Row(row),
                 operation: Operation::Put,
                 fingerprint: schema.fingerprint(),
-                request_id: None,
+                request: None,
                 since: None,
             };
             changes.push(Change { shard: schema.shard_of(key, shards), key: key.clone(), version, image });

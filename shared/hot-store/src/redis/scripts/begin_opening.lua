@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Begins to open. KEYS: header, dirty, unqueued, discarded. ARGV: token, epoch, start, 1 to discard. Nothing is
--- scanned: the raised epoch voids leases and remembered absences, the raised `min` voids images. The discarded set
+-- scanned: the raised epoch voids leases and remembered absences, the raised `min` voids images and requests. The discarded set
 -- remembers which of them have no TTL, so that sweep.lua can free them.
 local fields = redis.call('HMGET', KEYS[1], 'otok', 'oinc', 'epoch', 'min', 'ostart', 'odisc')
 if fields[1] ~= ARGV[1] or fields[2] ~= live_incarnation() then return SUPERSEDED end
@@ -18,6 +18,9 @@ if ARGV[4] == '1' and not resumes then
     end
   end
   redis.call('UNLINK', KEYS[3])
+  local tables = redis.call('HKEYS', BASE .. 'n')
+  for i = 1, #tables do redis.call('UNLINK', behind_key(tables[i])) end
+  redis.call('UNLINK', BASE .. 'n')
   redis.call('HSET', KEYS[1], 'min', ARGV[2])
 end
 redis.call('HSET', KEYS[1], 'oepoch', ARGV[2], 'ostart', ARGV[3], 'odisc', ARGV[4])

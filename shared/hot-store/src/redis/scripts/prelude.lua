@@ -1,5 +1,5 @@
 -- What every script shares; put behind its first line. Versions are numbers below 2^53, so a double holds them exactly,
--- but only %.0f prints them so. The layout of a record's value is described in record.rs.
+-- but only %.0f prints them so. The layout of a record's value is described in value.rs.
 local CLOSED = {ok = 'CLOSED'}
 local SUPERSEDED = {ok = 'SUPERSEDED'}
 local FULL = {ok = 'FULL'}
@@ -7,6 +7,8 @@ local HEAD_END = 42
 -- Where the record's name (its member in the sorted sets) begins in its key: the header's key ends with `h`, a record's
 -- key has `r:` and the name in its place.
 local NAME_AT = #KEYS[1] + 2
+-- What every key of the shard begins with.
+local BASE = string.sub(KEYS[1], 1, -2)
 
 local function text_between(info, label, length)
   local _, at = string.find(info, label, 1, true)
@@ -25,15 +27,19 @@ local function open_shard(header)
   return tonumber(fields[2]), tonumber(fields[3] or 0), tonumber(fields[4] or 0)
 end
 
--- Kind, version and `since` of what a value's head says; nothing if there is none, or if an opening has voided it.
+-- Kind, version and `since` of what a value's head says; nothing if there is none, or if an opening has voided it. The
+-- kind X is a value that nobody here has written: one bad key must not fail a call that concerns others, too.
 local function slot(head, epoch, lowest)
   if not head or head == '' then return nil end
   local kind = string.sub(head, 1, 1)
+  local version, since = tonumber(string.sub(head, 2, 17)), tonumber(string.sub(head, 28, 43))
   local born = tonumber(string.sub(head, 18, 27))
+  if not (version and born and since) then return 'X', 0, 0 end
   if kind == 'I' or kind == 'T' then
     if born < lowest then return nil end
-    return kind, tonumber(string.sub(head, 2, 17)), tonumber(string.sub(head, 28, 43))
+    return kind, version, since
   end
+  if kind ~= 'L' and kind ~= 'A' then return 'X', 0, 0 end
   if born < epoch then return nil end
   return kind, 0, 0
 end
@@ -42,6 +48,33 @@ local function is_image(kind) return kind == 'I' or kind == 'T' end
 
 local function head_of(kind, version, epoch, since)
   return string.format('%s%016.0f%010.0f%016.0f', kind, version, epoch, since)
+end
+
+-- The namespace in a record's name.
+local function namespace_of(name)
+  return string.sub(name, 1, string.find(name, '\0', 1, true) - 1)
+end
+
+local function behind_key(namespace) return BASE .. 'b:' .. namespace end
+
+-- Adds to the bytes of dirty images, given by namespace.
+local function count_bytes(bytes)
+  for namespace, more in pairs(bytes) do
+    if more ~= 0 then redis.call('HINCRBY', BASE .. 'n', namespace, string.format('%.0f', more)) end
+  end
+end
+
+-- A request's value: version, epoch in which it was stored, digest.
+local function request_value(version, epoch, digest)
+  return string.format('%016.0f%010.0f', version, epoch) .. digest
+end
+
+-- Version, epoch and digest of a request's value; nothing if there is none, or if an opening has voided it.
+local function request_in(value, lowest)
+  if not value then return nil end
+  local version, born = tonumber(string.sub(value, 1, 16)), tonumber(string.sub(value, 17, 26))
+  if not (version and born) or born < lowest then return nil end
+  return version, born, string.sub(value, 27)
 end
 
 local function memory_in_use()

@@ -1,36 +1,63 @@
 #!lua flags=allow-oom
--- Puts records back. KEYS: header, dirty, unqueued, then one per record. ARGV: token, TTL in ms, then per record what
--- to do (D dirty and queued, C clean, G gone), kind, version (of G: the purge horizon), `since`, payload.
+-- Puts records and requests back. KEYS: header, dirty, unqueued, then one per record or request. ARGV: token, TTL in
+-- ms, request window in ms, then per key what to do (D dirty and queued, C clean, G gone, Q request), kind, version (of
+-- G: the purge horizon), up to where the database is behind, `since`, payload (of Q: the digest).
 local fields = redis.call('HMGET', KEYS[1], 'otok', 'oinc', 'oepoch', 'min')
 if fields[1] ~= ARGV[1] or fields[2] ~= live_incarnation() or not fields[3] then return SUPERSEDED end
 local epoch, lowest = tonumber(fields[3]), tonumber(fields[4] or 0)
-for i = 4, #KEYS do
-  local key, at = KEYS[i], 5 * (i - 4) + 3
-  local action, asked = ARGV[at], tonumber(ARGV[at + 2])
-  local name = string.sub(key, NAME_AT)
-  local kind, version = slot(redis.call('GETRANGE', key, 0, HEAD_END), epoch, lowest)
-  local held = is_image(kind)
-  if action == 'G' then
-    if held and version <= asked then
-      redis.call('DEL', key)
-      redis.call('ZREM', KEYS[2], name)
-      redis.call('ZREM', KEYS[3], name)
-    end
-  elseif not held or version < asked then
-    local value = head_of(ARGV[at + 1], asked, epoch, tonumber(ARGV[at + 3])) .. ARGV[at + 4]
-    if action == 'D' then
-      redis.call('SET', key, value)
-      redis.call('ZADD', KEYS[2], ARGV[at + 2], name)
-    else
-      redis.call('SET', key, value, 'PX', ARGV[2])
-      redis.call('ZREM', KEYS[2], name)
-    end
+local bytes = {} -- by namespace: what the dirty images grow by
+
+-- The record is dirty no longer, if it was; its value still stands there.
+local function take_mark(key, name, namespace)
+  if redis.call('ZREM', KEYS[2], name) == 1 then
     redis.call('ZREM', KEYS[3], name)
-  elseif action == 'C' and version == asked then
-    -- The mark that it is clean was lost with the store's tail: nobody else would bring it back.
-    redis.call('PEXPIRE', key, ARGV[2])
-    redis.call('ZREM', KEYS[2], name)
-    redis.call('ZREM', KEYS[3], name)
+    redis.call('ZREM', behind_key(namespace), name)
+    bytes[namespace] = (bytes[namespace] or 0) - (redis.call('STRLEN', key) - HEAD_END - 1)
   end
 end
+
+for i = 4, #KEYS do
+  local key, at = KEYS[i], 6 * (i - 4) + 4
+  local action, asked, payload = ARGV[at], tonumber(ARGV[at + 2]), ARGV[at + 5]
+  if action == 'Q' then
+    local version = request_in(redis.call('GET', key), lowest)
+    if not version or version <= asked then
+      redis.call('SET', key, request_value(asked, epoch, payload), 'PX', ARGV[3])
+    end
+  else
+    local name = string.sub(key, NAME_AT)
+    local namespace = namespace_of(name)
+    local kind, version = slot(redis.call('GETRANGE', key, 0, HEAD_END), epoch, lowest)
+    local held = is_image(kind)
+    if action == 'G' then
+      if held and version <= asked then
+        take_mark(key, name, namespace)
+        redis.call('DEL', key)
+      end
+    elseif not held or version < asked then
+      local value = head_of(ARGV[at + 1], asked, epoch, tonumber(ARGV[at + 4])) .. payload
+      if action == 'D' then
+        local dirty = held and redis.call('ZSCORE', KEYS[2], name)
+        local before = dirty and redis.call('STRLEN', key) - HEAD_END - 1 or 0
+        bytes[namespace] = (bytes[namespace] or 0) + #payload - before
+        redis.call('SET', key, value)
+        redis.call('ZADD', KEYS[2], ARGV[at + 2], name)
+        redis.call('ZADD', behind_key(namespace), 'LT', ARGV[at + 3], name)
+        if dirty then redis.call('ZREM', KEYS[3], name) end
+      else
+        if held then take_mark(key, name, namespace) end
+        redis.call('SET', key, value, 'PX', ARGV[2])
+      end
+    elseif action == 'D' then
+      redis.call('ZADD', behind_key(namespace), 'XX', 'LT', ARGV[at + 3], name)
+    elseif version == asked then
+      -- The mark that it is clean was lost with the store's tail: nobody else would bring it back.
+      take_mark(key, name, namespace)
+      redis.call('PEXPIRE', key, ARGV[2])
+    else
+      redis.call('ZADD', behind_key(namespace), 'XX', 'GT', string.format('%.0f', asked + 1), name)
+    end
+  end
+end
+count_bytes(bytes)
 return {ok = 'DONE'}

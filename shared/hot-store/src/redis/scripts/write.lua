@@ -1,17 +1,21 @@
 #!lua
--- Writes records. KEYS: header, dirty, unqueued, then one per write. ARGV: per write a condition and the payload.
--- A condition is the kind (I, T), then what must hold: n nothing, a absent, s absent from the store, p present,
--- @ version (16 digits) and epoch (10 digits). Answers the epoch, then per write version and `since`, or a code below
--- 0 and 0. Without the flag allow-oom a full Redis refuses this script as a whole, before it has touched anything.
+-- Writes records. KEYS: header, dirty, unqueued, then one per write. ARGV: the request window in ms, then per write a
+-- condition and the payload. A condition is the kind (I, T), then what must hold: n nothing, a absent, s absent from
+-- the store, p present, @ version (16 digits) and epoch (10 digits); then the request, if there is one: digest (16
+-- bytes) and id. Answers the epoch, then per write version and `since`; or a code below 0 and 0; or REPEATED and
+-- version and epoch of the first. Without the flag allow-oom a full Redis refuses this script as a whole, before it has
+-- touched anything.
 local epoch, lowest, clock = open_shard(KEYS[1])
 if not epoch then return CLOSED end
 if memory_in_use() > 0.9 then return FULL end
 
-local EXISTS, MISSING, CHANGED, COLD = -1, -2, -3, -4
+local EXISTS, MISSING, CHANGED, COLD, REPEATED, REUSED = -1, -2, -3, -4, -5, -6
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local written = {} -- heads written by this very call
+local written, lengths = {}, {} -- heads and lengths of payloads that this very call writes
+local requests = {} -- values of requests that it stores
 local values, marks, answer = {}, {}, {epoch}
+local behind, bytes = {}, {} -- by namespace: marks, and what the dirty images grow by
 
 local function refusal(condition, asked, kind, version)
   if condition == 'n' then return nil end
@@ -34,35 +38,68 @@ end
 
 for i = 4, #KEYS do
   local key = KEYS[i]
-  local asked = ARGV[2 * (i - 4) + 1]
+  local asked, payload = ARGV[2 * (i - 4) + 2], ARGV[2 * (i - 4) + 3]
   local condition = string.sub(asked, 2, 2)
-  local kind, version, since = slot(written[key] or redis.call('GETRANGE', key, 0, HEAD_END), epoch, lowest)
-  local refused = refusal(condition, asked, kind, version)
-  if refused then
-    answer[#answer + 1] = refused
-    answer[#answer + 1] = 0
+  local name = string.sub(key, NAME_AT)
+  local namespace = namespace_of(name)
+
+  local request, digest, earlier_version, earlier_epoch, earlier_digest
+  local request_at = condition == '@' and 29 or 3
+  if #asked >= request_at then
+    digest = string.sub(asked, request_at, request_at + 15)
+    request = BASE .. 'q:' .. namespace .. '\0' .. string.sub(asked, request_at + 16)
+    earlier_version, earlier_epoch, earlier_digest =
+      request_in(requests[request] or redis.call('GET', request), lowest)
+  end
+
+  if earlier_version then
+    if earlier_digest == digest then
+      answer[#answer + 1] = REPEATED
+      answer[#answer + 1] = earlier_version
+      answer[#answer + 1] = earlier_epoch
+    else
+      answer[#answer + 1] = REUSED
+      answer[#answer + 1] = 0
+    end
   else
-    clock = math.max(clock + 1, now)
-    local name = string.sub(key, NAME_AT)
-    local next_since = 0
-    if is_image(kind) and (since > 0 or condition == 's') then
-      -- What the store knows of a dirty record, it knows for sure: only its own `since` goes on.
-      if written[key] or redis.call('ZSCORE', KEYS[2], name) then
+    local kind, version, since = slot(written[key] or redis.call('GETRANGE', key, 0, HEAD_END), epoch, lowest)
+    local refused = refusal(condition, asked, kind, version)
+    if refused then
+      answer[#answer + 1] = refused
+      answer[#answer + 1] = 0
+    else
+      clock = math.max(clock + 1, now)
+      local dirty = is_image(kind) and (written[key] or redis.call('ZSCORE', KEYS[2], name))
+      local next_since = 0
+      if dirty then
+        -- What the store knows of a dirty record, it knows for sure: only its own `since` goes on.
         next_since = since
       elseif condition == 's' then
         next_since = clock
       end
-    elseif condition == 's' then
-      next_since = clock
+      local more = #payload
+      if dirty then more = more - (lengths[key] or redis.call('STRLEN', key) - HEAD_END - 1) end
+      bytes[namespace] = (bytes[namespace] or 0) + more
+      lengths[key] = #payload
+
+      local head = head_of(string.sub(asked, 1, 1), clock, epoch, next_since)
+      written[key] = head
+      values[#values + 1] = key
+      values[#values + 1] = head .. payload
+      local mark = string.format('%.0f', clock)
+      marks[#marks + 1] = mark
+      marks[#marks + 1] = name
+      local of_table = behind[namespace]
+      if not of_table then
+        of_table = {}
+        behind[namespace] = of_table
+      end
+      of_table[#of_table + 1] = mark
+      of_table[#of_table + 1] = name
+      if request then requests[request] = request_value(clock, epoch, digest) end
+      answer[#answer + 1] = clock
+      answer[#answer + 1] = next_since
     end
-    local head = head_of(string.sub(asked, 1, 1), clock, epoch, next_since)
-    written[key] = head
-    values[#values + 1] = key
-    values[#values + 1] = head .. ARGV[2 * (i - 4) + 2]
-    marks[#marks + 1] = string.format('%.0f', clock)
-    marks[#marks + 1] = name
-    answer[#answer + 1] = clock
-    answer[#answer + 1] = next_since
   end
 end
 
@@ -71,5 +108,9 @@ if #values > 0 then
   redis.call('MSET', unpack(values)) -- as SET, it takes any TTL away: what is dirty never expires
   call_with('ZADD', KEYS[2], marks)
   call_with('ZADD', KEYS[3], marks)
+  -- NX: of a record that is dirty already, the database lacks more than this write.
+  for namespace, of_table in pairs(behind) do redis.call('ZADD', behind_key(namespace), 'NX', unpack(of_table)) end
+  count_bytes(bytes)
+  for request, value in pairs(requests) do redis.call('SET', request, value, 'PX', ARGV[1]) end
 end
 return answer

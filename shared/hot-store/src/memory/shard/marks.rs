@@ -1,0 +1,71 @@
+//! Reads and marks.
+
+use std::{cmp::Ordering, time::Duration};
+
+use model::Epoch;
+use planted::Bug;
+
+use super::{
+    Now, ShardState,
+    slots::{Held, StoredImage},
+};
+use crate::{Answer, Clean, CleanOutcome, HotStoreError, RecordId, Stamp};
+
+impl ShardState {
+    pub(in crate::memory) fn read(&self, now: Now, records: &[RecordId]) -> Result<Answer, HotStoreError> {
+        let slots = records.iter().map(|record| self.slot(now, record)).collect::<Result<_, _>>()?;
+        Ok(Answer { epoch: self.epoch, slots })
+    }
+
+    pub(in crate::memory) fn mark_queued(
+        &mut self,
+        now: Now,
+        epoch: Epoch,
+        stamps: &[Stamp],
+    ) -> Result<Vec<bool>, HotStoreError> {
+        if planted::is(Bug::AckAcrossEpoch) {
+            self.check_open()?
+        } else {
+            self.check_open_in(epoch)?
+        }
+        let marked = stamps.iter().map(|Stamp { record, version }| {
+            let held = self.held_image(now, record).map(|stored| stored.version);
+            let Some(held) = held.filter(|held| held >= version) else { return false };
+            if held == *version || planted::is(Bug::RelayClearsNewerMark) {
+                self.unqueued.remove(held, record);
+            }
+            true
+        });
+        Ok(marked.collect())
+    }
+
+    pub(in crate::memory) fn mark_clean(&mut self, now: Now, clean: Clean, ttl: Duration) -> CleanOutcome {
+        let Clean { record, version, newer } = clean;
+        let deadline = Some(now.instant + ttl);
+        let Some(held) = self.held_image(now, &record).cloned() else {
+            // A lease is broken and a remembered absence forgotten: the database has just said something newer.
+            self.remove(&record);
+            return CleanOutcome::Gone;
+        };
+        let order = if planted::is(Bug::CleanWithoutComparing) { Ordering::Equal } else { version.cmp(&held.version) };
+        match (order, newer) {
+            (Ordering::Less, _) => {
+                self.set_behind(&record, |behind| behind.max(version.next(0)));
+                CleanOutcome::Newer
+            }
+            (Ordering::Equal, _) => {
+                self.put(&record, Held::Image(StoredImage { behind: None, ..held }), deadline);
+                CleanOutcome::Cleaned
+            }
+            (Ordering::Greater, Some(image)) => {
+                self.put(&record, Held::Image(StoredImage::clean(version, image)), deadline);
+                CleanOutcome::Cleaned
+            }
+            // Lower than what the database holds, and nobody says what that is: the next read asks the database.
+            (Ordering::Greater, None) => {
+                self.remove(&record);
+                CleanOutcome::Gone
+            }
+        }
+    }
+}
