@@ -1,53 +1,66 @@
-//! The relay: brings into the event log what a crash, or an outage of the log, left unqueued in the hot store.
+//! The relay: brings into the event log what a crash, or an outage of the log, left unqueued in the hot store, and
+//! once more what the drain must have missed.
 //!
 //! A record is produced again once it was unqueued in two sweeps. No memory of the first sweep is needed: versions
 //! rise strictly within a shard, so what was written before the last sweep has a version up to the shard's clock
-//! of that time. Every replica relays all shards; duplicates are harmless, since order is by version.
+//! of that time. A record that is dirty though the drain has passed its event is produced again as well ([`missed`]).
+//! Every replica relays all shards; duplicates are harmless, since order is by version.
+
+mod missed;
+mod produce;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use database::Database;
-use event_log::{EventPublisher, LogReader, Outgoing, TopicPartition};
+use event_log::{EventPublisher, LogReader};
 use futures::{StreamExt as _, stream};
-use hot_store::{Dirty, DirtyRecord, HotStore, HotStoreError, Stamp};
+use hot_store::{Dirty, DirtyRecord, HotStore, HotStoreError, ShardHeader};
 use jiff::Timestamp;
-use model::{CodecError, Epoch, Event, EventBody, Mutation, Shard, Version};
+use model::{Epoch, Shard, Version};
 use opentelemetry::{global, metrics::Gauge};
-use tokio::time::{MissedTickBehavior, interval_at, timeout};
+use tokio::time::{MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::Core;
+use missed::Mark;
+use produce::{RelayError, produce};
 
 /// Where a shard's clock stood in the last sweep, and in which epoch.
 type Boundary = (Epoch, Version);
 
-/// What one sweep of one shard found and did.
+/// What one sweep found and did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Swept {
     /// Records that were unqueued when the sweep began.
     pub unqueued: u64,
     /// The version of the oldest of them that the sweep met.
     pub oldest: Option<Version>,
-    /// Records that were produced again and marked queued.
+    /// Unqueued records that were produced again and marked queued.
     pub relayed: u64,
-    /// Records of tables that are not enabled: they wait until the table is enabled again.
+    /// Records that were produced again since the drain had passed them, and they were dirty still.
+    pub missed: u64,
+    /// Records of tables that are not in the catalog: they wait until the table is enabled again.
     pub homeless: u64,
+    /// Records that can't be produced: their key can't be read, or the log refuses them.
+    pub refused: u64,
 }
 
-#[derive(Debug, thiserror::Error)]
-enum RelayError {
-    #[error(transparent)]
-    HotStore(#[from] HotStoreError),
-    #[error("a key in the hot store can't be read: {0}")]
-    Key(#[from] CodecError),
-    #[error("the event log did not take the records: {0}")]
-    Log(String),
+impl Swept {
+    fn add(&mut self, other: Self) {
+        self.unqueued += other.unqueued;
+        self.oldest = [self.oldest, other.oldest].into_iter().flatten().min();
+        self.relayed += other.relayed;
+        self.missed += other.missed;
+        self.homeless += other.homeless;
+        self.refused += other.refused;
+    }
 }
 
 /// The relay of one replica.
 pub struct Relay<H, L, D> {
     core: Arc<Core<H, L, D>>,
     boundaries: BTreeMap<Shard, Boundary>,
+    marks: BTreeMap<Shard, Mark>,
 }
 
 /// Sweeps all shards every `relay_interval`, until `shutdown`.
@@ -71,6 +84,18 @@ where
         .u64_counter("shock_absorber.ingest.relayed")
         .with_description("records that the relay produced again")
         .build();
+    let missed = meter
+        .u64_counter("shock_absorber.ingest.missed")
+        .with_description(
+            "records that the relay produced again since the drain had passed them and they were dirty still",
+        )
+        .build();
+    let refused: Gauge<u64> = meter
+        .u64_gauge("shock_absorber.ingest.unrelayable")
+        .with_description(
+            "unqueued records that the relay can't produce: no such table, unreadable, or refused by the log",
+        )
+        .build();
 
     let every = core.options.relay_interval.max(Duration::from_millis(1));
     // Replicas that were started together shall not sweep together.
@@ -89,6 +114,8 @@ where
         unqueued.record(swept.unqueued, &[]);
         age.record(swept.oldest.map_or(0.0, |version| age_of(version, wall_clock.now()).as_secs_f64()), &[]);
         relayed.add(swept.relayed, &[]);
+        missed.add(swept.missed, &[]);
+        refused.record(swept.homeless + swept.refused, &[]);
         if swept.homeless > 0 {
             tracing::warn!(
                 records = swept.homeless,
@@ -112,94 +139,72 @@ where
 {
     /// A relay that has seen nothing yet: its first sweep only looks.
     pub fn new(core: Arc<Core<H, L, D>>) -> Self {
-        Self { core, boundaries: BTreeMap::new() }
+        Self { core, boundaries: BTreeMap::new(), marks: BTreeMap::new() }
     }
 
-    /// Sweeps all shards once: produces what was unqueued in the last sweep already.
+    /// Sweeps all shards once: produces what was unqueued in the last sweep already, and what the drain has missed.
     pub async fn sweep(&mut self) -> Swept {
-        let core = &*self.core;
-        let boundaries = &self.boundaries;
-        let sweeps: Vec<_> = stream::iter(core.shards.all())
-            .map(|shard| async move {
-                let mut swept = Swept::default();
-                let boundary = sweep_shard(core, shard, boundaries.get(&shard).copied(), &mut swept).await;
-                (shard, boundary, swept)
+        let core = &*self.core.clone();
+        let at_once = core.options.shards_at_once.max(1);
+        let headers: Vec<_> = stream::iter(core.shards.all())
+            .map(|shard| async move { (shard, core.hot.header(shard).await) })
+            .buffer_unordered(at_once)
+            .collect()
+            .await;
+        let mut open = BTreeMap::new();
+        for (shard, header) in headers {
+            match header {
+                Ok(header) if header.open => drop(open.insert(shard, header)),
+                // Closed: what it holds when it is open again was put there by the opening.
+                Ok(_) => drop(self.boundaries.remove(&shard)),
+                Err(error) => tracing::warn!(%shard, %error, "the relay can't see a shard; it will try again"),
+            }
+        }
+        let mut total = self.sweep_unqueued(&open).await;
+        if core.log.is_available() {
+            total.add(missed::sweep(core, &open, &mut self.marks).await);
+        }
+        total
+    }
+
+    async fn sweep_unqueued(&mut self, open: &BTreeMap<Shard, ShardHeader>) -> Swept {
+        let core = &*self.core.clone();
+        let seen = |shard, epoch| self.boundaries.get(shard).filter(|(e, _)| *e == epoch).map(|(_, clock)| *clock);
+        let work: Vec<(Shard, u64, Option<Version>)> =
+            open.iter().map(|(shard, header)| (*shard, header.unqueued, seen(shard, header.epoch))).collect();
+        let sweeps: Vec<_> = stream::iter(work)
+            .map(|(shard, unqueued, seen)| async move {
+                let mut swept = Swept { unqueued, ..Swept::default() };
+                let result = match seen {
+                    Some(up_to) if unqueued > 0 && core.log.is_available() => {
+                        sweep_shard(core, shard, Dirty::Unqueued, up_to, &mut swept).await
+                    }
+                    _ => Ok(()),
+                };
+                (shard, result, swept)
             })
             .buffer_unordered(core.options.shards_at_once.max(1))
             .collect()
             .await;
         let mut total = Swept::default();
-        for (shard, boundary, swept) in sweeps {
-            total.unqueued += swept.unqueued;
-            total.relayed += swept.relayed;
-            total.homeless += swept.homeless;
-            total.oldest = [total.oldest, swept.oldest].into_iter().flatten().min();
-            match boundary {
-                Ok(Some(boundary)) => drop(self.boundaries.insert(shard, boundary)),
-                // Closed: what it holds when it is open again was put there by the opening.
-                Ok(None) => drop(self.boundaries.remove(&shard)),
-                Err(error) => tracing::warn!(%shard, %error, "the relay could not sweep a shard; it will try again"),
+        for (shard, result, swept) in sweeps {
+            total.add(swept);
+            if let Err(error) = result {
+                tracing::warn!(%shard, %error, "the relay could not sweep a shard; it will try again");
             }
         }
+        // Also where the sweep failed: what was unqueued then is unqueued in two sweeps by the next one.
+        self.boundaries.extend(open.iter().map(|(shard, header)| (*shard, (header.epoch, header.clock))));
         total
     }
 }
 
-/// Sweeps a shard and returns the boundary for the next sweep, `None` if it is closed.
+/// Produces again what is dirty in that way up to a version. A shard that closes ends it in order.
 async fn sweep_shard<H, L, D>(
     core: &Core<H, L, D>,
     shard: Shard,
-    boundary: Option<Boundary>,
-    swept: &mut Swept,
-) -> Result<Option<Boundary>, RelayError>
-where
-    H: HotStore,
-    L: EventPublisher + LogReader,
-    D: Database,
-{
-    let header = core.hot.header(shard).await?;
-    if !header.open {
-        return Ok(None);
-    }
-    swept.unqueued = header.unqueued;
-    let next = Some((header.epoch, header.clock));
-    let Some((_, seen_up_to)) = boundary.filter(|(epoch, _)| *epoch == header.epoch) else { return Ok(next) };
-    if header.unqueued == 0 || !core.log.is_available() {
-        return Ok(next);
-    }
-    let limit = core.options.relay_batch.max(1);
-    let mut after = Version::ZERO;
-    loop {
-        let (epoch, page) = match core.hot.dirty(shard, Dirty::Unqueued, after, limit).await {
-            Err(HotStoreError::Closed { .. }) => return Ok(None),
-            answer => answer?,
-        };
-        let is_last = page.len() < limit;
-        let Some(last) = page.last() else { return Ok(next) };
-        after = last.version;
-        if swept.oldest.is_none() {
-            swept.oldest = page.first().map(|record| record.version);
-        }
-        let seen: Vec<DirtyRecord> = page.into_iter().filter(|record| record.version <= seen_up_to).collect();
-        if seen.is_empty() {
-            return Ok(next);
-        }
-        match relay(core, shard, epoch, seen, swept).await {
-            Err(RelayError::HotStore(HotStoreError::Closed { .. })) => return Ok(None),
-            other => other?,
-        }
-        if is_last || after > seen_up_to {
-            return Ok(next);
-        }
-    }
-}
-
-/// Produces records under the shard's current epoch and marks queued those that the log took.
-async fn relay<H, L, D>(
-    core: &Core<H, L, D>,
-    shard: Shard,
-    epoch: Epoch,
-    records: Vec<DirtyRecord>,
+    which: Dirty,
+    up_to: Version,
     swept: &mut Swept,
 ) -> Result<(), RelayError>
 where
@@ -207,41 +212,24 @@ where
     L: EventPublisher + LogReader,
     D: Database,
 {
-    let (mut outgoing, mut stamps) = (Vec::with_capacity(records.len()), Vec::with_capacity(records.len()));
-    for DirtyRecord { record, version, image } in records {
-        let Some(table) = core.directory.by_namespace(&record.namespace) else {
-            swept.homeless += 1;
-            continue;
+    let limit = core.options.relay_batch.max(1);
+    let mut after = Version::ZERO;
+    while after < up_to {
+        let (epoch, page) = match core.hot.dirty(shard, which, after, limit).await {
+            Err(HotStoreError::Closed { .. }) => return Ok(()),
+            answer => answer?,
         };
-        let mutation = Mutation { table: table.schema.table.clone(), key: record.key.decode()?, version, image };
-        let event = Event { shard, epoch, body: EventBody::Mutations(vec![mutation]) };
-        outgoing.push(Outgoing {
-            to: TopicPartition { topic: table.settings.topic.clone(), partition: shard.0 },
-            key: record.key.as_bytes().clone(),
-            payload: event.encode(),
-        });
-        stamps.push(Stamp { record, version });
-    }
-    if outgoing.is_empty() {
-        return Ok(());
-    }
-    let published = timeout(core.options.publish_timeout, core.log.publish(outgoing))
-        .await
-        .map_err(|_| RelayError::Log("it did not acknowledge them in time".to_owned()))?;
-    let mut refusal = None;
-    let mut taken = Vec::with_capacity(stamps.len());
-    for (stamp, answer) in stamps.into_iter().zip(published) {
-        match answer {
-            Ok(_) => taken.push(stamp),
-            Err(error) => refusal = Some(error),
+        // Only an empty page is the end.
+        let Some(last) = page.last() else { return Ok(()) };
+        after = last.version;
+        if which == Dirty::Unqueued && swept.oldest.is_none() {
+            swept.oldest = page.first().map(|record| record.version);
+        }
+        let due: Vec<DirtyRecord> = page.into_iter().filter(|record| record.version <= up_to).collect();
+        match produce(core, shard, epoch, due, swept).await {
+            Err(RelayError::HotStore(HotStoreError::Closed { .. })) => return Ok(()),
+            produced => *if which == Dirty::Unqueued { &mut swept.relayed } else { &mut swept.missed } += produced?,
         }
     }
-    if !taken.is_empty() {
-        let marked = core.hot.mark_queued(shard, epoch, taken).await?;
-        swept.relayed += marked.iter().filter(|marked| **marked).count() as u64;
-    }
-    match refusal {
-        Some(error) => Err(RelayError::Log(error.to_string())),
-        None => Ok(()),
-    }
+    Ok(())
 }

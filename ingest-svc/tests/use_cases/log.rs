@@ -116,6 +116,15 @@ impl BentLog {
         records.map(|record| (record.offset, Event::decode(record.payload.clone()).unwrap())).collect()
     }
 
+    /// All that lies in a partition once more, in its order, as late retries of a producer may leave it.
+    pub fn append_again(&self, partition: &TopicPartition) {
+        let records: Vec<LogRecord> =
+            self.partitions.lock().unwrap().get(partition).into_iter().flatten().flatten().cloned().collect();
+        for LogRecord { from, key, payload, .. } in records {
+            self.append(Outgoing { to: from, key, payload });
+        }
+    }
+
     pub fn append(&self, record: Outgoing) -> i64 {
         let topics = self.topics.lock().unwrap();
         let partitions = topics.get(&record.to.topic).copied().unwrap_or(0);

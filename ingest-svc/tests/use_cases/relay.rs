@@ -1,7 +1,8 @@
 //! The relay heals what was left between the hot store and the log.
 
-use hot_store::memory::Survives;
-use ingest_svc::relay::Relay;
+use hot_store::{HotStore as _, Precondition, RecordId, Write, memory::Survives};
+use ingest_svc::{opening::checkpoint, relay::Relay};
+use model::KeyBytes;
 
 use crate::{log::Fate, world::*};
 
@@ -107,4 +108,101 @@ async fn a_record_of_a_disabled_table_goes_on_its_way() {
     relay.sweep().await;
     world.tables.disable(&table("payments")).await.unwrap();
     assert_eq!(relay.sweep().await.relayed, 1);
+}
+
+#[tokio::test]
+async fn a_key_that_can_t_be_read_stops_no_other() {
+    let world = World::new().await;
+    world.log.set_available(false);
+    world.write_at(put("a", 1), LOGGED).await.unwrap();
+    let shard = world.shard("a");
+    let hot_store::Slot::Image { image, .. } = world.slot("a").await else { panic!("a is not there") };
+    // Older than what comes behind it, so it is met first.
+    let record = RecordId { key: KeyBytes::from_stored(b"no key"[..].into()), ..world.record("a") };
+    let write = Write { record, precondition: Precondition::None, image };
+    world.store.write(shard, vec![write]).await.unwrap();
+    let others: Vec<String> = (0..).map(|n| format!("k{n}")).filter(|id| world.shard(id) == shard).take(5).collect();
+    for id in &others {
+        world.write_at(put(id, 1), LOGGED).await.unwrap();
+    }
+    world.log.set_available(true);
+    let mut relay = Relay::new(world.core.clone());
+    relay.sweep().await;
+    let swept = relay.sweep().await;
+    assert_eq!((swept.relayed, swept.refused), (6, 1));
+    assert_eq!(world.unqueued().await, 1);
+}
+
+#[tokio::test]
+async fn replicas_that_relay_at_once_do_no_harm() {
+    let world = World::new().await;
+    world.log.set_available(false);
+    for n in 0..10 {
+        world.write_at(put(&format!("k{n}"), n), LOGGED).await.unwrap();
+    }
+    world.write_at(delete("k3"), LOGGED).await.unwrap();
+    world.log.set_available(true);
+    let mut relays: Vec<_> = (0..3).map(|_| Relay::new(world.core.clone())).collect();
+    for relay in &mut relays {
+        relay.sweep().await;
+    }
+    // All of them have read what is unqueued before the first one produces it.
+    world.log.set_fate(Fate::Hold);
+    let sweeps = futures::future::join_all(relays.iter_mut().map(Relay::sweep));
+    futures::future::join(sweeps, async { world.log.release() }).await;
+    assert_eq!(world.unqueued().await, 0);
+    assert!(world.logged("k1").len() > 1, "they did not meet");
+    world.write(put("k1", 100)).await.unwrap();
+    // Late copies of what is older now.
+    world.log.append_again(&world.partition("k1"));
+    world.drain().await;
+    assert_eq!(world.dirty().await, 0);
+    for n in 0..10 {
+        let expected = match n {
+            1 => Some(100),
+            3 => None,
+            n => Some(n),
+        };
+        assert_eq!(world.amount(&format!("k{n}")).await, expected, "k{n}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_dirty_though_the_drain_has_passed_it_is_produced_again() {
+    let world = World::new().await;
+    world.write(put("a", 1)).await.unwrap();
+    // The checkpoint and the write survive, the mark clean is in the tail that gets lost.
+    checkpoint::write(&world.core).await.unwrap();
+    let survives = Survives::Snapshot(world.store.memory.snapshot());
+    world.drain().await;
+    assert_eq!(world.dirty().await, 0);
+    world.restart(survives).await;
+    assert_eq!(world.dirty().await, 1, "the opening has nothing to read and leaves it dirty");
+
+    let mut relay = Relay::new(world.core.clone());
+    assert_eq!(relay.sweep().await.missed, 0);
+    assert_eq!(relay.sweep().await.missed, 0, "the drain has not come as far as the log's end of the first sweep");
+    world.drain().await;
+    assert_eq!(relay.sweep().await.missed, 1);
+    assert_eq!(world.logged("a").len(), 2);
+    world.drain().await;
+    assert_eq!((world.dirty().await, world.amount("a").await), (0, Some(1)));
+    relay.sweep().await;
+    world.drain().await;
+    assert_eq!(relay.sweep().await.missed, 0);
+}
+
+#[tokio::test]
+async fn what_waits_for_the_drain_is_not_produced_twice() {
+    let world = World::new().await;
+    world.write(put("a", 1)).await.unwrap();
+    let mut relay = Relay::new(world.core.clone());
+    for _ in 0..4 {
+        assert_eq!(relay.sweep().await.missed, 0);
+    }
+    // Written behind the mark: nobody has missed it.
+    world.drain().await;
+    world.write(put("a", 2)).await.unwrap();
+    assert_eq!(relay.sweep().await.missed, 0);
+    assert_eq!(world.logged("a").len(), 2);
 }
