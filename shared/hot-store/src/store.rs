@@ -74,6 +74,8 @@ pub enum WriteOutcome {
         version: Version,
         /// The epoch under which it was written, or put back by an opening.
         epoch: Epoch,
+        /// The epoch in which the store says so: what it knew in another one it may have lost since.
+        current: Epoch,
     },
     /// The request's id names a write that asked for something else: nothing was written.
     Reused,

@@ -331,7 +331,7 @@ fn write_outcome(reply: &mut Reply, epoch: Epoch) -> Result<WriteOutcome, HotSto
         -2 => WriteOutcome::Missing,
         -3 => WriteOutcome::Changed,
         -4 => WriteOutcome::Cold,
-        -5 => WriteOutcome::Repeated { version: detail, epoch: reply.epoch()? },
+        -5 => WriteOutcome::Repeated { version: detail, epoch: reply.epoch()?, current: epoch },
         -6 => WriteOutcome::Reused,
         version => {
             let version = u64::try_from(version).ok().and_then(Version::new);

@@ -35,7 +35,7 @@ impl ShardState {
         let key = RequestKey { namespace: namespace.clone(), id: request.id.clone() };
         let stored = self.stored_request(now, &key)?;
         if stored.digest == request.digest {
-            Some(WriteOutcome::Repeated { version: stored.version, epoch: stored.epoch })
+            Some(WriteOutcome::Repeated { version: stored.version, epoch: stored.epoch, current: self.epoch })
         } else {
             Some(WriteOutcome::Reused)
         }
