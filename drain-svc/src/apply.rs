@@ -1,7 +1,10 @@
 //! Applying: one batch, one transaction, and what follows from its outcome.
 
+#[cfg(test)]
+mod batchings;
 mod cleaning;
 mod refusal;
 mod writer;
 
+pub(crate) use refusal::without_values;
 pub(crate) use writer::Writer;

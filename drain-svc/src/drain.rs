@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     DrainOptions,
     consume::{Consumer, refresh_tables},
+    horizon::{note_horizons, purge_tombstones},
     parts::Parts,
     status::Metrics,
 };
@@ -68,6 +69,8 @@ impl<H: HotStore + Budget, S: EventSource, D: Database> Drain<H, S, D> {
         let parts = Arc::new(Parts { hot, directory, options, metrics: Metrics::new(&meter), reports, stop });
         let mut tasks = JoinSet::new();
         tasks.spawn(refresh_tables(parts.clone()));
+        tasks.spawn(note_horizons(parts.clone()));
+        tasks.spawn(purge_tombstones(parts.clone()));
         Consumer::new(parts, source, inbox, tasks).run(shutdown).await
     }
 }

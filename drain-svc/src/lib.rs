@@ -7,6 +7,7 @@
 //! - `gather`: waits in a lane of its table until a batch is due; of each key only the newest version is written.
 //! - `budget`: leave to write so many rows now, over all replicas.
 //! - `apply`: one transaction; then the hot store is told, and only then the record is done.
+//! - `horizon`: up to where everything is in, told to those who read the database itself; what may be forgotten.
 //! - `status`: what is measured on the way.
 //!
 //! Nothing is ever skipped: a record that can't be read holds its partition, a row that the database refuses is held
@@ -18,6 +19,7 @@ mod budget;
 mod consume;
 mod drain;
 mod gather;
+mod horizon;
 mod options;
 mod parts;
 pub mod startup;

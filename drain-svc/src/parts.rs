@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use database::TableDirectory;
 use model::Shard;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     DrainOptions,
     backoff::Backoff,
     gather::{Generation, Lane, Ticket},
+    horizon::Holding,
     status::Metrics,
 };
 
@@ -47,6 +48,8 @@ pub(crate) enum Report {
     Done { lane: Arc<Lane>, shard: Shard, generation: Generation, offsets: Vec<i64> },
     /// The lane may have room again.
     Room { lane: Arc<Lane> },
+    /// Somebody asks what this process owns.
+    Holdings { answer: oneshot::Sender<Vec<Holding>> },
 }
 
 impl Report {

@@ -26,6 +26,7 @@ use crate::{
     DrainError,
     backoff::Backoff,
     gather::{Generation, Lane},
+    horizon::Holding,
     parts::{Parts, Report},
 };
 
@@ -284,8 +285,21 @@ impl<H: HotStore + Budget, S: EventSource, D: Database> Consumer<H, S, D> {
                 self.look_for_room(&lane);
             }
             Report::Room { lane } => self.look_for_room(&lane),
+            // Who asked may have ended meanwhile.
+            Report::Holdings { answer } => drop(answer.send(self.holdings())),
         }
         Ok(())
+    }
+
+    /// What this process owns in the databases.
+    fn holdings(&self) -> Vec<Holding> {
+        let owned = self.partitions.iter().filter(|(_, partition)| partition.owned);
+        let holding = |(at, partition): (&TopicPartition, &Partition)| {
+            let (lane, shard) = (partition.lane.clone()?, Shard(at.partition));
+            let owner = lane.with(|gathered| gathered.owner(shard).cloned())?;
+            Some(Holding { lane, shard, owner })
+        };
+        owned.filter_map(holding).collect()
     }
 
     fn finish_all(&mut self, reports: Vec<Report>) {

@@ -174,6 +174,84 @@ mod tests {
         }
     }
 
+    proptest! {
+        /// Through any number of assignments, each from what the one before it had committed: nothing below a commit
+        /// is unfinished, nothing void is worked off and nothing else is taken for void.
+        #[test]
+        fn what_is_committed_was_worked_off_whatever_fails_ends_late_or_comes_again(
+            log in log(),
+            start_epoch in 0u32..4,
+            steps in prop::collection::vec((0u8..8, any::<Index>()), 0..200),
+        ) {
+            let start = Progress { offset: 10, epoch: Epoch(start_epoch) };
+            let mut mark = Watermark::new(Some(start));
+            let mut committed = start;
+            let mut next = 0;
+            // What this assignment works on, and what former ones still do.
+            let (mut unfinished, mut former): (Vec<i64>, Vec<i64>) = (Vec::new(), Vec::new());
+            let mut done: BTreeSet<i64> = BTreeSet::new();
+            let in_force_at = |offset: i64| {
+                log.iter().take_while(|(at, _)| *at < offset).fold(start.epoch, |epoch, (_, kind)| match kind {
+                    Kind::Fence(fence) => epoch.max(Epoch(*fence)),
+                    _ => epoch,
+                })
+            };
+            for (step, pick) in steps {
+                match step {
+                    0..=2 => {
+                        let Some((offset, kind)) = log.get(next) else { continue };
+                        next += 1;
+                        prop_assert_eq!(mark.in_force(), in_force_at(*offset));
+                        match kind {
+                            Kind::Work => {
+                                prop_assert!(mark.begin(*offset));
+                                unfinished.push(*offset);
+                            }
+                            Kind::Void => prop_assert!(mark.pass(*offset)),
+                            Kind::Fence(epoch) => prop_assert!(mark.fence(*offset, Epoch(*epoch))),
+                        }
+                    }
+                    // The log delivers something once more.
+                    3 if next > 0 => {
+                        let (offset, kind) = log[pick.index(next)];
+                        let new = match kind {
+                            Kind::Work => mark.begin(offset),
+                            Kind::Void => mark.pass(offset),
+                            Kind::Fence(epoch) => mark.fence(offset, Epoch(epoch)),
+                        };
+                        prop_assert!(!new);
+                    }
+                    4 | 5 if !unfinished.is_empty() => {
+                        let offset = unfinished.swap_remove(pick.index(unfinished.len()));
+                        mark.finish(offset);
+                        // Twice is once.
+                        mark.finish(offset);
+                        done.insert(offset);
+                    }
+                    // A transaction of a former assignment ends late: done, but not counted here.
+                    6 if !former.is_empty() => {
+                        done.insert(former.swap_remove(pick.index(former.len())));
+                    }
+                    7 => {
+                        if pick.index(2) == 0 {
+                            committed = mark.progress();
+                        }
+                        mark = Watermark::new(Some(committed));
+                        former.append(&mut unfinished);
+                        next = log.iter().take_while(|(offset, _)| *offset < committed.offset).count();
+                    }
+                    _ => {}
+                }
+                let now = mark.progress();
+                prop_assert!(now >= committed, "{:?} after {:?}", now, committed);
+                prop_assert_eq!(now.epoch, in_force_at(now.offset));
+                for (offset, kind) in log.iter().filter(|(offset, _)| *offset < now.offset) {
+                    prop_assert!(!matches!(kind, Kind::Work) || done.contains(offset), "{} is not done", offset);
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_fence_above_an_unfinished_record_is_in_force_but_not_committed() {
         let mut mark = Watermark::new(None);

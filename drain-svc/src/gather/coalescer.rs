@@ -246,6 +246,11 @@ impl Coalescer {
         self.open.first().map(|(version, ..)| *version)
     }
 
+    /// The oldest version of a shard that is not done.
+    pub(crate) fn oldest_of(&self, shard: Shard) -> Option<Version> {
+        self.open.iter().find(|(_, of, ..)| *of == shard).map(|(version, ..)| *version)
+    }
+
     fn queued(&self) -> impl Iterator<Item = &Entry> {
         self.queue.values().filter_map(|key| self.waiting.get(key))
     }

@@ -25,6 +25,8 @@ enum Metric {
     HeldPartitions,
     TransactionDuration,
     BudgetWait,
+    HorizonAge,
+    Purged,
 }
 
 impl Metric {
@@ -44,6 +46,8 @@ impl Metric {
             Self::HeldPartitions => "shock_absorber.drain.held_partitions",
             Self::TransactionDuration => "shock_absorber.drain.transaction.duration",
             Self::BudgetWait => "shock_absorber.drain.budget.wait",
+            Self::HorizonAge => "shock_absorber.drain.horizon.age",
+            Self::Purged => "shock_absorber.drain.tombstones_purged",
         }
     }
 
@@ -67,6 +71,8 @@ impl Metric {
             Self::HeldPartitions => "Partitions that stand at a record which can be neither applied nor skipped",
             Self::TransactionDuration => "Duration of transactions",
             Self::BudgetWait => "How long a batch that was due waited for its budget",
+            Self::HorizonAge => "Age of the horizon: accepted writes that are older are in the database",
+            Self::Purged => "Marks of deleted rows that were forgotten",
         }
     }
 }
@@ -87,6 +93,8 @@ pub(crate) struct Metrics {
     held: Gauge<u64>,
     transaction: Histogram<f64>,
     budget_wait: Histogram<f64>,
+    horizon_age: Gauge<f64>,
+    purged: Counter<u64>,
 }
 
 impl Metrics {
@@ -102,7 +110,8 @@ impl Metrics {
                 .with_boundaries(bounds.to_vec())
                 .build()
         };
-        let (lag, size) = (Metric::Lag, Metric::GatheredSize);
+        let size = Metric::GatheredSize;
+        let age = |m: Metric| meter.f64_gauge(m.name()).with_unit("s").with_description(m.about()).build();
         Self {
             rows_written: counter(Metric::RowsWritten),
             batches: counter(Metric::Batches),
@@ -113,7 +122,9 @@ impl Metrics {
             refused: counter(Metric::Refused),
             gathered_records: gauge(Metric::Gathered),
             gathered_bytes: meter.u64_gauge(size.name()).with_unit("By").with_description(size.about()).build(),
-            lag: meter.f64_gauge(lag.name()).with_unit("s").with_description(lag.about()).build(),
+            lag: age(Metric::Lag),
+            horizon_age: age(Metric::HorizonAge),
+            purged: counter(Metric::Purged),
             paused: gauge(Metric::PausedPartitions),
             held: gauge(Metric::HeldPartitions),
             transaction: seconds(Metric::TransactionDuration),
@@ -187,6 +198,16 @@ impl ForTable<'_> {
 
     pub(crate) fn budget_waited(&self, waited: Duration) {
         self.metrics.budget_wait.record(waited.as_secs_f64(), &self.table.attributes);
+    }
+
+    /// Up to where all that was accepted is in the database; versions are microseconds of the hot store's clock.
+    pub(crate) fn horizon(&self, lowest: Version, now_micros: u64) {
+        let age = now_micros.saturating_sub(lowest.get());
+        self.metrics.horizon_age.record(age as f64 / 1e6, &self.table.attributes);
+    }
+
+    pub(crate) fn purged(&self, tombstones: u64) {
+        self.metrics.purged.add(tombstones, &self.table.attributes);
     }
 
     /// What all lanes of the table have gathered; versions are microseconds of the hot store's clock.

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use model::{Content, Fingerprint, Image, Key, Operation, Value};
 use proptest::{prelude::*, sample::Index};
@@ -166,6 +166,102 @@ proptest! {
         }
         prop_assert_eq!(released.len(), records.len());
         prop_assert_eq!((lane.records(), lane.bytes(), lane.queued_bytes, lane.oldest()), (0, 0, 0, None));
+    }
+}
+
+/// What a test knows to wait: version, generation and offset of the records of each key.
+type Waiting = BTreeMap<i64, Vec<(u64, Generation, i64)>>;
+
+proptest! {
+    /// Shards come and go meanwhile. Nothing of a former assignment is ever handed out again, everything of the present
+    /// one is, and what is counted is what there is.
+    #[test]
+    fn assignments_come_and_go_and_nothing_is_mixed_up(
+        steps in prop::collection::vec((0u8..8, 0i64..6, 1u64..30, any::<Index>()), 1..200),
+    ) {
+        let mut lane = lane();
+        let mut now = Instant::now();
+        let mut generations = [Some(GENERATION), Some(GENERATION)];
+        let mut next_generation = GENERATION.0;
+        let mut waiting = Waiting::new();
+        let mut taken: Vec<Vec<Entry>> = Vec::new();
+        let current = |generations: &[Option<Generation>; 2], key: i64| generations[(key % 2) as usize];
+        for (offset, (step, key, version, pick)) in (0i64..).zip(steps) {
+            now += Duration::from_millis(5);
+            match step {
+                0..=2 => {
+                    let mut record = record(key, version, offset);
+                    record.generation = current(&generations, key).unwrap_or(GENERATION);
+                    // Sometimes of an assignment that is over.
+                    if pick.index(5) == 0 {
+                        record.generation = Generation(0);
+                    }
+                    let generation = record.generation;
+                    lane.gather(record, now);
+                    if current(&generations, key) == Some(generation) {
+                        waiting.entry(key).or_default().push((version, generation, offset));
+                    }
+                }
+                3 => {
+                    let batch = take(&mut lane, 1 + pick.index(4), now);
+                    for entry in &batch {
+                        let Value::Int64(key) = entry.change.key.0[0] else { unreachable!() };
+                        let mut expected = waiting.remove(&key).unwrap();
+                        expected.sort_unstable();
+                        let generation = entry.ticket.generation;
+                        prop_assert_eq!(Some(generation), current(&generations, key));
+                        let mut found: Vec<_> =
+                            entry.ticket.records.iter().map(|(v, offset)| (v.get(), generation, *offset)).collect();
+                        found.sort_unstable();
+                        prop_assert_eq!(entry.change.version.get(), expected.iter().map(|(v, ..)| *v).max().unwrap());
+                        prop_assert_eq!(found, expected);
+                    }
+                    taken.extend((!batch.is_empty()).then_some(batch));
+                }
+                4 if !taken.is_empty() => {
+                    for entry in taken.swap_remove(pick.index(taken.len())) {
+                        lane.release(entry.change.shard, &entry.ticket);
+                    }
+                }
+                5 if !taken.is_empty() => {
+                    let batch = taken.swap_remove(pick.index(taken.len()));
+                    for entry in &batch {
+                        let Value::Int64(key) = entry.change.key.0[0] else { unreachable!() };
+                        if current(&generations, key) == Some(entry.ticket.generation) {
+                            let records = entry.ticket.records.iter();
+                            let records = records.map(|(v, offset)| (v.get(), entry.ticket.generation, *offset));
+                            waiting.entry(key).or_default().extend(records);
+                        }
+                    }
+                    let verdict = if batch.len() > 1 { Verdict::Suspect } else { Verdict::HeldUntil(now) };
+                    lane.put_back(batch, verdict);
+                }
+                6 => {
+                    lane.revoke(Shard((key % 2) as u16));
+                    generations[(key % 2) as usize] = None;
+                    waiting.retain(|waits, _| waits % 2 != key % 2);
+                }
+                7 => {
+                    next_generation += 1;
+                    let shard = Shard((key % 2) as u16);
+                    lane.assign(shard, Generation(next_generation), Owner(next_generation.to_string()));
+                    generations[(key % 2) as usize] = Some(Generation(next_generation));
+                    waiting.retain(|waits, _| waits % 2 != key % 2);
+                }
+                _ => {}
+            }
+            let shard_of = |key: i64| Shard((key % 2) as u16);
+            let wait = waiting.iter().flat_map(|(key, all)| all.iter().map(|(v, ..)| (shard_of(*key), *v)));
+            let work = taken.iter().flatten().flat_map(|entry| {
+                entry.ticket.records.iter().map(|(version, _)| (entry.change.shard, version.get()))
+            });
+            let open: Vec<(Shard, u64)> = wait.chain(work).collect();
+            prop_assert_eq!(lane.records(), open.len());
+            for shard in [Shard(0), Shard(1)] {
+                let oldest = open.iter().filter(|(of, _)| *of == shard).map(|(_, version)| *version).min();
+                prop_assert_eq!(lane.oldest_of(shard).map(Version::get), oldest);
+            }
+        }
     }
 }
 
