@@ -6,15 +6,15 @@
 //!
 //! How it works: publishers hand their records to one writer, which takes all that waits, puts it into the file as
 //! one checksummed blob in one transaction, and then acknowledges it all. What the group has not committed yet is
-//! also in memory, from where members and readers are served; blobs that are wholly drained are deleted.
+//! also in memory, from where members and readers are served. What is drained is read from the file, for as long as the
+//! request window has not passed it; then its blobs are deleted.
 
-mod assignor;
 mod blob;
+mod blobs;
+mod continuity;
 mod directory;
 mod file;
-mod group;
 mod log;
-mod memory;
 mod options;
 mod round;
 mod source;

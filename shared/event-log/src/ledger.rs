@@ -1,11 +1,17 @@
 //! What one group member has noted and committed of the partitions that it owns.
 //!
-//! Both backends commit by the same rules: only for a partition that is owned now, only what was noted under the
-//! present assignment, never backwards. The rules live here, apart from any I/O.
+//! All backends commit by the same rules: only for a partition that is owned now, only what was noted under the
+//! present assignment, never backwards, and with each commit the window that goes with it. The rules live here, apart
+//! from any I/O.
 
-use std::collections::HashMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use crate::log::{Progress, TopicPartition};
+use tokio::time::Instant;
+
+use crate::{
+    log::{Committed, Progress, TopicPartition},
+    window::Window,
+};
 
 /// Tells one assignment of a partition from the next one, so that progress that was noted under an earlier one is
 /// not taken for progress under the present one.
@@ -15,31 +21,46 @@ pub(crate) type AssignmentId = u64;
 struct Entry {
     assignment: AssignmentId,
     noted: Option<Progress>,
-    committed_offset: Option<i64>,
+    committed: Option<Committed>,
+    window: Window,
 }
 
 impl Entry {
-    fn due(&self) -> Option<Progress> {
-        self.noted.filter(|noted| self.committed_offset.is_none_or(|committed| noted.offset > committed))
+    fn due(&mut self, now: Instant) -> Option<Committed> {
+        let before = self.committed;
+        if let Some(done) = self.noted.filter(|done| before.is_none_or(|before| done.offset > before.done.offset)) {
+            return Some(Committed { done, window: self.window.behind(done, now) });
+        }
+        // Nothing was drained for a whole window: once more, so that nobody reads drained records for ever.
+        let Committed { done, window } = before?;
+        (window != done && self.window.behind(done, now) == done).then_some(Committed { done, window: done })
     }
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct ProgressLedger {
-    owned: HashMap<TopicPartition, Entry>,
+    request_window: Duration,
+    owned: BTreeMap<TopicPartition, Entry>,
     last_assignment: AssignmentId,
 }
 
 impl ProgressLedger {
-    /// Takes a partition over.
-    pub(crate) fn assign(&mut self, partition: TopicPartition, committed: Option<Progress>) -> AssignmentId {
+    pub(crate) fn new(request_window: Duration) -> Self {
+        Self { request_window, owned: BTreeMap::new(), last_assignment: 0 }
+    }
+
+    /// Takes a partition over. `first_offset`: where the log begins, if nothing was ever committed.
+    pub(crate) fn assign(
+        &mut self,
+        partition: TopicPartition,
+        committed: Option<Committed>,
+        first_offset: i64,
+        now: Instant,
+    ) -> AssignmentId {
         self.last_assignment += 1;
-        let entry = Entry {
-            assignment: self.last_assignment,
-            noted: None,
-            committed_offset: committed.map(|progress| progress.offset),
-        };
+        let window = Window::inherit(self.request_window, committed, first_offset, now);
+        let entry = Entry { assignment: self.last_assignment, noted: None, committed, window };
         self.owned.insert(partition, entry);
         self.last_assignment
     }
@@ -60,20 +81,26 @@ impl ProgressLedger {
         }
     }
 
-    /// What was noted and is not committed yet.
-    pub(crate) fn due(&self) -> Vec<(TopicPartition, Progress)> {
-        self.owned.iter().filter_map(|(partition, entry)| Some((partition.clone(), entry.due()?))).collect()
+    /// What is to be committed now.
+    pub(crate) fn due(&mut self, now: Instant) -> Vec<(TopicPartition, Committed)> {
+        self.owned.iter_mut().filter_map(|(partition, entry)| Some((partition.clone(), entry.due(now)?))).collect()
     }
 
     /// The same for some partitions.
-    pub(crate) fn due_for(&self, partitions: &[TopicPartition]) -> Vec<(TopicPartition, Progress)> {
-        partitions.iter().filter_map(|p| Some((p.clone(), self.owned.get(p)?.due()?))).collect()
+    pub(crate) fn due_for(&mut self, partitions: &[TopicPartition], now: Instant) -> Vec<(TopicPartition, Committed)> {
+        partitions.iter().filter_map(|p| Some((p.clone(), self.owned.get_mut(p)?.due(now)?))).collect()
     }
 
     /// The log has taken a commit.
-    pub(crate) fn confirm(&mut self, partition: &TopicPartition, offset: i64) {
-        if let Some(entry) = self.owned.get_mut(partition) {
-            entry.committed_offset = Some(entry.committed_offset.map_or(offset, |before| before.max(offset)));
+    pub(crate) fn confirm(&mut self, partition: &TopicPartition, committed: Committed, now: Instant) {
+        if let Some(entry) = self.owned.get_mut(partition)
+            // Answers may come late, and in another order.
+            && entry.committed.is_none_or(|before| committed.done.offset >= before.done.offset)
+        {
+            if entry.committed.is_none_or(|before| committed.done.offset > before.done.offset) {
+                entry.window.push(committed.done, now);
+            }
+            entry.committed = Some(committed);
         }
     }
 
@@ -86,10 +113,14 @@ impl ProgressLedger {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::collections::HashMap;
+
     use model::{Epoch, Topic};
     use proptest::prelude::*;
 
     use super::*;
+
+    const WINDOW: Duration = Duration::from_secs(120);
 
     fn partition(number: u16) -> TopicPartition {
         TopicPartition { topic: Topic::new("orders").unwrap(), partition: number }
@@ -99,27 +130,59 @@ mod tests {
         Progress { offset, epoch: Epoch(1) }
     }
 
+    fn committed(done: i64, window: i64) -> Committed {
+        Committed { done: at(done), window: at(window) }
+    }
+
     #[test]
     fn progress_of_an_earlier_assignment_is_not_committed_under_the_next_one() {
-        let mut ledger = ProgressLedger::default();
-        let first = ledger.assign(partition(0), None);
+        let now = Instant::now();
+        let mut ledger = ProgressLedger::new(WINDOW);
+        let first = ledger.assign(partition(0), None, 0, now);
         ledger.give_up(&[partition(0)]);
-        let second = ledger.assign(partition(0), Some(at(5)));
+        let second = ledger.assign(partition(0), Some(committed(5, 5)), 0, now);
         ledger.note(&partition(0), first, at(9));
-        assert_eq!(ledger.due(), []);
+        assert_eq!(ledger.due(now), []);
         ledger.note(&partition(0), second, at(6));
-        assert_eq!(ledger.due(), [(partition(0), at(6))]);
+        assert_eq!(ledger.due(now), [(partition(0), committed(6, 5))]);
     }
 
     #[test]
     fn nothing_is_due_for_a_partition_that_was_given_up() {
-        let mut ledger = ProgressLedger::default();
-        let id = ledger.assign(partition(3), None);
+        let now = Instant::now();
+        let mut ledger = ProgressLedger::new(WINDOW);
+        let id = ledger.assign(partition(3), None, 0, now);
         ledger.note(&partition(3), id, at(1));
         assert_eq!(ledger.give_up(&[partition(3), partition(4)]), [partition(3)]);
         assert!(!ledger.owns(&partition(3)));
-        assert_eq!(ledger.due(), []);
-        assert_eq!(ledger.due_for(&[partition(3)]), []);
+        assert_eq!(ledger.due(now), []);
+        assert_eq!(ledger.due_for(&[partition(3)], now), []);
+    }
+
+    #[test]
+    fn an_idle_partition_is_committed_once_more_when_the_window_has_passed_it() {
+        let start = Instant::now();
+        let mut ledger = ProgressLedger::new(WINDOW);
+        let id = ledger.assign(partition(0), None, 3, start);
+        ledger.note(&partition(0), id, at(8));
+        let beginning = Progress { offset: 3, epoch: Epoch::ZERO };
+        assert_eq!(ledger.due(start), [(partition(0), Committed { done: at(8), window: beginning })]);
+        ledger.confirm(&partition(0), Committed { done: at(8), window: beginning }, start);
+        assert_eq!(ledger.due(start + WINDOW / 2), []);
+        assert_eq!(ledger.due(start + WINDOW), [(partition(0), committed(8, 8))]);
+        ledger.confirm(&partition(0), committed(8, 8), start + WINDOW);
+        assert_eq!(ledger.due(start + WINDOW * 3), []);
+    }
+
+    #[test]
+    fn a_late_answer_to_an_earlier_commit_takes_nothing_back() {
+        let now = Instant::now();
+        let mut ledger = ProgressLedger::new(WINDOW);
+        let id = ledger.assign(partition(0), Some(committed(2, 1)), 0, now);
+        ledger.note(&partition(0), id, at(9));
+        ledger.confirm(&partition(0), committed(9, 1), now);
+        ledger.confirm(&partition(0), committed(5, 1), now);
+        assert_eq!(ledger.due(now), []);
     }
 
     #[derive(Debug, Clone)]
@@ -127,6 +190,7 @@ mod tests {
         Assign(u16),
         Note(u16, i64),
         CommitDue,
+        Wait(u64),
         GiveUp(u16),
     }
 
@@ -135,36 +199,48 @@ mod tests {
             (0u16..3).prop_map(Step::Assign),
             (0u16..3, 0i64..30).prop_map(|(p, o)| Step::Note(p, o)),
             Just(Step::CommitDue),
+            (0u64..90).prop_map(Step::Wait),
             (0u16..3).prop_map(Step::GiveUp),
         ]
     }
 
     proptest! {
         #[test]
-        fn commits_of_a_partition_rise_strictly_and_only_while_it_is_owned(
-            steps in prop::collection::vec(step(), 1..80),
+        fn commits_never_go_back_are_made_only_while_owned_and_their_window_is_a_commit_that_is_old_enough(
+            steps in prop::collection::vec(step(), 1..120),
         ) {
-            let mut ledger = ProgressLedger::default();
+            let mut now = Instant::now();
+            let mut ledger = ProgressLedger::new(WINDOW);
             let mut ids: HashMap<u16, AssignmentId> = HashMap::new();
-            let mut log: HashMap<TopicPartition, i64> = HashMap::new();
+            let mut log: HashMap<TopicPartition, Vec<(Instant, Committed)>> = HashMap::new();
             for step in steps {
                 match step {
                     Step::Assign(p) => {
-                        let committed = log.get(&partition(p)).map(|o| at(*o));
-                        ids.insert(p, ledger.assign(partition(p), committed));
+                        let committed = log.get(&partition(p)).and_then(|all| Some(all.last()?.1));
+                        ids.insert(p, ledger.assign(partition(p), committed, 0, now));
                     }
                     Step::Note(p, offset) => {
                         ledger.note(&partition(p), ids.get(&p).copied().unwrap_or(0), at(offset));
                     }
                     Step::CommitDue => {
-                        for (tp, progress) in ledger.due() {
+                        for (tp, committed) in ledger.due(now) {
                             prop_assert!(ids.contains_key(&tp.partition));
-                            prop_assert!(log.get(&tp).is_none_or(|before| *before < progress.offset));
-                            log.insert(tp.clone(), progress.offset);
-                            ledger.confirm(&tp, progress.offset);
+                            let before = log.entry(tp.clone()).or_default();
+                            prop_assert!(committed.window.offset <= committed.done.offset);
+                            if let Some((_, last)) = before.last() {
+                                prop_assert!(last.done.offset <= committed.done.offset && *last != committed);
+                                prop_assert!(last.window.offset <= committed.window.offset);
+                            }
+                            let known = before.iter().any(|(time, earlier)| {
+                                earlier.done == committed.window && now - *time >= WINDOW
+                            });
+                            prop_assert!(known || committed.window == Progress::BEGINNING, "{:?}", committed);
+                            before.push((now, committed));
+                            ledger.confirm(&tp, committed, now);
                         }
-                        prop_assert_eq!(ledger.due(), []);
+                        prop_assert_eq!(ledger.due(now), []);
                     }
+                    Step::Wait(seconds) => now += Duration::from_secs(seconds),
                     Step::GiveUp(p) => {
                         ledger.give_up(&[partition(p)]);
                         ids.remove(&p);

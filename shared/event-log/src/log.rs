@@ -47,6 +47,11 @@ pub struct Progress {
     pub epoch: Epoch,
 }
 
+impl Progress {
+    /// Where every partition begins: before its first record, and before the first fence.
+    pub const BEGINNING: Self = Self { offset: 0, epoch: Epoch::ZERO };
+}
+
 /// What the drain group has committed of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Committed {

@@ -8,11 +8,14 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteLockingMode, SqliteRow, SqliteSynchronous},
 };
 
-use super::{blob, memory::Memory};
-use crate::log::{LogError, Progress, TopicPartition};
+use super::{blob, blobs::BlobIndex, continuity::Continuity};
+use crate::{
+    in_process::{Commit, Records},
+    log::{Committed, LogError, LogRecord, Progress, TopicPartition},
+};
 
-/// The layout of the file, kept in SQLite's `user_version`.
-const FORMAT: i64 = 1;
+/// The layout of the file, kept in SQLite's `user_version`. 2: with each commit goes its request window.
+const FORMAT: i64 = 2;
 const PAGE_BYTES: u64 = 4096;
 /// Blobs read at once when the log is opened.
 const READ_AHEAD: i64 = 16;
@@ -28,7 +31,7 @@ pub(super) struct LogFile {
 pub(super) struct Changes {
     pub(super) topics: Vec<(Topic, u16)>,
     pub(super) blob: Option<Vec<u8>>,
-    pub(super) committed: Vec<(TopicPartition, Progress)>,
+    pub(super) committed: Commit,
     pub(super) superfluous: Vec<i64>,
 }
 
@@ -51,7 +54,7 @@ pub(super) enum WriteError {
 
 impl LogFile {
     /// Opens the file, makes it if it is not there, and checks all that is in it.
-    pub(super) async fn open(path: &Path, max_bytes: u64) -> Result<(Self, Memory), LogError> {
+    pub(super) async fn open(path: &Path, max_bytes: u64) -> Result<(Self, Restored), LogError> {
         let pages = (max_bytes / PAGE_BYTES).clamp(1024, u64::from(u32::MAX - 1));
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -81,6 +84,7 @@ impl LogFile {
         let format: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut connection).await.map_err(fatal)?;
         match format {
             0 => create(&mut connection).await.map_err(fatal)?,
+            1 => add_windows(&mut connection).await.map_err(fatal)?,
             FORMAT => {}
             other => {
                 return Err(LogError::Fatal(format!(
@@ -90,8 +94,8 @@ impl LogFile {
                 )));
             }
         }
-        let (memory, next_sequence) = load(&mut connection, path).await?;
-        Ok((Self { connection, next_sequence }, memory))
+        let (restored, next_sequence) = load(&mut connection, path).await?;
+        Ok((Self { connection, next_sequence }, restored))
     }
 
     /// The number that the next blob gets.
@@ -133,16 +137,19 @@ impl LogFile {
                 .execute(&mut *connection)
                 .await?;
         }
-        for (TopicPartition { topic, partition }, progress) in &changes.committed {
+        for (TopicPartition { topic, partition }, Committed { done, window }) in &changes.committed {
             sqlx::query(
-                "INSERT INTO committed (topic, partition, next_offset, epoch) VALUES (?, ?, ?, ?) \
-                 ON CONFLICT (topic, partition) DO UPDATE SET next_offset = excluded.next_offset, \
-                 epoch = excluded.epoch",
+                "INSERT INTO committed (topic, partition, next_offset, epoch, window_offset, window_epoch) \
+                 VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (topic, partition) DO UPDATE SET \
+                 next_offset = excluded.next_offset, epoch = excluded.epoch, \
+                 window_offset = excluded.window_offset, window_epoch = excluded.window_epoch",
             )
             .bind(topic.as_str())
             .bind(i64::from(*partition))
-            .bind(progress.offset)
-            .bind(i64::from(progress.epoch.0))
+            .bind(done.offset)
+            .bind(i64::from(done.epoch.0))
+            .bind(window.offset)
+            .bind(i64::from(window.epoch.0))
             .execute(&mut *connection)
             .await?;
         }
@@ -151,6 +158,17 @@ impl LogFile {
         }
         sqlx::query("COMMIT").execute(&mut *connection).await?;
         Ok(())
+    }
+
+    /// Reads one blob again.
+    pub(super) async fn read(&mut self, sequence: i64) -> Result<Vec<LogRecord>, LogError> {
+        let failed = |why: &dyn std::fmt::Display| LogError::Fatal(format!("blob {sequence} of the event log: {why}"));
+        let row = sqlx::query("SELECT sequence, checksum, body FROM blobs WHERE sequence = ?")
+            .bind(sequence)
+            .fetch_one(&mut self.connection)
+            .await
+            .map_err(|error| failed(&error))?;
+        blob_row(&row).map(|(_, records, _)| records).map_err(|why| failed(&why))
     }
 
     pub(super) async fn close(self) -> Result<(), sqlx::Error> {
@@ -171,8 +189,8 @@ async fn create(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
          CREATE TABLE blobs (sequence INTEGER PRIMARY KEY AUTOINCREMENT, checksum INTEGER NOT NULL, \
            body BLOB NOT NULL) STRICT; \
          CREATE TABLE committed (topic TEXT NOT NULL, partition INTEGER NOT NULL, next_offset INTEGER NOT NULL, \
-           epoch INTEGER NOT NULL, PRIMARY KEY (topic, partition)) STRICT, WITHOUT ROWID; \
-         PRAGMA user_version = 1; \
+           epoch INTEGER NOT NULL, window_offset INTEGER, window_epoch INTEGER, PRIMARY KEY (topic, partition)) STRICT, WITHOUT ROWID; \
+         PRAGMA user_version = 2; \
          COMMIT;",
     )
     .execute(connection)
@@ -180,7 +198,28 @@ async fn create(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-async fn load(connection: &mut SqliteConnection, path: &Path) -> Result<(Memory, i64), LogError> {
+/// What was committed before has no window: nothing is kept for it.
+async fn add_windows(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(
+        "BEGIN IMMEDIATE; \
+         ALTER TABLE committed ADD COLUMN window_offset INTEGER; \
+         ALTER TABLE committed ADD COLUMN window_epoch INTEGER; \
+         PRAGMA user_version = 2; \
+         COMMIT;",
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// What is in a file.
+#[derive(Debug, Default)]
+pub(super) struct Restored {
+    pub(super) records: Records,
+    pub(super) blobs: BlobIndex,
+}
+
+async fn load(connection: &mut SqliteConnection, path: &Path) -> Result<(Restored, i64), LogError> {
     let unreadable =
         |error: sqlx::Error| LogError::Fatal(format!("the event log's file {} can't be read: {error}", path.display()));
     let damaged = |what: String| {
@@ -190,24 +229,28 @@ async fn load(connection: &mut SqliteConnection, path: &Path) -> Result<(Memory,
             path.display()
         ))
     };
-    let mut memory = Memory::default();
+    let mut restored = Restored::default();
+    let records = &mut restored.records;
     let rows = sqlx::query("SELECT name, partitions FROM topics").fetch_all(&mut *connection).await;
     for row in rows.map_err(unreadable)? {
         let (topic, partitions) =
             topic_row(&row).ok_or_else(|| damaged("a topic has an impossible name or number of partitions".into()))?;
-        memory.topics.insert(topic, partitions);
+        records.topics.insert(topic, partitions);
     }
-    let rows = sqlx::query("SELECT topic, partition, next_offset, epoch FROM committed").fetch_all(&mut *connection);
+    let rows = sqlx::query("SELECT topic, partition, next_offset, epoch, window_offset, window_epoch FROM committed")
+        .fetch_all(&mut *connection);
+    let mut continuity = Continuity::default();
     for row in rows.await.map_err(unreadable)? {
-        let (partition, progress) =
+        let (partition, committed) =
             committed_row(&row).ok_or_else(|| damaged("a committed offset is impossible".into()))?;
-        if !memory.has(&partition) {
+        if !records.has(&partition) {
             return Err(damaged(format!(
                 "an offset is committed for {}/{}, which is no partition of the log",
                 partition.topic, partition.partition
             )));
         }
-        memory.restore_committed(partition, progress);
+        continuity.begin(partition.clone(), committed);
+        records.restore_committed(partition, committed);
     }
     let newest: Option<i64> = sqlx::query_scalar("SELECT seq FROM sqlite_sequence WHERE name = 'blobs'")
         .fetch_optional(&mut *connection)
@@ -229,18 +272,17 @@ async fn load(connection: &mut SqliteConnection, path: &Path) -> Result<(Memory,
         for row in rows {
             let sequence: i64 = row.try_get(0).map_err(unreadable)?;
             let broken = |why: &dyn std::fmt::Display| damaged(format!("blob {sequence}: {why}"));
-            let checksum: i64 = row.try_get(1).map_err(|error| broken(&error))?;
-            let checksum = u32::try_from(checksum).map_err(|error| broken(&error))?;
-            let body: &[u8] = row.try_get(2).map_err(|error| broken(&error))?;
-            let records = blob::decode(sequence, checksum, body).map_err(|error| broken(&error))?;
-            memory.restore_blob(sequence, records).map_err(|error| broken(&error))?;
+            let (_, found, bytes) = blob_row(&row).map_err(|why| broken(&why))?;
+            restored.blobs.add(sequence, bytes);
+            continuity.blob(sequence, found, &mut restored).map_err(|why| broken(&why))?;
             last = sequence;
         }
     }
     if last != newest {
         return Err(damaged(format!("the newest blob is {last}, but blob {newest} was written")));
     }
-    Ok((memory, newest + 1))
+    continuity.end().map_err(damaged)?;
+    Ok((restored, newest + 1))
 }
 
 fn topic_row(row: &SqliteRow) -> Option<(Topic, u16)> {
@@ -249,14 +291,31 @@ fn topic_row(row: &SqliteRow) -> Option<(Topic, u16)> {
     Some((Topic::new(name).ok()?, u16::try_from(partitions).ok()?))
 }
 
-fn committed_row(row: &SqliteRow) -> Option<(TopicPartition, Progress)> {
+/// Number, records and size of a blob.
+fn blob_row(row: &SqliteRow) -> Result<(i64, Vec<LogRecord>, u64), String> {
+    let read = |error: sqlx::Error| error.to_string();
+    let sequence: i64 = row.try_get(0).map_err(read)?;
+    let checksum: i64 = row.try_get(1).map_err(read)?;
+    let checksum = u32::try_from(checksum).map_err(|error| error.to_string())?;
+    let body: &[u8] = row.try_get(2).map_err(read)?;
+    let records = blob::decode(sequence, checksum, body).map_err(|error| error.to_string())?;
+    Ok((sequence, records, body.len() as u64))
+}
+
+fn committed_row(row: &SqliteRow) -> Option<(TopicPartition, Committed)> {
     let topic: &str = row.try_get(0).ok()?;
     let partition: i64 = row.try_get(1).ok()?;
     let offset: i64 = row.try_get(2).ok()?;
     let epoch: i64 = row.try_get(3).ok()?;
     let partition = TopicPartition { topic: Topic::new(topic).ok()?, partition: u16::try_from(partition).ok()? };
-    let progress = Progress { offset, epoch: Epoch(u32::try_from(epoch).ok()?) };
-    (offset >= 0).then_some((partition, progress))
+    let done = Progress { offset, epoch: Epoch(u32::try_from(epoch).ok()?) };
+    let window_offset: Option<i64> = row.try_get(4).ok()?;
+    let window_epoch: Option<i64> = row.try_get(5).ok()?;
+    let window = match (window_offset, window_epoch) {
+        (Some(offset), Some(epoch)) => Progress { offset, epoch: Epoch(u32::try_from(epoch).ok()?) },
+        _ => done,
+    };
+    (0 <= window.offset && window.offset <= offset).then_some((partition, Committed { done, window }))
 }
 
 #[cfg(test)]
@@ -295,12 +354,13 @@ mod tests {
         assert!(matches!(full, WriteError::Full), "{full}");
         assert!(written > 3);
         let partition = TopicPartition { topic: Topic::new("orders").unwrap(), partition: 0 };
-        let committed = vec![(partition.clone(), Progress { offset: 2, epoch: Epoch(1) })];
+        let done = Progress { offset: 2, epoch: Epoch(1) };
+        let committed = vec![(partition.clone(), Committed { done, window: done })];
         file.write(&Changes { committed, superfluous: vec![1, 2], ..Changes::default() }).await.unwrap();
         file.write(&Changes { blob: Some(blob_of(500_000, written)), ..Changes::default() }).await.unwrap();
         file.close().await.unwrap();
-        let (file, memory) = LogFile::open(&path, 0).await.unwrap();
-        assert_eq!(memory.bounds(&partition), Some((2, written + 1)));
+        let (file, restored) = LogFile::open(&path, 0).await.unwrap();
+        assert_eq!(restored.records.bounds(&partition), Some((2, written + 1)));
         file.close().await.unwrap();
     }
 }

@@ -11,14 +11,16 @@ use model::Topic;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{
-    memory::{RECORD_OVERHEAD_BYTES, Room},
     options::EmbeddedOptions,
-    round::Job,
+    round::{Job, Reading},
     source::EmbeddedSource,
-    writer::{self, Shared},
+    writer::{self, Opened},
 };
-use crate::log::{
-    Committed, EventPublisher, LogError, LogReader, LogRecord, LogSettings, Outgoing, PublishError, TopicPartition,
+use crate::{
+    in_process::{Limits, Room, deleted, ended},
+    log::{
+        Committed, EventPublisher, LogError, LogReader, LogRecord, LogSettings, Outgoing, PublishError, TopicPartition,
+    },
 };
 
 /// Jobs that wait for the writer.
@@ -30,7 +32,7 @@ struct Inner {
     options: EmbeddedOptions,
     jobs: mpsc::Sender<Job>,
     waiting_bytes: Arc<Semaphore>,
-    shared: Arc<Shared>,
+    opened: Opened,
 }
 
 /// The embedded log: [`EventPublisher`] and [`LogReader`]; [`EmbeddedLog::join`] makes a member of the drain group.
@@ -44,10 +46,6 @@ impl fmt::Debug for EmbeddedLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EmbeddedLog").field("options", &self.inner.options).finish_non_exhaustive()
     }
-}
-
-fn ended() -> LogError {
-    LogError::Fatal("the embedded event log has ended".into())
 }
 
 impl EmbeddedLog {
@@ -65,24 +63,27 @@ impl EmbeddedLog {
             .name("event-log-writer".into())
             .spawn(move || runtime.block_on(writer::run(for_writer, received, opened)))
             .map_err(no_thread)?;
-        let shared = outcome.await.unwrap_or_else(|_| Err(ended()))?;
+        let opened = outcome.await.unwrap_or_else(|_| Err(ended()))?;
         let waiting_bytes = Arc::new(Semaphore::new(WAITING_BYTES));
-        Ok(Self { inner: Arc::new(Inner { options, jobs, waiting_bytes, shared }) })
+        Ok(Self { inner: Arc::new(Inner { options, jobs, waiting_bytes, opened }) })
     }
 
     /// Joins the drain group as a new member; `name` is for the logs.
     pub fn join(&self, name: &str) -> EmbeddedSource {
-        EmbeddedSource::new(
-            name,
-            Arc::clone(&self.inner.shared),
-            self.inner.jobs.clone(),
-            self.inner.options.session_timeout,
-        )
+        EmbeddedSource::new(name, &self.inner.options, &self.inner.opened.shared, self.inner.jobs.clone())
     }
 
     /// Undrained bytes now, and the most there may be.
     pub fn fill(&self) -> (u64, u64) {
-        (self.inner.shared.memory().used_bytes(), self.inner.options.max_log_bytes)
+        (self.inner.opened.shared.state().records.undrained_bytes(), self.inner.options.max_log_bytes)
+    }
+
+    /// Reads records that are drained: the next ones that the file holds together.
+    async fn read_drained(&self, partition: &TopicPartition, from: i64) -> Result<Vec<LogRecord>, LogError> {
+        let (done, outcome) = oneshot::channel();
+        let reading = Reading { partition: partition.clone(), from, done };
+        self.inner.jobs.send(Job::Read(reading)).await.map_err(|_| ended())?;
+        outcome.await.unwrap_or_else(|_| Err(ended()))
     }
 
     /// Does what was asked before, then closes the file and unlocks the directory. Other handles refuse everything
@@ -98,15 +99,18 @@ impl EmbeddedLog {
 
 impl EventPublisher for EmbeddedLog {
     fn is_available(&self) -> bool {
-        !self.inner.shared.ended.load(Ordering::Acquire)
+        !self.inner.opened.shared.has_ended()
     }
 
     fn has_room(&self, records: usize, bytes: usize) -> bool {
-        let used = self.inner.shared.memory().used_bytes();
-        let waiting = (WAITING_BYTES - self.inner.waiting_bytes.available_permits()) as u64;
-        let more = (bytes + records * RECORD_OVERHEAD_BYTES as usize) as u64;
-        // What does not fit into an empty log is not a matter of room.
-        used + waiting == 0 || used + waiting + more <= self.inner.options.max_log_bytes / 8 * 7
+        let Inner { options, opened, waiting_bytes, .. } = &*self.inner;
+        let waiting = (WAITING_BYTES - waiting_bytes.available_permits()) as u64;
+        let undrained = opened.shared.state().records.undrained_bytes();
+        let in_file = opened.file_bytes.load(Ordering::Relaxed);
+        [(undrained, options.max_log_bytes), (in_file, options.max_file_bytes())].into_iter().all(|(used, most)| {
+            let limits = Limits { log_bytes: most, message_bytes: options.max_message_bytes };
+            limits.have_room(used + waiting, records, bytes)
+        })
     }
 
     fn max_payload_bytes(&self) -> usize {
@@ -154,19 +158,21 @@ impl EventPublisher for EmbeddedLog {
 
 impl LogReader for EmbeddedLog {
     async fn bounds(&self, partitions: &[TopicPartition]) -> Result<Vec<(i64, i64)>, LogError> {
-        let memory = self.inner.shared.memory();
+        let records = &self.inner.opened.shared.state().records;
+        // What is drained is kept in the file until the window has passed it.
+        let low = |partition, first| records.committed(partition).map_or(first, |committed| committed.window.offset);
         partitions
             .iter()
-            .map(|partition| memory.bounds(partition).ok_or_else(|| LogError::NoSuchTopic(partition.topic.clone())))
+            .map(|partition| {
+                let bounds = records.bounds(partition).map(|(first, next)| (low(partition, first), next));
+                bounds.ok_or_else(|| LogError::NoSuchTopic(partition.topic.clone()))
+            })
             .collect()
     }
 
     async fn committed(&self, partitions: &[TopicPartition]) -> Result<Vec<Option<Committed>>, LogError> {
-        let memory = self.inner.shared.memory();
-        Ok(partitions
-            .iter()
-            .map(|partition| memory.committed(partition).map(|done| Committed { done, window: done }))
-            .collect())
+        let records = &self.inner.opened.shared.state().records;
+        Ok(partitions.iter().map(|partition| records.committed(partition)).collect())
     }
 
     async fn read(
@@ -179,13 +185,23 @@ impl LogReader for EmbeddedLog {
         let mut position = from;
         while position < to {
             let mut chunk = Vec::new();
-            let next = {
-                let memory = self.inner.shared.memory();
-                let (_, next) =
-                    memory.bounds(partition).ok_or_else(|| LogError::NoSuchTopic(partition.topic.clone()))?;
-                memory.copy(partition, position, to, &mut Room::default(), &mut chunk)?;
-                next
+            let (first, next) = {
+                let records = &self.inner.opened.shared.state().records;
+                let (first, next) =
+                    records.bounds(partition).ok_or_else(|| LogError::NoSuchTopic(partition.topic.clone()))?;
+                if position >= first {
+                    records.copy(partition, position, to, &mut Room::default(), &mut chunk)?;
+                }
+                (first, next)
             };
+            if position < first {
+                chunk = self.read_drained(partition, position).await?;
+                chunk.retain(|record| record.offset < to);
+                let begins = chunk.first().map_or(first, |record| record.offset);
+                if begins != position {
+                    return Err(deleted(partition, begins, position));
+                }
+            }
             if chunk.is_empty() {
                 let TopicPartition { topic, partition } = partition;
                 return Err(LogError::Unavailable(format!(

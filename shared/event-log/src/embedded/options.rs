@@ -48,6 +48,8 @@ pub struct EmbeddedOptions {
     pub max_message_bytes: usize,
     /// A member that does not call `next` for so long while others wait for its partitions loses them.
     pub session_timeout: Duration,
+    /// Records are kept for so long after they were drained: a restarted hot store has to know the requests in them.
+    pub request_window: Duration,
     /// What a failed commit does.
     pub last_words: LastWords,
 }
@@ -60,7 +62,14 @@ impl EmbeddedOptions {
             max_log_bytes: 256 << 20,
             max_message_bytes: 1_000_000,
             session_timeout: Duration::from_secs(10),
+            request_window: Duration::from_secs(120),
             last_words: LastWords::default(),
         }
+    }
+
+    /// The file's size at most: what is drained stays for a while, shares blobs with what is not, and SQLite keeps free
+    /// pages.
+    pub(super) fn max_file_bytes(&self) -> u64 {
+        self.max_log_bytes.saturating_mul(4).saturating_add(64 << 20)
     }
 }

@@ -1,23 +1,22 @@
 //! One round of the writer, apart from its I/O: what is asked, what becomes of it, and who is told.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use model::Topic;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::{
-    assignor::MemberId,
     blob,
+    blobs::BlobIndex,
     file::{Changes, WriteError},
-    memory::{Memory, cost},
-    options::EmbeddedOptions,
 };
-use crate::log::{LogError, Outgoing, Progress, PublishError, TopicPartition};
+use crate::{
+    in_process::{Commit, Limits, MemberId, Records, State, cost_of},
+    log::{LogError, LogRecord, Outgoing, PublishError, TopicPartition},
+};
 
 /// A round takes no further job once it has so many bytes.
 const ROUND_BYTES: usize = 8 << 20;
-/// A fence is taken also by a full log, up to here: without it a shard never opens, and the log never empties.
-const FENCE_RESERVE_BYTES: u64 = 1 << 20;
 
 /// What is asked of the writer.
 pub(super) enum Job {
@@ -30,14 +29,15 @@ pub(super) enum Job {
     /// Answers what was committed; what the member does not own any more is left out.
     Commit {
         member: MemberId,
-        progress: Vec<(TopicPartition, Progress)>,
-        done: oneshot::Sender<Vec<(TopicPartition, Progress)>>,
+        progress: Commit,
+        done: oneshot::Sender<Commit>,
     },
     EnsureTopic {
         topic: Topic,
         partitions: u16,
         done: oneshot::Sender<Result<(), LogError>>,
     },
+    Read(Reading),
     /// Answered when everything asked before it is done.
     Barrier {
         done: oneshot::Sender<()>,
@@ -48,10 +48,16 @@ pub(super) enum Job {
     },
 }
 
+/// Asks for the records of a partition from an offset on, as far as one blob goes.
+pub(super) struct Reading {
+    pub(super) partition: TopicPartition,
+    pub(super) from: i64,
+    pub(super) done: oneshot::Sender<Result<Vec<LogRecord>, LogError>>,
+}
+
 type Verdict = Result<(), PublishError>;
 type Outcome = Vec<Result<i64, PublishError>>;
 type Append = (Vec<Outgoing>, oneshot::Sender<Outcome>, OwnedSemaphorePermit);
-type Committed = Vec<(TopicPartition, Progress)>;
 type TopicVerdict = Result<(), LogError>;
 
 /// Those who wait for the end of the log.
@@ -61,8 +67,9 @@ pub(super) type Closers = Vec<oneshot::Sender<()>>;
 #[derive(Default)]
 pub(super) struct Round {
     appends: Vec<Append>,
-    commits: Vec<(MemberId, Committed, oneshot::Sender<Committed>)>,
+    commits: Vec<(MemberId, Commit, oneshot::Sender<Commit>)>,
     topics: Vec<(Topic, u16, oneshot::Sender<TopicVerdict>)>,
+    readings: Vec<Reading>,
     barriers: Vec<oneshot::Sender<()>>,
 }
 
@@ -82,6 +89,7 @@ impl Round {
                 }
                 Job::Commit { member, progress, done } => round.commits.push((member, progress, done)),
                 Job::EnsureTopic { topic, partitions, done } => round.topics.push((topic, partitions, done)),
+                Job::Read(reading) => round.readings.push(reading),
                 Job::Barrier { done } => round.barriers.push(done),
                 Job::Close { done } => {
                     closers.push(done);
@@ -99,38 +107,37 @@ pub(super) struct Plan {
     pub(super) changes: Changes,
     appends: Vec<(Append, Vec<Verdict>)>,
     /// The first offset that each partition gets in this round.
-    first_offsets: HashMap<TopicPartition, i64>,
-    commits: Vec<(Committed, oneshot::Sender<Committed>)>,
+    first_offsets: BTreeMap<TopicPartition, i64>,
+    commits: Vec<(Commit, oneshot::Sender<Commit>)>,
+    pub(super) readings: Vec<Reading>,
     topics: Vec<(TopicVerdict, oneshot::Sender<TopicVerdict>)>,
     barriers: Vec<oneshot::Sender<()>>,
 }
 
 impl Plan {
     /// Decides what each job gets.
-    pub(super) fn new(round: Round, superfluous: Vec<i64>, options: &EmbeddedOptions, memory: &mut Memory) -> Self {
+    pub(super) fn new(round: Round, superfluous: Vec<i64>, limits: &Limits, state: &mut State) -> Self {
         let mut plan = Self { changes: Changes { superfluous, ..Changes::default() }, ..Self::default() };
         for (topic, partitions, done) in round.topics {
-            let verdict = plan.ensure(topic, partitions, memory);
+            let verdict = plan.ensure(topic, partitions, &state.records);
             plan.topics.push((verdict, done));
         }
         for (member, mut progress, done) in round.commits {
-            progress.retain(|(partition, progress)| {
-                let possible = memory.bounds(partition).is_some_and(|(_, next)| progress.offset <= next);
-                let rises = memory.committed(partition).is_none_or(|before| progress.offset > before.offset);
-                possible && rises && memory.group.begin_commit(member, partition)
+            progress.retain(|(partition, committed)| {
+                state.records.may_commit(partition, *committed) && state.group.begin_commit(member, partition)
             });
             plan.changes.committed.extend(progress.iter().cloned());
             plan.commits.push((progress, done));
         }
-        let mut used = memory.used_bytes();
+        let mut undrained = state.records.undrained_bytes();
         for append in round.appends {
             let mut verdicts = Vec::with_capacity(append.0.len());
             for record in &append.0 {
-                let verdict = admit(record, used, options, memory);
+                let verdict = state.records.admit(record, undrained, limits);
                 if verdict.is_ok() {
-                    used += cost(&record.key, &record.payload);
+                    undrained += cost_of(record);
                     if !plan.first_offsets.contains_key(&record.to) {
-                        let next = memory.bounds(&record.to).map_or(0, |(_, next)| next);
+                        let next = state.records.bounds(&record.to).map_or(0, |(_, next)| next);
                         plan.first_offsets.insert(record.to.clone(), next);
                     }
                 }
@@ -138,29 +145,24 @@ impl Plan {
             }
             plan.appends.push((append, verdicts));
         }
+        plan.readings = round.readings;
         plan.barriers = round.barriers;
         plan
     }
 
-    fn ensure(&mut self, topic: Topic, partitions: u16, memory: &Memory) -> TopicVerdict {
+    fn ensure(&mut self, topic: Topic, partitions: u16, records: &Records) -> TopicVerdict {
         let added = self.changes.topics.iter().find(|(name, _)| *name == topic).map(|(_, count)| *count);
-        match memory.topics.get(&topic).copied().or(added) {
-            Some(count) if count != partitions => Err(LogError::Unfit(format!(
-                "topic {topic} has {count} partitions and must have {partitions}; set shards to the number that \
-                 this installation was started with"
-            ))),
-            Some(_) => Ok(()),
-            None if partitions == 0 => Err(LogError::Unfit(format!("topic {topic} needs a partition"))),
-            None => {
-                self.changes.topics.push((topic, partitions));
-                Ok(())
-            }
+        let has = records.topics.get(&topic).copied().or(added);
+        Records::check_topic(&topic, has, partitions)?;
+        if has.is_none() {
+            self.changes.topics.push((topic, partitions));
         }
+        Ok(())
     }
 
     /// Makes the blob of the records that were admitted. Apart from the decisions, since it needs no lock.
     pub(super) fn encode(&mut self) {
-        let mut next: HashMap<&TopicPartition, i64> =
+        let mut next: BTreeMap<&TopicPartition, i64> =
             self.first_offsets.iter().map(|(partition, offset)| (partition, *offset)).collect();
         let mut staged = Vec::new();
         for ((records, _, _), verdicts) in &self.appends {
@@ -204,53 +206,44 @@ impl Plan {
     }
 
     /// Everything is on the disk, the records in this blob: shows it to readers and members.
-    pub(super) fn apply(self, memory: &mut Memory, blob: i64) -> Answers {
-        memory.topics.extend(self.changes.topics);
+    pub(super) fn apply(self, state: &mut State, blobs: &mut BlobIndex, blob: i64) -> Answers {
+        state.records.topics.extend(self.changes.topics);
+        if let Some(body) = &self.changes.blob {
+            blobs.add(blob, body.len() as u64);
+        }
         let mut answers = Answers { topics: self.topics, barriers: self.barriers, ..Answers::default() };
         for ((records, done, permit), verdicts) in self.appends {
-            let outcome = records.iter().zip(verdicts).map(|(r, verdict)| verdict.map(|()| memory.append(r, blob)));
+            let mut append = |record: &Outgoing| {
+                let offset = state.records.append(record);
+                blobs.hold(&record.to, offset, blob);
+                offset
+            };
+            let outcome = records.iter().zip(verdicts).map(|(r, verdict)| verdict.map(|()| append(r)));
             answers.appends.push((done, outcome.collect()));
             drop(permit);
         }
         let written = !self.changes.committed.is_empty();
-        for (partition, progress) in &self.changes.committed {
-            memory.commit(partition, *progress);
+        for (partition, committed) in &self.changes.committed {
+            state.records.commit(partition, *committed);
+            state.records.forget(partition, committed.done.offset);
+            blobs.pass(partition, committed.window.offset);
         }
         for (progress, done) in self.commits {
             for (partition, _) in &progress {
-                memory.group.commit_ended(partition);
+                state.group.commit_ended(partition);
             }
             answers.commits.push((done, if written { progress } else { Vec::new() }));
         }
-        memory.deleted(&self.changes.superfluous);
+        blobs.deleted(&self.changes.superfluous);
         answers
     }
-}
-
-fn admit(record: &Outgoing, used: u64, options: &EmbeddedOptions, memory: &Memory) -> Verdict {
-    let bytes = record.key.len() + record.payload.len();
-    if bytes > options.max_message_bytes {
-        return Err(PublishError::TooLarge { bytes });
-    }
-    if !memory.has(&record.to) {
-        let TopicPartition { topic, partition } = &record.to;
-        return Err(PublishError::Refused(format!("there is no partition {partition} of topic {topic}")));
-    }
-    let reserve = if record.key.is_empty() { FENCE_RESERVE_BYTES } else { 0 };
-    if used + cost(&record.key, &record.payload) > options.max_log_bytes + reserve {
-        return Err(PublishError::Refused(format!(
-            "it is full: {used} of {} bytes wait to be drained",
-            options.max_log_bytes
-        )));
-    }
-    Ok(())
 }
 
 /// What is to be said once the memory's lock is released.
 #[derive(Default)]
 pub(super) struct Answers {
     appends: Vec<(oneshot::Sender<Outcome>, Outcome)>,
-    commits: Vec<(oneshot::Sender<Committed>, Committed)>,
+    commits: Vec<(oneshot::Sender<Commit>, Commit)>,
     topics: Vec<(TopicVerdict, oneshot::Sender<TopicVerdict>)>,
     barriers: Vec<oneshot::Sender<()>>,
 }

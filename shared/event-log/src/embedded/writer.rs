@@ -7,43 +7,36 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        Arc,
+        atomic::{AtomicU64, Ordering},
     },
 };
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
+    blobs::BlobIndex,
     directory::Directory,
-    file::{LogFile, WriteError},
-    memory::Memory,
+    file::{LogFile, Restored, WriteError},
     options::EmbeddedOptions,
-    round::{Closers, Job, Plan, Round},
+    round::{Closers, Job, Plan, Reading, Round},
 };
-use crate::log::LogError;
+use crate::{
+    in_process::{Limits, Shared},
+    log::LogError,
+};
 
 /// Jobs taken at once.
 const ROUND_JOBS: usize = 1024;
 /// Blobs deleted in one round.
 const ROUND_DELETIONS: usize = 64;
 
-/// What the writer and the faces of the log share.
-pub(super) struct Shared {
-    memory: Mutex<Memory>,
-    /// Counts changes of the memory, so that members can wait for one.
-    pub(super) changes: watch::Sender<u64>,
-    pub(super) ended: AtomicBool,
-}
-
-impl Shared {
-    pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn changed(&self) {
-        self.changes.send_modify(|count| *count += 1);
-    }
+/// What the writer shares with the log's handles.
+#[derive(Clone)]
+pub(super) struct Opened {
+    pub(super) shared: Arc<Shared>,
+    /// What the blobs in the file take up.
+    pub(super) file_bytes: Arc<AtomicU64>,
 }
 
 /// Marks the log as ended however the thread ends.
@@ -51,8 +44,7 @@ struct Ending(Arc<Shared>);
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        self.0.ended.store(true, Ordering::Release);
-        self.0.changed();
+        self.0.end();
     }
 }
 
@@ -60,9 +52,9 @@ impl Drop for Ending {
 pub(super) async fn run(
     options: EmbeddedOptions,
     mut jobs: mpsc::Receiver<Job>,
-    opened: oneshot::Sender<Result<Arc<Shared>, LogError>>,
+    opened: oneshot::Sender<Result<Opened, LogError>>,
 ) {
-    let (directory, file, memory) = match open(&options).await {
+    let (directory, file, restored) = match open(&options).await {
         Ok(parts) => parts,
         Err(error) => {
             // Nobody waits for it any more: there is nobody to tell.
@@ -70,13 +62,14 @@ pub(super) async fn run(
             return;
         }
     };
-    let shared =
-        Arc::new(Shared { memory: Mutex::new(memory), changes: watch::Sender::new(0), ended: AtomicBool::new(false) });
-    let ending = Ending(Arc::clone(&shared));
-    if opened.send(Ok(Arc::clone(&shared))).is_err() {
+    let Restored { records, blobs } = restored;
+    let common = Opened { shared: Arc::new(Shared::new(records)), file_bytes: Arc::new(AtomicU64::new(blobs.bytes())) };
+    let ending = Ending(Arc::clone(&common.shared));
+    if opened.send(Ok(common.clone())).is_err() {
         return;
     }
-    let mut writer = Writer { options, file, shared, no_room: false };
+    let limits = Limits { log_bytes: options.max_log_bytes, message_bytes: options.max_message_bytes };
+    let mut writer = Writer { options, limits, file, blobs, common, no_room: false };
     let closers = match writer.work(&mut jobs).await {
         Ok(closers) => closers,
         Err(reason) => {
@@ -96,19 +89,19 @@ pub(super) async fn run(
     }
 }
 
-async fn open(options: &EmbeddedOptions) -> Result<(Directory, LogFile, Memory), LogError> {
+async fn open(options: &EmbeddedOptions) -> Result<(Directory, LogFile, Restored), LogError> {
     let directory = Directory::lock(&options.dir)?;
-    // Drained records share blobs with others for a while, and SQLite keeps free pages: leave room for both.
-    let max_file_bytes = options.max_log_bytes.saturating_mul(4).saturating_add(64 << 20);
-    let (file, memory) = LogFile::open(&directory.file(), max_file_bytes).await?;
+    let (file, restored) = LogFile::open(&directory.file(), options.max_file_bytes()).await?;
     directory.sync()?;
-    Ok((directory, file, memory))
+    Ok((directory, file, restored))
 }
 
 struct Writer {
     options: EmbeddedOptions,
+    limits: Limits,
     file: LogFile,
-    shared: Arc<Shared>,
+    blobs: BlobIndex,
+    common: Opened,
     /// Not even deletions fitted on the disk: they wait for the next job.
     no_room: bool,
 }
@@ -142,13 +135,14 @@ impl Writer {
     }
 
     fn superfluous(&self) -> Vec<i64> {
-        self.shared.memory().superfluous(ROUND_DELETIONS, self.file.next_sequence() - 1)
+        self.blobs.superfluous(ROUND_DELETIONS, self.file.next_sequence() - 1)
     }
 
     async fn round(&mut self, round: Round) -> Result<(), String> {
         let superfluous = self.superfluous();
-        let mut plan = Plan::new(round, superfluous, &self.options, &mut self.shared.memory());
+        let mut plan = Plan::new(round, superfluous, &self.limits, &mut self.common.shared.state());
         plan.encode();
+        let readings = std::mem::take(&mut plan.readings);
         let written = if plan.changes.is_empty() { Ok(()) } else { self.file.write(&plan.changes).await };
         match written {
             Ok(()) => {}
@@ -171,9 +165,27 @@ impl Writer {
             }
         }
         let blob = self.file.next_sequence() - 1;
-        let answers = plan.apply(&mut self.shared.memory(), blob);
-        self.shared.changed();
+        let answers = plan.apply(&mut self.common.shared.state(), &mut self.blobs, blob);
+        self.common.file_bytes.store(self.blobs.bytes(), Ordering::Relaxed);
+        self.common.shared.changed();
         answers.send();
+        for reading in readings {
+            self.read(reading).await;
+        }
         Ok(())
+    }
+
+    /// Reads what is drained, and not in memory any more: what one blob holds of it.
+    async fn read(&mut self, reading: Reading) {
+        let Reading { partition, from, done } = reading;
+        let records = match self.blobs.find(&partition, from) {
+            Some(blob) => self.file.read(blob).await.map(|mut records| {
+                records.retain(|record| record.from == partition && record.offset >= from);
+                records
+            }),
+            None => Ok(Vec::new()),
+        };
+        // Who reads no more needs no answer.
+        let _ = done.send(records);
     }
 }

@@ -11,7 +11,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -22,7 +22,10 @@ use rdkafka::{
     consumer::{BaseConsumer, CommitMode, Consumer},
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
 use super::{
     client::{REQUEST_TIMEOUT, failed, refused_settings, topic_shape},
@@ -189,12 +192,12 @@ impl Member {
     /// whoever closes must learn of the commit all the same.
     fn leave(&mut self) -> Result<(), LogError> {
         self.context.close();
-        let due = self.context.ledger().due();
+        let due = self.context.ledger().due(Instant::now());
         let committed = commit(&self.consumer, &due, CommitMode::Sync);
         if committed.is_ok() {
             let mut ledger = self.context.ledger();
-            for (partition, progress) in &due {
-                ledger.confirm(partition, progress.offset);
+            for (partition, committed) in &due {
+                ledger.confirm(partition, *committed, Instant::now());
             }
         }
         committed.map_err(|error| failed("committing progress at the end", &error))
@@ -209,7 +212,7 @@ impl Member {
         if self.consumer.assignment_lost() {
             return;
         }
-        let due = self.context.ledger().due();
+        let due = self.context.ledger().due(now);
         self.log_failure("committing progress of", commit(&self.consumer, &due, CommitMode::Async));
     }
 

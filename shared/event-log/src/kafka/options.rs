@@ -54,6 +54,8 @@ pub struct KafkaOptions {
     pub group_protocol: GroupProtocol,
     /// After this silence a member is taken for dead. Classic protocol only.
     pub session_timeout: Duration,
+    /// How long ago that must have been committed which goes with each commit as its request window.
+    pub request_window: Duration,
     /// Names a member so that its restart moves no partitions.
     pub group_instance_id: Option<String>,
     /// How long the producer waits for company for a record.
@@ -88,6 +90,7 @@ impl KafkaOptions {
             group: group.into(),
             group_protocol: GroupProtocol::Classic,
             session_timeout: Duration::from_secs(10),
+            request_window: Duration::from_secs(120),
             group_instance_id: None,
             linger: Duration::ZERO,
             delivery_timeout: Duration::from_secs(10),

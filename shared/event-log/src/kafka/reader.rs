@@ -85,8 +85,7 @@ impl Reader {
             serve(&client);
             let answer = client.committed_offsets(list(&partitions), REQUEST_TIMEOUT);
             let answer = answer.map_err(|error| failed("the group's committed offsets", &error))?;
-            let known = committed_from(&answer, &partitions)?;
-            Ok(known.into_iter().map(|done| done.map(|done| Committed { done, window: done })).collect())
+            committed_from(&answer, &partitions)
         })
         .await
     }

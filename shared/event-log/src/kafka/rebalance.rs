@@ -15,15 +15,16 @@ use rdkafka::{
     error::{KafkaError, KafkaResult},
     types::RDKafkaRespErr,
 };
+use tokio::time::Instant;
 
 use super::{
     client::{REQUEST_TIMEOUT, failed, log_line},
-    commit::{commit_list, committed_from, list, partitions_of},
+    commit::{commit_list, committed_from, committed_of, list, partitions_of},
     reader::bounds,
 };
 use crate::{
     ledger::{AssignmentId, ProgressLedger},
-    log::{Assignment, LogError, LogRecord, Progress, TopicPartition},
+    log::{Assignment, Committed, LogError, LogRecord, Progress, TopicPartition},
 };
 
 /// What goes to the drain's end.
@@ -93,7 +94,7 @@ impl MemberContext {
         let starts = self.starts(consumer, &ours);
         let taken = starts.and_then(|starts| {
             for (partition, start) in ours.iter().zip(&starts) {
-                let offset = start.map_or(Offset::Beginning, |progress| Offset::Offset(progress.offset));
+                let offset = start.map_or(Offset::Beginning, |committed| Offset::Offset(committed.done.offset));
                 partitions
                     .set_partition_offset(partition.topic.as_str(), i32::from(partition.partition), offset)
                     .map_err(|error| failed("the start of a partition", &error))?;
@@ -111,8 +112,8 @@ impl MemberContext {
             (Ok(starts), Ok(())) => {
                 let mut ledger = self.ledger();
                 let assigned = ours.into_iter().zip(starts).map(|(partition, committed)| {
-                    let id = ledger.assign(partition.clone(), committed);
-                    (Assignment { partition, committed }, id)
+                    let id = ledger.assign(partition.clone(), committed, 0, Instant::now());
+                    (Assignment { partition, committed: committed.map(|committed| committed.done) }, id)
                 });
                 self.tell(Delivery::Assigned(assigned.collect()));
             }
@@ -128,7 +129,7 @@ impl MemberContext {
         &self,
         consumer: &BaseConsumer<Self>,
         partitions: &[TopicPartition],
-    ) -> Result<Vec<Option<Progress>>, LogError> {
+    ) -> Result<Vec<Option<Committed>>, LogError> {
         if partitions.is_empty() {
             return Ok(Vec::new());
         }
@@ -157,7 +158,7 @@ impl MemberContext {
         let theirs = partitions_of(partitions);
         let lost = consumer.assignment_lost();
         if !lost {
-            let due = self.ledger().due_for(&theirs);
+            let due = self.ledger().due_for(&theirs, Instant::now());
             if let Err(error) = commit(consumer, &due, CommitMode::Sync) {
                 tracing::warn!(%error, "progress could not be committed before partitions were given up; \
                     the next owner gets these records again");
@@ -184,7 +185,7 @@ impl MemberContext {
 }
 
 /// Says loudly what the log has lost: what was not drained before it was deleted is gone.
-fn warn_of_gaps(consumer: &BaseConsumer<MemberContext>, partitions: &[TopicPartition], starts: &[Option<Progress>]) {
+fn warn_of_gaps(consumer: &BaseConsumer<MemberContext>, partitions: &[TopicPartition], starts: &[Option<Committed>]) {
     let bounds = match bounds(consumer, partitions) {
         Ok(bounds) => bounds,
         Err(error) => {
@@ -193,7 +194,7 @@ fn warn_of_gaps(consumer: &BaseConsumer<MemberContext>, partitions: &[TopicParti
         }
     };
     for ((TopicPartition { topic, partition }, start), (first, next)) in partitions.iter().zip(starts).zip(bounds) {
-        let Some(Progress { offset, .. }) = *start else { continue };
+        let Some(Committed { done: Progress { offset, .. }, .. }) = *start else { continue };
         if offset < first {
             tracing::error!(%topic, partition, committed = offset, first,
                 "events were deleted from the log before they were drained; raise the topic's retention");
@@ -208,7 +209,7 @@ fn warn_of_gaps(consumer: &BaseConsumer<MemberContext>, partitions: &[TopicParti
 /// Commits progress.
 pub(super) fn commit<X: ConsumerContext>(
     consumer: &BaseConsumer<X>,
-    progress: &[(TopicPartition, Progress)],
+    progress: &[(TopicPartition, Committed)],
     mode: CommitMode,
 ) -> KafkaResult<()> {
     if progress.is_empty() {
@@ -243,10 +244,11 @@ impl ConsumerContext for MemberContext {
         self.served.fetch_add(1, Ordering::Relaxed);
         match result {
             Ok(()) => {
-                let mut ledger = self.ledger();
-                for (partition, element) in partitions_of(offsets).iter().zip(offsets.elements()) {
-                    if let (Ok(()), Offset::Offset(offset)) = (element.error(), element.offset()) {
-                        ledger.confirm(partition, offset);
+                let (mut ledger, now) = (self.ledger(), Instant::now());
+                for partition in partitions_of(offsets) {
+                    // One that was refused alone is tried again.
+                    if let Ok(Some(committed)) = committed_of(offsets, &partition) {
+                        ledger.confirm(&partition, committed, now);
                     }
                 }
             }

@@ -59,7 +59,7 @@ impl KafkaSource {
         options.check()?;
         let (signals, received) = std_mpsc::channel();
         let (deliver, deliveries) = mpsc::channel(WAITING_DELIVERIES);
-        let ledger = Arc::new(Mutex::new(ProgressLedger::default()));
+        let ledger = Arc::new(Mutex::new(ProgressLedger::new(options.request_window)));
         let member = Member::new(options, Arc::clone(&ledger), signals.clone(), received, deliver)?;
         let (last, left) = oneshot::channel();
         thread::Builder::new()
@@ -85,7 +85,7 @@ impl KafkaSource {
 /// drain would stand still without a sound.
 fn last_word(error: LogError) -> LogError {
     match error {
-        LogError::Fatal(_) => error,
+        LogError::Fatal(_) | LogError::Unfit(_) => error,
         other => LogError::Fatal(format!("the Kafka member has ended, start it again: {other}")),
     }
 }

@@ -400,19 +400,22 @@ pub(crate) async fn flush_waits_for_what_was_handed_over<B: Backend>() {
 
 /// Makes one test of each case for a backend.
 macro_rules! contract {
-    (@one $backend:ty, [$(#[$attribute:meta])*], $case:ident) => {
-        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    (@one $backend:ty, [$(#[$attribute:meta])*], ($($runtime:tt)*), $case:ident) => {
+        #[tokio::test($($runtime)*)]
         $(#[$attribute])*
         async fn $case() {
             $crate::cases::$case::<$backend>().await;
         }
     };
-    ($backend:ty, $attributes:tt, $($case:ident),* $(,)?) => {
-        $($crate::cases::contract!(@one $backend, $attributes, $case);)*
+    (@all $backend:ty, $attributes:tt, $runtime:tt, $($case:ident),* $(,)?) => {
+        $($crate::cases::contract!(@one $backend, $attributes, $runtime, $case);)*
     };
     ($backend:ty, $attributes:tt) => {
+        $crate::cases::contract!($backend, $attributes, (flavor = "multi_thread", worker_threads = 2));
+    };
+    ($backend:ty, $attributes:tt, $runtime:tt) => {
         $crate::cases::contract!(
-            $backend, $attributes,
+            @all $backend, $attributes, $runtime,
             what_was_published_is_read_back_in_order_per_partition,
             publishers_at_once_lose_and_mix_up_nothing,
             bounds_and_ranges_are_exact,

@@ -8,3 +8,4 @@ mod embedded;
 mod harness;
 #[cfg(feature = "kafka")]
 mod kafka;
+mod memory;

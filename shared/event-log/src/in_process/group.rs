@@ -5,7 +5,7 @@
 //! is expelled after the session timeout if there are others; with its next call it is back.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
@@ -24,28 +24,37 @@ struct Member {
     calls: u32,
     last_seen: Instant,
     lost: Vec<TopicPartition>,
+    /// Its process has died: it never calls again.
+    vanished: bool,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Group {
+pub(crate) struct Group {
     last_id: MemberId,
     members: BTreeMap<MemberId, Member>,
-    owners: HashMap<TopicPartition, MemberId>,
-    target: HashMap<TopicPartition, MemberId>,
+    owners: BTreeMap<TopicPartition, MemberId>,
+    target: BTreeMap<TopicPartition, MemberId>,
     /// Partitions whose progress is being committed now: whoever gets one must see the commit.
-    committing: HashSet<TopicPartition>,
+    committing: BTreeSet<TopicPartition>,
 }
 
 impl Group {
-    pub(super) fn join(&mut self, now: Instant) -> MemberId {
+    pub(crate) fn join(&mut self, now: Instant) -> MemberId {
         self.last_id += 1;
-        let member = Member { topics: BTreeSet::new(), present: true, calls: 0, last_seen: now, lost: Vec::new() };
+        let member = Member {
+            topics: BTreeSet::new(),
+            present: true,
+            calls: 0,
+            last_seen: now,
+            lost: Vec::new(),
+            vanished: false,
+        };
         self.members.insert(self.last_id, member);
         self.last_id
     }
 
-    pub(super) fn subscribe(&mut self, id: MemberId, topics: BTreeSet<Topic>, partitions: &BTreeMap<Topic, u16>) {
+    pub(crate) fn subscribe(&mut self, id: MemberId, topics: BTreeSet<Topic>, partitions: &BTreeMap<Topic, u16>) {
         if let Some(member) = self.members.get_mut(&id) {
             member.topics = topics;
         }
@@ -53,10 +62,21 @@ impl Group {
     }
 
     /// The member goes; what it owned is free.
-    pub(super) fn leave(&mut self, id: MemberId, partitions: &BTreeMap<Topic, u16>) {
+    pub(crate) fn leave(&mut self, id: MemberId, partitions: &BTreeMap<Topic, u16>) {
         self.members.remove(&id);
         self.owners.retain(|_, owner| *owner != id);
         self.rebalance(partitions);
+    }
+
+    /// The member's process has died. What it owned stays with it until it is expelled.
+    pub(crate) fn vanish(&mut self, id: MemberId) {
+        if let Some(member) = self.members.get_mut(&id) {
+            member.calls = 0;
+            member.vanished = true;
+            if !member.present {
+                self.members.remove(&id);
+            }
+        }
     }
 
     fn rebalance(&mut self, partitions: &BTreeMap<Topic, u16>) {
@@ -66,7 +86,7 @@ impl Group {
     }
 
     /// A call of `next` begins. Whether that brought the member back.
-    pub(super) fn enter(&mut self, id: MemberId, now: Instant, partitions: &BTreeMap<Topic, u16>) -> bool {
+    pub(crate) fn enter(&mut self, id: MemberId, now: Instant, partitions: &BTreeMap<Topic, u16>) -> bool {
         let Some(member) = self.members.get_mut(&id) else { return false };
         member.calls += 1;
         member.last_seen = now;
@@ -77,7 +97,7 @@ impl Group {
         back
     }
 
-    pub(super) fn exit(&mut self, id: MemberId, now: Instant) {
+    pub(crate) fn exit(&mut self, id: MemberId, now: Instant) {
         if let Some(member) = self.members.get_mut(&id) {
             member.calls = member.calls.saturating_sub(1);
             member.last_seen = now;
@@ -85,7 +105,7 @@ impl Group {
     }
 
     /// Takes from silent members everything, for the others. Whether anything was taken.
-    pub(super) fn expel_silent(&mut self, now: Instant, timeout: Duration, partitions: &BTreeMap<Topic, u16>) -> bool {
+    pub(crate) fn expel_silent(&mut self, now: Instant, timeout: Duration, partitions: &BTreeMap<Topic, u16>) -> bool {
         let mut expelled = false;
         if self.members.len() < 2 {
             return expelled;
@@ -93,40 +113,41 @@ impl Group {
         for (id, member) in &mut self.members {
             let silent = member.calls == 0 && now.saturating_duration_since(member.last_seen) >= timeout;
             if silent && member.present {
-                let mut lost: Vec<_> =
-                    self.owners.iter().filter(|(_, owner)| *owner == id).map(|(p, _)| p.clone()).collect();
-                lost.sort();
+                member.lost.extend(self.owners.iter().filter(|(_, owner)| *owner == id).map(|(p, _)| p.clone()));
                 self.owners.retain(|_, owner| owner != id);
-                member.lost.extend(lost);
                 member.present = false;
                 expelled = true;
             }
         }
         if expelled {
+            self.members.retain(|_, member| member.present || !member.vanished);
             self.rebalance(partitions);
         }
         expelled
     }
 
+    /// When the next silent member is to be expelled, if it stays silent.
+    pub(crate) fn next_expulsion(&self, timeout: Duration) -> Option<Instant> {
+        let silent = self.members.values().filter(|member| member.present && member.calls == 0);
+        silent.map(|member| member.last_seen + timeout).min().filter(|_| self.members.len() > 1)
+    }
+
     /// What was taken from the member, once.
-    pub(super) fn take_lost(&mut self, id: MemberId) -> Vec<TopicPartition> {
+    pub(crate) fn take_lost(&mut self, id: MemberId) -> Vec<TopicPartition> {
         self.members.get_mut(&id).map(|member| std::mem::take(&mut member.lost)).unwrap_or_default()
     }
 
     /// What the member has to give up.
-    pub(super) fn to_give_up(&self, id: MemberId) -> Vec<TopicPartition> {
-        let mut partitions: Vec<_> = self
-            .owners
+    pub(crate) fn to_give_up(&self, id: MemberId) -> Vec<TopicPartition> {
+        self.owners
             .iter()
-            .filter(|(partition, owner)| **owner == id && self.target.get(partition) != Some(&id))
+            .filter(|(partition, owner)| **owner == id && self.target.get(*partition) != Some(&id))
             .map(|(partition, _)| partition.clone())
-            .collect();
-        partitions.sort();
-        partitions
+            .collect()
     }
 
     /// The member has committed its progress and gives these up. Answers those that it still had.
-    pub(super) fn give_up(&mut self, id: MemberId, partitions: &[TopicPartition]) -> Vec<TopicPartition> {
+    pub(crate) fn give_up(&mut self, id: MemberId, partitions: &[TopicPartition]) -> Vec<TopicPartition> {
         let mut given = Vec::new();
         for partition in partitions {
             if self.owners.get(partition) == Some(&id) {
@@ -138,33 +159,36 @@ impl Group {
     }
 
     /// Takes what is meant for the member and free.
-    pub(super) fn take_over(&mut self, id: MemberId) -> Vec<TopicPartition> {
-        let mut free: Vec<_> = self
+    pub(crate) fn take_over(&mut self, id: MemberId) -> Vec<TopicPartition> {
+        let free: Vec<_> = self
             .target
             .iter()
             .filter(|(partition, member)| {
-                **member == id && !self.owners.contains_key(partition) && !self.committing.contains(partition)
+                **member == id && !self.owners.contains_key(*partition) && !self.committing.contains(*partition)
             })
             .map(|(partition, _)| partition.clone())
             .collect();
-        free.sort();
         for partition in &free {
             self.owners.insert(partition.clone(), id);
         }
         free
     }
 
+    pub(crate) fn owns(&self, id: MemberId, partition: &TopicPartition) -> bool {
+        self.owners.get(partition) == Some(&id)
+    }
+
     /// Whether the member may commit for the partition; if so the partition changes no hands before
     /// [`Group::commit_ended`].
-    pub(super) fn begin_commit(&mut self, id: MemberId, partition: &TopicPartition) -> bool {
-        let may = self.owners.get(partition) == Some(&id);
+    pub(crate) fn begin_commit(&mut self, id: MemberId, partition: &TopicPartition) -> bool {
+        let may = self.owns(id, partition);
         if may {
             self.committing.insert(partition.clone());
         }
         may
     }
 
-    pub(super) fn commit_ended(&mut self, partition: &TopicPartition) {
+    pub(crate) fn commit_ended(&mut self, partition: &TopicPartition) {
         self.committing.remove(partition);
     }
 }
@@ -244,6 +268,24 @@ mod tests {
         group.subscribe(only, BTreeSet::from([orders()]), &partitions());
         group.take_over(only);
         assert!(!group.expel_silent(start + TIMEOUT * 10, TIMEOUT, &partitions()));
+    }
+
+    #[test]
+    fn a_member_whose_process_died_keeps_its_partitions_for_the_session_timeout_and_is_forgotten() {
+        let start = Instant::now();
+        let (mut group, first, second) = two_members(start);
+        group.enter(first, start, &partitions());
+        group.enter(second, start, &partitions());
+        assert_eq!(group.next_expulsion(TIMEOUT), None);
+        group.exit(first, start + TIMEOUT / 2);
+        group.vanish(first);
+        assert_eq!(group.next_expulsion(TIMEOUT), Some(start + TIMEOUT / 2 * 3));
+        assert!(!group.expel_silent(start + TIMEOUT, TIMEOUT, &partitions()));
+        assert_eq!(group.take_over(second), []);
+        assert!(group.expel_silent(start + TIMEOUT / 2 * 3, TIMEOUT, &partitions()));
+        assert_eq!(group.take_over(second).len(), 4);
+        assert_eq!(group.members.len(), 1);
+        assert_eq!(group.next_expulsion(TIMEOUT), None);
     }
 
     #[test]

@@ -1,22 +1,22 @@
 //! Who gets which partition: evenly per topic, and moving as little as possible.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::Topic;
 
 use crate::log::TopicPartition;
 
 /// Numbers the members of the group in the order in which they joined.
-pub(super) type MemberId = u64;
+pub(crate) type MemberId = u64;
 
 /// Whom each partition shall belong to. Partitions of a topic that nobody subscribes to belong to nobody.
 pub(super) fn assign(
     topics: &BTreeMap<Topic, u16>,
     subscriptions: &BTreeMap<MemberId, BTreeSet<Topic>>,
-    owners: &HashMap<TopicPartition, MemberId>,
-) -> HashMap<TopicPartition, MemberId> {
+    owners: &BTreeMap<TopicPartition, MemberId>,
+) -> BTreeMap<TopicPartition, MemberId> {
     let mut load: BTreeMap<MemberId, usize> = subscriptions.keys().map(|member| (*member, 0)).collect();
-    let mut target = HashMap::new();
+    let mut target = BTreeMap::new();
     for (topic, count) in topics {
         let members: Vec<MemberId> =
             subscriptions.iter().filter(|(_, topics)| topics.contains(topic)).map(|(member, _)| *member).collect();
@@ -54,7 +54,7 @@ pub(super) fn assign(
 fn quotas(
     members: &[MemberId],
     partitions: &[TopicPartition],
-    owners: &HashMap<TopicPartition, MemberId>,
+    owners: &BTreeMap<TopicPartition, MemberId>,
     load: &BTreeMap<MemberId, usize>,
 ) -> BTreeMap<MemberId, usize> {
     let (base, extra) = (partitions.len() / members.len(), partitions.len() % members.len());
@@ -98,7 +98,7 @@ mod tests {
         fn every_partition_has_one_subscribed_owner_and_shares_are_even(
             (topics, before, after) in group()
         ) {
-            let owners = assign(&topics, &subscribed(&before), &HashMap::new());
+            let owners = assign(&topics, &subscribed(&before), &BTreeMap::new());
             let members = subscribed(&after);
             let target = assign(&topics, &members, &owners);
             for (topic, count) in &topics {
@@ -120,14 +120,14 @@ mod tests {
         #[test]
         fn nothing_moves_without_need((topics, members, _) in group()) {
             let members = subscribed(&members);
-            let first = assign(&topics, &members, &HashMap::new());
+            let first = assign(&topics, &members, &BTreeMap::new());
             prop_assert_eq!(&assign(&topics, &members, &first), &first);
         }
 
         #[test]
         fn a_new_member_takes_only_its_share(count in 1u16..64, old in 1usize..6) {
             let topics = BTreeMap::from([(topic(0), count)]);
-            let before = assign(&topics, &subscribed(&vec![vec![0]; old]), &HashMap::new());
+            let before = assign(&topics, &subscribed(&vec![vec![0]; old]), &BTreeMap::new());
             let after = assign(&topics, &subscribed(&vec![vec![0]; old + 1]), &before);
             let newcomer = (old + 1) as MemberId;
             for (partition, owner) in &after {
@@ -139,7 +139,7 @@ mod tests {
         fn partitions_of_a_leaving_member_go_to_others_and_nothing_else_moves(count in 1u16..64, old in 2usize..6) {
             let topics = BTreeMap::from([(topic(0), count)]);
             let mut members = subscribed(&vec![vec![0]; old]);
-            let before = assign(&topics, &members, &HashMap::new());
+            let before = assign(&topics, &members, &BTreeMap::new());
             members.remove(&1);
             let after = assign(&topics, &members, &before);
             for (partition, owner) in &before {
