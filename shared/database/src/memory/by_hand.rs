@@ -120,6 +120,11 @@ impl MemoryDatabase {
         Ok(records.into_iter().collect())
     }
 
+    /// How many entries the ledger has of a table.
+    pub fn ledger_entries(&self, table: &TableName) -> usize {
+        self.inner.state().ledger.get(table).map_or(0, std::collections::BTreeMap::len)
+    }
+
     /// A shard's row; `None` if nobody ever took it.
     pub fn shard_state(&self, table: &TableName, shard: Shard) -> Option<ShardState> {
         let state = self.inner.state();

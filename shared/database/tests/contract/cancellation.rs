@@ -1,4 +1,4 @@
-//! A caller who goes away leaves nothing half-way.
+//! A caller who goes away leaves nothing half-way, and no connection of which nobody knows what it is at.
 
 use std::{
     future::Future,
@@ -8,14 +8,18 @@ use std::{
     time::Duration,
 };
 
-use database::{Applied, Database};
-use model::VersionGuard;
+use database::{Applied, Change, Database, ErrorClass};
+use model::{TableSchema, VersionGuard};
 
-use crate::harness::*;
+use crate::{harness::*, tested::Tested};
 
-on_every_database!(
+on_each_database!(
     a_dropped_apply_is_done_or_not_begun_and_its_connection_is_whole,
-    a_dropped_read_leaves_a_whole_connection,
+    a_dropped_read_leaves_a_whole_connection;
+    about_sql:
+    a_call_dropped_while_it_waits_for_a_lock_runs_to_its_end,
+    a_connection_in_doubt_is_never_used_again,
+    a_process_that_ends_leaves_a_transaction_whole_or_undone,
 );
 
 struct Nobody;
@@ -29,6 +33,40 @@ fn begin<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(&Waker::from(Arc::new(Nobody))))
 }
 
+/// Begins the call, and drops it after so long.
+async fn drop_after<F: Future>(patience: Duration, call: F) -> Option<F::Output> {
+    let mut call = Box::pin(call);
+    match begin(call.as_mut()) {
+        Poll::Ready(outcome) => Some(outcome),
+        Poll::Pending => tokio::time::timeout(patience, call).await.ok(),
+    }
+}
+
+/// Twelve changes of one version, some of them deletes.
+fn batch(schema: &TableSchema, number: u64) -> Vec<Change> {
+    let change = |n: u64| {
+        let key = format!("k{n}");
+        if (number + n).is_multiple_of(4) { delete(schema, &key, number) } else { put(schema, &key, number) }
+    };
+    (0..12).map(change).collect()
+}
+
+/// Whether the batch is there as a whole; fails if a part of it is.
+async fn is_there(h: &Harness, schema: &TableSchema, number: u64) -> bool {
+    let keys: Vec<_> = (0..12).map(|n| id(&format!("k{n}"))).collect();
+    let rows = h.database.read(schema, &keys).await.unwrap();
+    let expected = |n: u64| {
+        if (number + n).is_multiple_of(4) {
+            deleted(number)
+        } else {
+            present(number, item(&format!("k{n}"), number as i64))
+        }
+    };
+    let there = rows.iter().zip(0..).filter(|(row, n)| **row == expected(*n)).count();
+    assert!(there == 0 || there == 12, "{there} of 12 changes of version {number} are there");
+    there == 12
+}
+
 async fn a_dropped_apply_is_done_or_not_begun_and_its_connection_is_whole(h: Harness) {
     // One connection: whoever comes next gets the one that was dropped on.
     let database = h.another(|options| options.pool = 1).await;
@@ -37,46 +75,28 @@ async fn a_dropped_apply_is_done_or_not_begun_and_its_connection_is_whole(h: Har
         let schema = h.items(guard).await;
         for round in 0..40_u64 {
             let number = round + 10;
-            let changes: Vec<_> = (0..12)
-                .map(|n| {
-                    let key = format!("k{n}");
-                    if (round + n).is_multiple_of(4) {
-                        delete(&schema, &key, number)
-                    } else {
-                        put(&schema, &key, number)
-                    }
-                })
-                .collect();
+            let changes = batch(&schema, number);
             // After so long, wherever that is in the transaction.
             let patience = Duration::from_micros(round * 150);
-            let dropped = {
-                let mut call = Box::pin(apply_as(&database, &schema, &changes, &me));
-                match begin(call.as_mut()) {
-                    Poll::Ready(outcome) => Some(outcome),
-                    Poll::Pending => tokio::time::timeout(patience, call).await.ok(),
-                }
-            };
-            if let Some(outcome) = dropped {
+            if let Some(outcome) = drop_after(patience, apply_as(&database, &schema, &changes, &me)).await {
                 assert_eq!(outcome.unwrap(), vec![Applied::Written; 12]);
             }
-            // It was begun, so it ends, as a whole.
+            // It was begun, so it ends, as a whole; unless this one was faster.
             let again = apply_as(&database, &schema, &changes, &me).await.unwrap();
-            assert_eq!(again, vec![Applied::Same; 12], "{guard:?} round {round}");
-            let read = database.read(&schema, &[id("k0"), id("k1")]).await.unwrap();
-            for (n, row) in read.into_iter().enumerate() {
-                let expected = if (round + n as u64).is_multiple_of(4) {
-                    deleted(number)
-                } else {
-                    present(number, item(&format!("k{n}"), number as i64))
-                };
-                assert_eq!(row, expected);
-            }
+            let as_a_whole = [vec![Applied::Same; 12], vec![Applied::Written; 12]];
+            assert!(as_a_whole.contains(&again), "{guard:?} round {round}: {again:?}");
+            assert!(is_there(&h, &schema, number).await, "{guard:?} round {round}");
         }
     }
+    no_transaction_is_open(&h).await;
+}
+
+async fn no_transaction_is_open(h: &Harness) {
     if h.is_mysql() {
+        // InnoDB makes this table anew only when nobody has looked for a tenth of a second.
         let open = "SELECT count(*) FROM information_schema.INNODB_TRX t JOIN information_schema.PROCESSLIST p \
                     ON p.ID = t.trx_mysql_thread_id WHERE p.DB = DATABASE()";
-        assert_eq!(h.number(open).await, Some(0), "no transaction is left open");
+        eventually("no transaction is left open", async || h.number(open).await == Some(0)).await;
     }
 }
 
@@ -87,14 +107,134 @@ async fn a_dropped_read_leaves_a_whole_connection(h: Harness) {
     h.apply(&schema, &rows).await.unwrap();
     for round in 0..40_u64 {
         let many: Vec<_> = (0..250).map(|n| id(&format!("k{n}"))).collect();
-        {
-            let mut call = Box::pin(database.read(&schema, &many));
-            if begin(call.as_mut()).is_pending() {
-                let _ = tokio::time::timeout(Duration::from_micros(round * 100), call).await;
-            }
-        }
+        drop_after(Duration::from_micros(round * 100), database.read(&schema, &many)).await;
         let key = round * 3;
         let read = database.read(&schema, &[id(&format!("k{key}"))]).await.unwrap();
         assert_eq!(read, [present(10 + key, item(&format!("k{key}"), 10 + key as i64))], "the answer to this question");
     }
+}
+
+/// What tells one connection of a pool of one from the next one.
+async fn connection(h: &Harness, database: &Tested) -> i64 {
+    // In SQLite it rises with what was written on the connection, and a new one begins at nothing.
+    let select = h.either("SELECT CONNECTION_ID()", "SELECT total_changes()");
+    database.sql().query_integers(select).await.unwrap()[0]
+}
+
+fn lock_a_row(h: &Harness, schema: &TableSchema) -> [String; 2] {
+    let begin = h.either("BEGIN", "BEGIN IMMEDIATE").to_owned();
+    [begin, format!("UPDATE {} SET n = n WHERE id = 'k0'", schema.table.table)]
+}
+
+async fn a_call_dropped_while_it_waits_for_a_lock_runs_to_its_end(h: Harness) {
+    let database = h.another(|options| options.pool = 1).await;
+    for guard in GUARDS {
+        let schema = h.items(guard).await;
+        let rows: Vec<_> = (0..12).map(|n| put(&schema, &format!("k{n}"), 1)).collect();
+        apply_as(&database, &schema, &rows, &me()).await.unwrap();
+        let mut theirs = h.somebody_else().await;
+        for round in 0..8_u64 {
+            let number = 10 + round;
+            let before = connection(&h, &database).await;
+            for statement in lock_a_row(&h, &schema) {
+                theirs.run(&statement).await;
+            }
+            let patience = Duration::from_millis(round * 4);
+            let outcome = drop_after(patience, apply_as(&database, &schema, &batch(&schema, number), &me())).await;
+            assert_eq!(outcome, None, "it waits for the row");
+            assert!(!is_there(&h, &schema, number).await);
+            theirs.run("ROLLBACK").await;
+            // There is one connection: this waits until the dropped call is done with it, or else comes first.
+            let after = connection(&h, &database).await;
+            if h.is_mysql() {
+                assert_eq!(after, before, "nothing was in doubt");
+            } else {
+                assert!(after >= before, "nothing was in doubt");
+            }
+            eventually("the call that was begun ends", async || is_there(&h, &schema, number).await).await;
+        }
+    }
+    no_transaction_is_open(&h).await;
+}
+
+async fn a_connection_in_doubt_is_never_used_again(h: Harness) {
+    let database = h
+        .another(|options| {
+            options.pool = 1;
+            options.statement_timeout = Duration::from_millis(100);
+        })
+        .await;
+    let me = me();
+    for guard in GUARDS {
+        let schema = h.items(guard).await;
+        let rows: Vec<_> = (0..12).map(|n| put(&schema, &format!("k{n}"), 1)).collect();
+        let mut theirs = h.somebody_else().await;
+        for round in 0..6_u64 {
+            h.forget_all(&schema.table.table).await;
+            apply_as(&database, &schema, &rows, &me).await.unwrap();
+            let before = connection(&h, &database).await;
+            for statement in lock_a_row(&h, &schema) {
+                theirs.run(&statement).await;
+            }
+            // Given up by the caller before, while and after the time is up.
+            let changes = batch(&schema, 10);
+            let call = apply_as(&database, &schema, &changes, &me);
+            if let Some(outcome) = drop_after(Duration::from_millis(round * 40), call).await {
+                assert_eq!(outcome.unwrap_err().class(), ErrorClass::Transient);
+            }
+            // What comes next is never told what was meant for the call that was given up.
+            let read = loop {
+                match database.read(&schema, &[id("k1")]).await {
+                    Ok(read) => break read,
+                    Err(error) => assert_eq!(error.class(), ErrorClass::Transient, "{error}"),
+                }
+            };
+            assert_eq!(read, [present(1, item("k1", 1))], "nothing was written while the row is locked");
+            eventually("a connection in doubt is left behind", async || {
+                let after = connection(&h, &database).await;
+                if h.is_mysql() { after != before } else { after < before }
+            })
+            .await;
+            theirs.run("ROLLBACK").await;
+            // The transaction in doubt never sent its commit: it is undone, and holds no lock for long.
+            eventually("it can be written again", async || apply_as(&database, &schema, &changes, &me).await.is_ok())
+                .await;
+            assert!(is_there(&h, &schema, 10).await);
+        }
+    }
+    no_transaction_is_open(&h).await;
+}
+
+async fn a_process_that_ends_leaves_a_transaction_whole_or_undone(h: Harness) {
+    for guard in GUARDS {
+        let schema = h.items(guard).await;
+        let (mut whole, mut undone) = (0, 0);
+        for round in 0..30_u64 {
+            let number = 10 + round;
+            // A runtime of its own, which ends as a process does: whatever waits is dropped where it is.
+            let process = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+            let (options, changes) = (h.options().clone(), batch(&schema, number));
+            let (table, (begun, wait)) = (schema.clone(), tokio::sync::oneshot::channel());
+            process.spawn(async move {
+                let database = Tested::Sql(database::AnyDatabase::connect(options).await.unwrap());
+                database.read(&table, &[id("k0")]).await.unwrap();
+                begun.send(()).unwrap();
+                let _ = apply_as(&database, &table, &changes, &me()).await;
+            });
+            wait.await.unwrap();
+            tokio::time::sleep(Duration::from_micros(round * 250)).await;
+            process.shutdown_background();
+            // Who comes next finds all of it or nothing, and no lock.
+            let next = put(&schema, "next", number);
+            eventually("its locks are gone", async || h.apply(&schema, std::slice::from_ref(&next)).await.is_ok())
+                .await;
+            if is_there(&h, &schema, number).await {
+                whole += 1;
+            } else {
+                undone += 1;
+            }
+        }
+        eprintln!("{guard:?}: {whole} whole, {undone} undone");
+    }
+    no_transaction_is_open(&h).await;
 }

@@ -7,7 +7,7 @@ use model::{Row, TableSchema, Value, VersionGuard};
 
 use crate::harness::*;
 
-on_every_database!(
+on_every_sql_database!(
     a_missing_parent_is_dependent,
     what_the_table_never_takes_is_permanent,
     a_table_that_is_not_what_it_was_is_schema,

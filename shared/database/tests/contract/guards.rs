@@ -5,9 +5,12 @@ use std::sync::Arc;
 use database::{Applied, Database, DatabaseRow};
 use model::{Key, VersionGuard};
 
-use crate::harness::*;
+use crate::{
+    harness::*,
+    tables::{Holds, TableOf},
+};
 
-on_every_database!(
+on_each_database!(
     what_is_newer_stays,
     a_replay_changes_nothing,
     a_delete_leaves_a_tombstone_that_a_late_put_does_not_undo,
@@ -20,9 +23,10 @@ on_every_database!(
     a_row_that_somebody_else_removed,
     a_batch_decides_each_change_by_itself,
     a_table_of_nothing_but_its_key,
-    an_image_of_an_older_schema_leaves_the_new_column_alone,
     reading_between_put_and_delete_never_finds_nothing,
-    reading_many_keys_keeps_their_order,
+    reading_many_keys_keeps_their_order;
+    about_sql:
+    an_image_of_an_older_schema_leaves_the_new_column_alone,
     a_key_equal_only_by_collation_is_another_key,
 );
 
@@ -57,8 +61,7 @@ async fn a_delete_leaves_a_tombstone_that_a_late_put_does_not_undo(h: Harness) {
         assert_eq!(h.read(&schema, &id("a")).await, deleted(20));
         assert_eq!(h.apply_one(&schema, put(&schema, "a", 15)).await, Applied::Stale { current: deleted(20) });
         assert_eq!(h.read(&schema, &id("a")).await, deleted(20));
-        let rows = format!("SELECT count(*) FROM {}", schema.table.table);
-        assert_eq!(h.number(&rows).await, Some(0));
+        assert_eq!(h.rows(&schema.table.table).await, 0);
     }
 }
 
@@ -68,9 +71,8 @@ async fn a_newer_put_over_a_tombstone_is_a_row_again(h: Harness) {
         h.apply_one(&schema, delete(&schema, "a", 20)).await;
         assert_eq!(h.apply_one(&schema, put(&schema, "a", 30)).await, Applied::Written);
         assert_eq!(h.read(&schema, &id("a")).await, present(30, item("a", 30)));
-        let tombstones =
-            format!("SELECT count(*) FROM _sa_ledger WHERE deleted = 1 AND table_name = '{}'", schema.table.table);
-        assert_eq!(h.number(&tombstones).await, Some(0));
+        let entries = i64::from(guard == VersionGuard::Ledger);
+        assert_eq!(h.ledger_entries(&schema.table.table).await, entries, "the tombstone is gone");
         // The version is not forgotten with the tombstone.
         assert_eq!(
             h.apply_one(&schema, put(&schema, "a", 25)).await,
@@ -82,11 +84,9 @@ async fn a_newer_put_over_a_tombstone_is_a_row_again(h: Harness) {
 async fn a_row_that_was_there_before_us_is_version_zero(h: Harness) {
     for guard in GUARDS {
         let table = format!("old_{guard:?}").to_lowercase();
-        h.sql(&format!(
-            "CREATE TABLE {table} (id VARCHAR(64) NOT NULL PRIMARY KEY, n BIGINT NULL, note VARCHAR(100) NULL)"
-        ))
-        .await;
-        h.sql(&format!("INSERT INTO {table} (id, n) VALUES ('a', 1), ('b', 2)")).await;
+        h.make_items(&table).await;
+        h.write_theirs(&name(&table), "a", 1).await;
+        h.write_theirs(&name(&table), "b", 2).await;
         if guard == VersionGuard::Column {
             h.database.add_version_column(&name(&table)).await.unwrap();
             h.database.add_version_column(&name(&table)).await.unwrap();
@@ -108,7 +108,7 @@ async fn a_row_that_was_there_before_us_is_version_zero(h: Harness) {
 async fn deletes_of_rows_that_were_there_before_us_and_of_nothing(h: Harness) {
     for guard in GUARDS {
         let schema = h.items(guard).await;
-        h.sql(&format!("INSERT INTO {} (id, n) VALUES ('a', 1)", schema.table.table)).await;
+        h.write_theirs(&schema.table.table, "a", 1).await;
         let changes = [delete(&schema, "a", 5), delete(&schema, "nothing", 6)];
         assert_eq!(h.apply(&schema, &changes).await.unwrap(), vec![Applied::Written; 2]);
         for (key, number) in [("a", 5), ("nothing", 6)] {
@@ -122,8 +122,8 @@ async fn a_purged_record_is_not_inserted_again(h: Harness) {
     for guard in GUARDS {
         let schema = h.items(guard).await;
         h.apply_one(&schema, delete(&schema, "a", 20)).await;
-        h.sql("DELETE FROM _sa_ledger").await;
-        h.sql("UPDATE _sa_shard SET purge_horizon = 20").await;
+        let shard = schema.shard_of(&id("a"), shards());
+        assert_eq!(h.database.purge_tombstones(&schema, shard, &me(), version(20), 10).await, Ok(1));
         assert_eq!(h.apply_one(&schema, put(&schema, "a", 15)).await, Applied::Purged { horizon: version(20) });
         assert_eq!(h.apply_one(&schema, put(&schema, "a", 20)).await, Applied::Purged { horizon: version(20) });
         assert_eq!(h.read(&schema, &id("a")).await, DatabaseRow::Absent);
@@ -140,7 +140,7 @@ async fn a_purged_record_is_not_inserted_again(h: Harness) {
 async fn since_lets_a_create_meet_only_its_own_history(h: Harness) {
     for guard in GUARDS {
         let schema = h.items(guard).await;
-        h.sql(&format!("INSERT INTO {} (id, n) VALUES ('theirs', 1)", schema.table.table)).await;
+        h.write_theirs(&schema.table.table, "theirs", 1).await;
         h.apply_one(&schema, put(&schema, "older", 10)).await;
         h.apply_one(&schema, delete(&schema, "gone", 10)).await;
         let changes = [
@@ -166,7 +166,7 @@ async fn a_row_of_somebody_else_where_our_tombstone_stands(h: Harness) {
     for guard in GUARDS {
         let schema = h.items(guard).await;
         h.apply_one(&schema, delete(&schema, "a", 20)).await;
-        h.sql(&format!("INSERT INTO {} (id, n) VALUES ('a', 1)", schema.table.table)).await;
+        h.write_theirs(&schema.table.table, "a", 1).await;
         assert_eq!(h.read(&schema, &id("a")).await, present(20, item("a", 1)));
         assert_eq!(
             h.apply_one(&schema, put(&schema, "a", 15)).await,
@@ -180,7 +180,7 @@ async fn a_row_of_somebody_else_where_our_tombstone_stands(h: Harness) {
 async fn a_row_that_somebody_else_removed(h: Harness) {
     let schema = h.items(VersionGuard::Ledger).await;
     h.apply_one(&schema, put(&schema, "a", 20)).await;
-    h.sql(&format!("DELETE FROM {}", schema.table.table)).await;
+    h.remove_theirs(&schema.table.table).await;
     assert_eq!(h.apply_one(&schema, put(&schema, "a", 15)).await, Applied::Stale { current: deleted(20) });
     assert_eq!(h.apply_one(&schema, put(&schema, "a", 25)).await, Applied::Written);
     assert_eq!(h.read(&schema, &id("a")).await, present(25, item("a", 25)));
@@ -228,9 +228,9 @@ async fn a_batch_decides_each_change_by_itself(h: Harness) {
 async fn a_table_of_nothing_but_its_key(h: Harness) {
     for guard in GUARDS {
         let table = format!("tags_{guard:?}").to_lowercase();
-        let create =
-            format!("CREATE TABLE {table} (owner VARCHAR(20) NOT NULL, tag BIGINT NOT NULL, PRIMARY KEY (tag, owner))");
-        let schema = h.table(&table, &create, guard).await;
+        let columns = [("owner", Holds::Text), ("tag", Holds::Number)];
+        let tags = TableOf { name: &table, columns: &columns, key: &["tag", "owner"], unique: None };
+        let schema = h.table_of(&tags, guard).await;
         let tag = |n: i64| row([("owner", text("o")), ("tag", model::Value::Int64(n))]);
         let all: Vec<_> = (0..9).map(|n| put_row(&schema, tag(n), 10)).collect();
         assert_eq!(h.apply(&schema, &all).await.unwrap(), vec![Applied::Written; 9]);
@@ -239,7 +239,7 @@ async fn a_table_of_nothing_but_its_key(h: Harness) {
         assert_eq!(h.read(&schema, &schema.key_of(&tag(3)).unwrap()).await, present(11, tag(3)));
         let gone = change(&schema, schema.key_of(&tag(3)).unwrap(), 12, model::Content::Tombstone);
         assert_eq!(h.apply_one(&schema, gone).await, Applied::Written);
-        assert_eq!(h.number(&format!("SELECT count(*) FROM {table}")).await, Some(8));
+        assert_eq!(h.rows(&schema.table.table).await, 8);
     }
 }
 

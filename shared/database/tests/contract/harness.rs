@@ -10,6 +10,7 @@ use std::{
 
 use database::{
     AnyDatabase, Applied, Batch, Change, Database, DatabaseError, DatabaseOptions, DatabaseRow, Owner, ShardClaim,
+    memory::MemoryDatabase,
 };
 use model::{
     ColumnName, Content, DatabaseName, Image, Key, Operation, Row, Shard, ShardCount, TableName, TableSchema, Value,
@@ -17,8 +18,10 @@ use model::{
 };
 use sqlx::{AssertSqlSafe, Connection, Row as _};
 
+use crate::tested::Tested;
+
 pub struct Harness {
-    pub database: Arc<AnyDatabase>,
+    pub database: Arc<Tested>,
     options: DatabaseOptions,
     kind: Kind,
 }
@@ -26,6 +29,7 @@ pub struct Harness {
 enum Kind {
     Sqlite { _directory: tempfile::TempDir, path: String },
     Mysql { schema: String },
+    Memory,
 }
 
 /// Tables in which a row's version is in the row, and in the ledger.
@@ -79,6 +83,12 @@ impl Harness {
         Self::prepared(options, Kind::Sqlite { _directory: directory, path }).await
     }
 
+    pub async fn memory() -> Self {
+        let database = Arc::new(Tested::Memory(MemoryDatabase::default()));
+        database.prepare().await.unwrap();
+        Self { database, options: DatabaseOptions::new(main_database(), "memory"), kind: Kind::Memory }
+    }
+
     pub async fn mysql() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let schema = format!("sa_contract_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
@@ -92,16 +102,25 @@ impl Harness {
 
     async fn prepared(options: DatabaseOptions, kind: Kind) -> Self {
         let options = DatabaseOptions { pool: 4, ..options };
-        let database = Arc::new(AnyDatabase::connect(options.clone()).await.unwrap());
+        let database = Arc::new(Tested::Sql(AnyDatabase::connect(options.clone()).await.unwrap()));
         database.prepare().await.unwrap();
         Self { database, options, kind }
     }
 
+    pub fn options(&self) -> &DatabaseOptions {
+        &self.options
+    }
+
     /// Another replica's connections to the same database.
-    pub async fn another(&self, change: impl FnOnce(&mut DatabaseOptions)) -> AnyDatabase {
-        let mut options = self.options.clone();
-        change(&mut options);
-        AnyDatabase::connect(options).await.unwrap()
+    pub async fn another(&self, change: impl FnOnce(&mut DatabaseOptions)) -> Tested {
+        match &*self.database {
+            Tested::Sql(_) => {
+                let mut options = self.options.clone();
+                change(&mut options);
+                Tested::Sql(AnyDatabase::connect(options).await.unwrap())
+            }
+            Tested::Memory(database) => Tested::Memory(database.clone()),
+        }
     }
 
     pub fn is_mysql(&self) -> bool {
@@ -112,7 +131,7 @@ impl Harness {
     pub fn schema(&self) -> String {
         match &self.kind {
             Kind::Mysql { schema } => schema.clone(),
-            Kind::Sqlite { .. } => String::new(),
+            Kind::Sqlite { .. } | Kind::Memory => String::new(),
         }
     }
 
@@ -131,6 +150,7 @@ impl Harness {
                     sqlx::sqlite::SqliteConnectOptions::new().filename(path).busy_timeout(Duration::from_secs(10));
                 SomebodyElse::Sqlite(sqlx::SqliteConnection::connect_with(&options).await.unwrap())
             }
+            Kind::Memory => panic!("nobody else has a connection to the database in memory"),
         }
     }
 
@@ -144,31 +164,22 @@ impl Harness {
         self.somebody_else().await.number(select).await
     }
 
-    /// Up to where a table shows all accepted writes to those who read it themselves.
-    pub async fn horizon(&self, table: &TableName) -> u64 {
-        let select = format!("SELECT MIN(horizon) FROM _sa_shard WHERE table_name = '{table}'");
-        self.number(&select).await.unwrap_or_default().unsigned_abs()
+    /// The one text that a SELECT of somebody else gives.
+    pub async fn text(&self, select: &str) -> Option<String> {
+        self.somebody_else().await.text(select).await
     }
 
     /// Makes a table and introspects it; with a version column if the guard says so.
     pub async fn table(&self, table: &str, create: &str, guard: VersionGuard) -> TableSchema {
         self.sql(create).await;
-        if guard == VersionGuard::Column {
-            self.database.add_version_column(&name(table)).await.unwrap();
-        }
-        let schema = self.introspect(table).await.unwrap();
-        assert_eq!(schema.guard, guard);
-        self.own(&schema).await;
-        schema
+        self.adopt(table, guard).await
     }
 
     /// The table of most tests, with a name that says where its versions are.
     pub async fn items(&self, guard: VersionGuard) -> TableSchema {
         let table = format!("items_{guard:?}").to_lowercase();
-        let create = format!(
-            "CREATE TABLE {table} (id VARCHAR(64) NOT NULL PRIMARY KEY, n BIGINT NULL, note VARCHAR(100) NULL)"
-        );
-        self.table(&table, &create, guard).await
+        self.make_items(&table).await;
+        self.adopt(&table, guard).await
     }
 
     pub async fn introspect(&self, table: &str) -> Result<TableSchema, DatabaseError> {
@@ -202,7 +213,7 @@ pub fn me() -> Owner {
 
 /// Applies under any name.
 pub async fn apply_as(
-    database: &AnyDatabase,
+    database: &Tested,
     schema: &TableSchema,
     changes: &[Change],
     owner: &Owner,
@@ -212,6 +223,16 @@ pub async fn apply_as(
     owners.dedup();
     let owners = owners.into_iter().map(|shard| (shard, owner.clone())).collect();
     database.apply(Batch { schema, owners, changes }).await
+}
+
+/// Asks until it is so, for at most 20 seconds.
+pub async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let asking = async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(150)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), asking).await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
 /// A connection that is not ours.
@@ -229,6 +250,19 @@ impl SomebodyElse {
         match self {
             Self::Mysql(connection) => sqlx::raw_sql(AssertSqlSafe(text)).execute(connection).await.map(drop),
             Self::Sqlite(connection) => sqlx::raw_sql(AssertSqlSafe(text)).execute(connection).await.map(drop),
+        }
+    }
+
+    pub async fn text(&mut self, select: &str) -> Option<String> {
+        match self {
+            Self::Mysql(connection) => {
+                let row = sqlx::query(AssertSqlSafe(select)).fetch_optional(connection).await.unwrap()?;
+                row.get_unchecked(0)
+            }
+            Self::Sqlite(connection) => {
+                let row = sqlx::query(AssertSqlSafe(select)).fetch_optional(connection).await.unwrap()?;
+                row.get_unchecked(0)
+            }
         }
     }
 

@@ -5,17 +5,22 @@ use std::{collections::HashSet, sync::Arc};
 use database::{CatalogEntry, CreateCheck, Database, DatabaseError, TableDirectory, TableSettings};
 use model::{ColumnName, Epoch, Namespace, Shard, ShardCount, TableRef, Topic};
 
-use crate::harness::*;
+use crate::{
+    harness::*,
+    tables::{Holds, TableOf},
+    tested::Tested,
+};
 
-on_every_database!(
+on_each_database!(
     the_first_number_of_shards_stays,
     no_epoch_is_given_twice,
     the_catalog_is_kept_and_its_generation_rises,
     topics_and_namespaces_are_unique,
     preparing_again_does_no_harm,
-    preparing_changes_what_an_earlier_release_made,
     a_directory_follows_the_catalog,
-    a_table_that_is_gone_stops_no_other_once_it_is_disabled,
+    a_table_that_is_gone_stops_no_other_once_it_is_disabled;
+    about_sql:
+    preparing_changes_what_an_earlier_release_made,
 );
 
 fn entry(table: &str, topic: &str, namespace: &str) -> CatalogEntry {
@@ -29,6 +34,11 @@ fn entry(table: &str, topic: &str, namespace: &str) -> CatalogEntry {
             create_check: CreateCheck::HotStore,
         },
     }
+}
+
+async fn make_grouped(h: &Harness, table: &str) {
+    let columns = [("id", Holds::Text), ("tenant", Holds::Text)];
+    h.make(&TableOf { name: table, columns: &columns, key: &["id", "tenant"], unique: None }).await;
 }
 
 async fn the_first_number_of_shards_stays(h: Harness) {
@@ -63,7 +73,7 @@ async fn no_epoch_is_given_twice(h: Harness) {
         }
     }
     assert_eq!(h.database.next_epoch(Shard(3), Epoch(0)).await, Ok(Epoch(61)));
-    h.sql(&format!("UPDATE _sa_epoch SET epoch = {} WHERE shard = 2", u32::MAX)).await;
+    assert_eq!(h.database.next_epoch(Shard(2), Epoch(u32::MAX - 1)).await, Ok(Epoch(u32::MAX)));
     let error = h.database.next_epoch(Shard(2), Epoch(0)).await.unwrap_err();
     assert!(matches!(error, DatabaseError::Unfit(_)), "{error}");
 }
@@ -148,8 +158,7 @@ async fn preparing_changes_what_an_earlier_release_made(h: Harness) {
 }
 
 async fn a_directory_follows_the_catalog(h: Harness) {
-    h.sql("CREATE TABLE grouped (id VARCHAR(20) NOT NULL, tenant VARCHAR(20) NOT NULL, PRIMARY KEY (id, tenant))")
-        .await;
+    make_grouped(&h, "grouped").await;
     let directory = TableDirectory::new(vec![(main_database(), h.database.clone() as Arc<_>)]);
     assert_eq!(directory.refresh(false).await, Ok(false));
     let entry = entry("grouped", "topic.g", "main.g");
@@ -160,7 +169,13 @@ async fn a_directory_follows_the_catalog(h: Harness) {
     assert_eq!(table.schema.group, [1], "the shard is decided by the tenant");
     assert_eq!(directory.by_topic(&entry.settings.topic).as_ref(), Some(&table));
     assert_eq!(directory.by_namespace(&entry.settings.namespace).as_ref(), Some(&table));
-    h.sql("ALTER TABLE grouped ADD COLUMN more BIGINT NULL").await;
+    match &*h.database {
+        Tested::Sql(_) => h.sql("ALTER TABLE grouped ADD COLUMN more BIGINT NULL").await,
+        Tested::Memory(_) => {
+            let columns = [("id", Holds::Text), ("tenant", Holds::Text), ("more", Holds::Number)];
+            h.make(&TableOf { name: "grouped", columns: &columns, key: &["id", "tenant"], unique: None }).await;
+        }
+    }
     assert_eq!(directory.refresh(true).await, Ok(true));
     assert!(directory.table(&entry.table).unwrap().schema.column("more").is_some());
     h.database.disable(&entry.table).await.unwrap();
@@ -172,7 +187,7 @@ async fn a_directory_follows_the_catalog(h: Harness) {
 
 async fn a_table_that_is_gone_stops_no_other_once_it_is_disabled(h: Harness) {
     let (here, gone) = (entry("here", "topic.here", "main.here"), entry("gone", "topic.gone", "main.gone"));
-    h.sql("CREATE TABLE here (id BIGINT NOT NULL, tenant VARCHAR(20) NOT NULL, PRIMARY KEY (id, tenant))").await;
+    make_grouped(&h, "here").await;
     h.database.enable(&here).await.unwrap();
     h.database.enable(&gone).await.unwrap();
     let directory = TableDirectory::new(vec![(main_database(), h.database.clone() as Arc<_>)]);
@@ -183,7 +198,7 @@ async fn a_table_that_is_gone_stops_no_other_once_it_is_disabled(h: Harness) {
     assert!(directory.table(&here.table).is_some());
     assert_eq!(directory.known(&gone.table), None);
     assert_eq!(directory.refresh(false).await, Ok(false));
-    h.sql("CREATE TABLE gone (id BIGINT NOT NULL, tenant VARCHAR(20) NOT NULL, PRIMARY KEY (id, tenant))").await;
+    make_grouped(&h, "gone").await;
     assert_eq!(directory.refresh(false).await, Ok(true), "it is looked for until it is there");
     assert!(directory.known(&gone.table).is_some_and(|known| !known.enabled));
 }

@@ -6,7 +6,7 @@ use model::{ColumnDefault, ColumnType, Row, Value, VersionGuard};
 
 use crate::harness::*;
 
-on_every_database!(
+on_every_sql_database!(
     a_table_is_seen_as_it_is,
     what_can_not_be_carried_is_refused_with_the_reason,
     tables_are_listed_without_ours,

@@ -1,6 +1,6 @@
 //! What every database must do, whichever it is: the contract of trait `Database`.
 //!
-//! On SQLite files always; on MySQL or MariaDB where `SHOCK_ABSORBER_TEST_MYSQL` names a server
+//! On the database in memory and on SQLite files always; on MySQL or MariaDB where `SHOCK_ABSORBER_TEST_MYSQL` names a server
 //! (`mysql://root@127.0.0.1:3306/any`), each test in a schema of its own.
 
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
@@ -8,13 +8,37 @@
 /// Makes a test per database out of `async fn name(harness: Harness)`.
 macro_rules! on_every_database {
     ($($name:ident),* $(,)?) => {
-        mod on_sqlite {
+        on_each!(on_memory, memory: $($name),*);
+        on_each!(on_sqlite, sqlite: $($name),*);
+        on_mysql!($($name),*);
+    };
+}
+
+/// The same for a module whose tests are all about SQL: its text, its types, its own errors, others' connections.
+macro_rules! on_every_sql_database {
+    ($($name:ident),* $(,)?) => {
+        on_each!(on_sqlite, sqlite: $($name),*);
+        on_mysql!($($name),*);
+    };
+}
+
+/// The same for a module of which a few tests, after the `;`, are about SQL.
+macro_rules! on_each_database {
+    ($($every:ident),* ; about_sql: $($sql:ident),* $(,)?) => {
+        on_each!(on_memory, memory: $($every),*);
+        on_each!(on_sqlite, sqlite: $($every,)* $($sql),*);
+        on_mysql!($($every,)* $($sql),*);
+    };
+}
+
+macro_rules! on_each {
+    ($module:ident, $harness:ident: $($name:ident),* $(,)?) => {
+        mod $module {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                super::$name($crate::harness::Harness::sqlite().await).await;
+                super::$name($crate::harness::Harness::$harness().await).await;
             })*
         }
-        on_mysql!($($name),*);
     };
 }
 
@@ -45,6 +69,8 @@ mod order;
 mod ownership;
 mod purge;
 mod script;
+mod tables;
+mod tested;
 mod throughput;
 mod unique;
 mod values;

@@ -10,7 +10,10 @@ use proptest::{
 };
 use tokio::runtime::Handle;
 
-use crate::harness::*;
+use crate::{
+    harness::*,
+    tables::{Holds, TableOf},
+};
 
 on_every_database!(any_delivery_ends_at_the_newest_version_of_each_key);
 
@@ -31,11 +34,10 @@ async fn any_delivery_ends_at_the_newest_version_of_each_key(h: Harness) {
     for guard in GUARDS {
         for secondary_unique in [false, true] {
             let table = format!("o_{guard:?}_{secondary_unique}").to_lowercase();
-            let unique = if secondary_unique { ", UNIQUE (note)" } else { "" };
-            let create = format!(
-                "CREATE TABLE {table} (id VARCHAR(64) NOT NULL PRIMARY KEY, n BIGINT NULL, note VARCHAR(100) NULL{unique})"
-            );
-            let schema = h.table(&table, &create, guard).await;
+            let columns = [("id", Holds::Text), ("n", Holds::Number), ("note", Holds::Text)];
+            let unique = secondary_unique.then_some("note");
+            let table = TableOf { name: &table, columns: &columns, key: &["id"], unique };
+            let schema = h.table_of(&table, guard).await;
             let mut runner = TestRunner::new(Config { cases: 20, failure_persistence: None, ..Config::default() });
             let handle = Handle::current();
             let outcome = tokio::task::block_in_place(|| {
@@ -53,8 +55,7 @@ async fn deliver(
     mut batches: Vec<Vec<usize>>,
 ) -> Result<(), TestCaseError> {
     let table = &schema.table.table;
-    h.sql(&format!("DELETE FROM {table}")).await;
-    h.sql("DELETE FROM _sa_ledger").await;
+    h.forget_all(table).await;
     let change = |at: usize| {
         let (key, number) = (format!("k{}", history[at].0), at as u64 + 1);
         if history[at].1 { delete(schema, &key, number) } else { put(schema, &key, number) }
@@ -90,7 +91,7 @@ async fn deliver(
     }
     let tombstones = newest.values().filter(|&&at| history[at].1).count() as i64;
     let in_ledger = if schema.guard == VersionGuard::Ledger { newest.len() as i64 } else { tombstones };
-    prop_assert_eq!(h.number("SELECT count(*) FROM _sa_ledger").await, Some(in_ledger));
+    prop_assert_eq!(h.ledger_entries(table).await, in_ledger);
     Ok(())
 }
 

@@ -39,7 +39,7 @@ async fn who_is_not_the_owner_writes_nothing(h: Harness) {
         h.database.take_ownership(&[claim], &other()).await.unwrap();
         let error = h.apply(&schema, &changes).await.unwrap_err();
         assert_eq!(error, DatabaseError::NotOwner(schema.table.table.clone()));
-        assert_eq!(h.number(&format!("SELECT count(*) FROM {}", schema.table.table)).await, Some(0));
+        assert_eq!(h.rows(&schema.table.table).await, 0);
         for shard in shards().all() {
             assert_eq!(high_water(&h, &schema, shard).await, 0, "undone with the rest");
         }
@@ -47,8 +47,8 @@ async fn who_is_not_the_owner_writes_nothing(h: Harness) {
 }
 
 async fn a_shard_that_nobody_took_is_nobodys(h: Harness) {
-    let schema = h.items(VersionGuard::Column).await;
-    h.sql("DELETE FROM _sa_shard").await;
+    h.make_items("fresh").await;
+    let schema = h.introspect("fresh").await.unwrap();
     let error = h.apply(&schema, &[put(&schema, "a", 10)]).await.unwrap_err();
     assert_eq!(error, DatabaseError::NotOwner(schema.table.table.clone()));
     assert_eq!(high_water(&h, &schema, Shard(0)).await, 0);
@@ -65,7 +65,7 @@ async fn the_high_water_version_rises_with_all_that_was_decided(h: Harness) {
         h.apply_one(&schema, put(&schema, "a", 15)).await;
         assert_eq!(high_water(&h, &schema, shard).await, 20, "it never falls");
         // Refused, yet decided.
-        h.sql(&format!("INSERT INTO {} (id) VALUES ('a')", schema.table.table)).await;
+        h.write_theirs(&schema.table.table, "a", 1).await;
         assert_eq!(h.apply_one(&schema, since(put(&schema, "a", 30), 30)).await, Applied::SinceRefused);
         assert_eq!(high_water(&h, &schema, shard).await, 30);
         h.own(&schema).await;
@@ -134,12 +134,8 @@ async fn replicas_that_take_shards_at_once_do_not_hinder_each_other(h: Harness) 
     for replica in replicas {
         replica.await.unwrap();
     }
-    assert_eq!(h.number("SELECT count(*) FROM _sa_shard").await, Some(3 * 64));
-    assert_eq!(
-        h.number("SELECT count(DISTINCT owner) FROM _sa_shard").await,
-        Some(1),
-        "each takes all in one transaction"
-    );
+    let (count, owners) = h.shard_owners(&tables, 64).await;
+    assert_eq!((count, owners.len()), (3 * 64, 1), "each takes all in one transaction");
 }
 
 async fn a_batch_must_say_who_owns_its_shards(h: Harness) {

@@ -8,7 +8,7 @@ use model::{Row, Value};
 
 use crate::harness::*;
 
-on_every_database!(batches_of_500_rows);
+on_every_sql_database!(batches_of_500_rows);
 
 const BATCH: usize = 500;
 const BATCHES: usize = 12;

@@ -3,11 +3,15 @@
 use database::{Applied, ErrorClass};
 use model::{Row, Value};
 
-use crate::harness::*;
+use crate::{
+    harness::*,
+    tables::{Holds, TableOf},
+};
 
-on_every_database!(
+on_each_database!(
     a_taken_value_fails_the_batch_and_overwrites_nobody,
-    updates_and_deletes_free_values_for_inserts,
+    updates_and_deletes_free_values_for_inserts;
+    about_sql:
     a_unique_key_that_was_added_after_introspection_overwrites_nobody,
 );
 
@@ -17,10 +21,9 @@ fn account(id: &str, mail: &str, n: i64) -> Row {
 
 async fn accounts(h: &Harness, guard: model::VersionGuard) -> model::TableSchema {
     let table = format!("accounts_{guard:?}").to_lowercase();
-    let create = format!(
-        "CREATE TABLE {table} (id VARCHAR(40) NOT NULL PRIMARY KEY, mail VARCHAR(40) NOT NULL UNIQUE, n BIGINT NOT NULL)"
-    );
-    let schema = h.table(&table, &create, guard).await;
+    let columns = [("id", Holds::Text), ("mail", Holds::Text), ("n", Holds::Number)];
+    let accounts = TableOf { name: &table, columns: &columns, key: &["id"], unique: Some("mail") };
+    let schema = h.table_of(&accounts, guard).await;
     assert!(schema.has_secondary_unique);
     schema
 }

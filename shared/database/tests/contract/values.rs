@@ -7,7 +7,7 @@ use model::{Key, Row, TableSchema, TimeOfDay, Value, VersionGuard};
 
 use crate::harness::*;
 
-on_every_database!(
+on_every_sql_database!(
     every_type_comes_back_as_it_went_in,
     every_type_of_key_finds_its_row,
     what_somebody_else_wrote_is_read,

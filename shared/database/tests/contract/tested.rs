@@ -1,0 +1,111 @@
+//! The database under test.
+
+use database::{
+    AnyDatabase, Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseRow, Owner, ShardClaim, ShardRow,
+    memory::MemoryDatabase,
+};
+use model::{DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema, Version};
+
+pub enum Tested {
+    Sql(AnyDatabase),
+    Memory(MemoryDatabase),
+}
+
+macro_rules! delegate {
+    ($self:ident.$call:ident($($argument:expr),*) $($awaited:tt)*) => {
+        match $self {
+            Self::Sql(database) => database.$call($($argument),*) $($awaited)*,
+            Self::Memory(database) => database.$call($($argument),*) $($awaited)*,
+        }
+    };
+}
+
+impl Tested {
+    /// For what only databases with SQL can do.
+    pub fn sql(&self) -> &AnyDatabase {
+        match self {
+            Self::Sql(database) => database,
+            Self::Memory(_) => panic!("this test is about SQL: it does not belong to the database in memory"),
+        }
+    }
+}
+
+impl Database for Tested {
+    async fn prepare(&self) -> Result<(), DatabaseError> {
+        delegate!(self.prepare().await)
+    }
+
+    async fn add_version_column(&self, table: &TableName) -> Result<(), DatabaseError> {
+        delegate!(self.add_version_column(table).await)
+    }
+
+    async fn list_tables(&self) -> Result<Vec<TableName>, DatabaseError> {
+        delegate!(self.list_tables().await)
+    }
+
+    async fn introspect(&self, database: &DatabaseName, table: &TableName) -> Result<TableSchema, DatabaseError> {
+        match self {
+            Self::Sql(inner) => inner.introspect(database, table).await,
+            Self::Memory(inner) => inner.introspect(database, table).await,
+        }
+    }
+
+    async fn read(&self, schema: &TableSchema, keys: &[Key]) -> Result<Vec<DatabaseRow>, DatabaseError> {
+        delegate!(self.read(schema, keys).await)
+    }
+
+    async fn take_ownership(&self, claims: &[ShardClaim], owner: &Owner) -> Result<(), DatabaseError> {
+        delegate!(self.take_ownership(claims, owner).await)
+    }
+
+    async fn shard_rows(&self, tables: &[TableName], shard: Shard) -> Result<Vec<ShardRow>, DatabaseError> {
+        delegate!(self.shard_rows(tables, shard).await)
+    }
+
+    async fn apply(&self, batch: Batch<'_>) -> Result<Vec<Applied>, DatabaseError> {
+        delegate!(self.apply(batch).await)
+    }
+
+    async fn note_horizons(
+        &self,
+        table: &TableName,
+        horizons: &[(Shard, Owner, Version)],
+    ) -> Result<(), DatabaseError> {
+        delegate!(self.note_horizons(table, horizons).await)
+    }
+
+    async fn purge_tombstones(
+        &self,
+        schema: &TableSchema,
+        shard: Shard,
+        owner: &Owner,
+        up_to: Version,
+        limit: usize,
+    ) -> Result<u64, DatabaseError> {
+        delegate!(self.purge_tombstones(schema, shard, owner, up_to, limit).await)
+    }
+
+    fn max_batch_rows(&self, schema: &TableSchema) -> usize {
+        delegate!(self.max_batch_rows(schema))
+    }
+
+    async fn shard_count(&self, configured: ShardCount) -> Result<u32, DatabaseError> {
+        delegate!(self.shard_count(configured).await)
+    }
+
+    async fn next_epoch(&self, shard: Shard, at_least: Epoch) -> Result<Epoch, DatabaseError> {
+        delegate!(self.next_epoch(shard, at_least).await)
+    }
+
+    async fn catalog(&self) -> Result<(u64, Vec<CatalogEntry>), DatabaseError> {
+        delegate!(self.catalog().await)
+    }
+
+    async fn enable(&self, entry: &CatalogEntry) -> Result<bool, DatabaseError> {
+        delegate!(self.enable(entry).await)
+    }
+
+    async fn disable(&self, table: &TableRef) -> Result<bool, DatabaseError> {
+        delegate!(self.disable(table).await)
+    }
+}
