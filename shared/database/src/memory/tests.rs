@@ -46,7 +46,7 @@ impl World {
             content: Content::Row(row),
             operation: Operation::Put,
             fingerprint: self.schema.fingerprint(),
-            request_id: None,
+            request: None,
             since: None,
         };
         let changes = [Change { shard, key, version: Version::new(number).unwrap(), image }];
