@@ -1,0 +1,152 @@
+//! The hot store of one process.
+
+use std::time::Duration;
+
+use hot_store::{
+    Answer, Backlog, Budget, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, Grant, HotStore,
+    HotStoreError, LeaseOutcome, LeaseToken, OpeningStart, OpeningToken, RecordId, Restore, Settings, ShardHeader,
+    Stamp, Write, WriteOutcome,
+};
+use model::{Epoch, Namespace, Shard, Version};
+
+use super::Faulty;
+use crate::{nature::Place, process::Fault};
+
+impl Fault for HotStoreError {
+    fn refused() -> Self {
+        Self::Unavailable("simulated".to_owned())
+    }
+
+    fn unanswered() -> Self {
+        Self::Unknown("simulated".to_owned())
+    }
+}
+
+/// A call that is passed on: its name and arguments for the trace, and what the store does when it arrives there.
+macro_rules! pass {
+    ($self:ident, $method:ident ($($argument:ident),*)) => {{
+        let inner = $self.inner.clone();
+        let what = $self.process.shown(|| {
+            let shown: Vec<String> = vec![$(format!("{:?}", $argument)),*];
+            format!("{}({})", stringify!($method), shown.join(", "))
+        });
+        $self.process.call(Place::Hot, what, async move { inner.$method($($argument),*).await }).await
+    }};
+}
+
+impl<H: HotStore> HotStore for Faulty<H> {
+    async fn write(&self, shard: Shard, writes: Vec<Write>) -> Result<Vec<WriteOutcome>, HotStoreError> {
+        pass!(self, write(shard, writes))
+    }
+
+    async fn read(&self, shard: Shard, records: Vec<RecordId>) -> Result<Answer, HotStoreError> {
+        pass!(self, read(shard, records))
+    }
+
+    async fn mark_queued(&self, shard: Shard, epoch: Epoch, stamps: Vec<Stamp>) -> Result<Vec<bool>, HotStoreError> {
+        pass!(self, mark_queued(shard, epoch, stamps))
+    }
+
+    async fn lease(&self, shard: Shard, record: RecordId, ttl: Duration) -> Result<LeaseOutcome, HotStoreError> {
+        pass!(self, lease(shard, record, ttl))
+    }
+
+    async fn fill(
+        &self,
+        shard: Shard,
+        record: RecordId,
+        token: LeaseToken,
+        fill: Fill,
+        ttl: Duration,
+    ) -> Result<bool, HotStoreError> {
+        pass!(self, fill(shard, record, token, fill, ttl))
+    }
+
+    async fn mark_clean(
+        &self,
+        shard: Shard,
+        cleans: Vec<Clean>,
+        ttl: Duration,
+    ) -> Result<Vec<CleanOutcome>, HotStoreError> {
+        pass!(self, mark_clean(shard, cleans, ttl))
+    }
+
+    async fn dirty(
+        &self,
+        shard: Shard,
+        which: Dirty,
+        after: Version,
+        limit: usize,
+    ) -> Result<(Epoch, Vec<DirtyRecord>), HotStoreError> {
+        pass!(self, dirty(shard, which, after, limit))
+    }
+
+    async fn backlog(&self, shard: Shard, namespaces: Vec<Namespace>) -> Result<(Epoch, Vec<Backlog>), HotStoreError> {
+        pass!(self, backlog(shard, namespaces))
+    }
+
+    async fn header(&self, shard: Shard) -> Result<ShardHeader, HotStoreError> {
+        pass!(self, header(shard))
+    }
+
+    async fn checkpoint(&self, shard: Shard, epoch: Epoch, checkpoint: Checkpoint) -> Result<(), HotStoreError> {
+        pass!(self, checkpoint(shard, epoch, checkpoint))
+    }
+
+    async fn claim(&self, shard: Shard, token: &OpeningToken) -> Result<Option<Claim>, HotStoreError> {
+        let (inner, token) = (self.inner.clone(), token.clone());
+        let effect = async move { inner.claim(shard, &token).await };
+        self.process.call(Place::Hot, self.process.shown(|| format!("claim({shard})")), effect).await
+    }
+
+    async fn begin_opening(
+        &self,
+        shard: Shard,
+        token: &OpeningToken,
+        epoch: Epoch,
+        start: OpeningStart,
+    ) -> Result<(), HotStoreError> {
+        let (inner, token) = (self.inner.clone(), token.clone());
+        let what = self.process.shown(|| format!("begin_opening({shard}, {epoch}, {start:?})"));
+        let effect = async move { inner.begin_opening(shard, &token, epoch, start).await };
+        self.process.call(Place::Hot, what, effect).await
+    }
+
+    async fn restore(
+        &self,
+        shard: Shard,
+        token: &OpeningToken,
+        records: Vec<Restore>,
+        ttl: Duration,
+    ) -> Result<(), HotStoreError> {
+        let (inner, token) = (self.inner.clone(), token.clone());
+        let what = self.process.shown(|| format!("restore({shard}, {records:?})"));
+        let effect = async move { inner.restore(shard, &token, records, ttl).await };
+        self.process.call(Place::Hot, what, effect).await
+    }
+
+    async fn finish_opening(
+        &self,
+        shard: Shard,
+        token: &OpeningToken,
+        clock: Version,
+        checkpoint: Checkpoint,
+    ) -> Result<(), HotStoreError> {
+        let (inner, token) = (self.inner.clone(), token.clone());
+        let what = self.process.shown(|| format!("finish_opening({shard}, {clock}, {checkpoint:?})"));
+        let effect = async move { inner.finish_opening(shard, &token, clock, checkpoint).await };
+        self.process.call(Place::Hot, what, effect).await
+    }
+
+    async fn settings(&self) -> Result<Settings, HotStoreError> {
+        pass!(self, settings())
+    }
+}
+
+impl<H: Budget> Budget for Faulty<H> {
+    async fn take(&self, name: &str, rows: u32, rows_per_second: f64) -> Result<Grant, HotStoreError> {
+        let (inner, name) = (self.inner.clone(), name.to_owned());
+        let effect = async move { inner.take(&name, rows, rows_per_second).await };
+        self.process.call(Place::Hot, self.process.shown(|| format!("take({rows})")), effect).await
+    }
+}

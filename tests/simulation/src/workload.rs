@@ -1,0 +1,371 @@
+//! What clients do, and what they learn.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use history::{Action, BatchPlace, Condition, Image, Level, Operation, Outcome, Part, Refusal, Seen, Span, Stamp};
+use ingest_svc::{
+    Etag,
+    accept::{Accepted, AckLevel, Acknowledge, Change, Require, WriteError, WriteRequest},
+    read::{Found, ReadError},
+};
+use model::{Epoch, RequestId, Row, Value, Version};
+use tokio::time::{sleep, timeout};
+
+use crate::{
+    nature::lock,
+    replicas::Ingest,
+    world::{Record, World, column},
+};
+
+/// A client gives an attempt up after that.
+const PATIENCE: Duration = Duration::from_millis(1500);
+/// Attempts of a write that names a request.
+const ATTEMPTS: u64 = 5;
+/// Between two of them, at most.
+const PAUSE: Duration = Duration::from_millis(150);
+/// Whatever is done by then.
+const ENOUGH: Duration = Duration::from_secs(20);
+/// Who was sent away comes again after so long, at most.
+const AFTER_REFUSAL: Duration = Duration::from_millis(200);
+/// Operations in vain for each that is to be done, at most.
+const IN_VAIN: u64 = 4;
+/// Whether requests are known again.
+const RETRIES: bool = false;
+/// Records of a batch, at most.
+const BATCH: u64 = 3;
+
+/// A client: one operation after the other.
+pub(crate) struct Client {
+    pub(crate) number: u32,
+    pub(crate) world: Arc<World>,
+    /// The etags that it has seen last, by the record's place.
+    etags: BTreeMap<usize, Stamp>,
+    /// A store was away, or a shard closed: not now.
+    was_sent_away: bool,
+}
+
+/// What there is to do for all clients together.
+pub(crate) struct Work {
+    operations: AtomicU64,
+    in_vain: AtomicU64,
+}
+
+impl Work {
+    pub(crate) fn new(operations: u64) -> Arc<Self> {
+        Arc::new(Self { operations: operations.into(), in_vain: (operations * IN_VAIN).into() })
+    }
+
+    /// Takes an operation; one that was in vain is done over, but not for ever.
+    fn take(&self, the_last_was_in_vain: bool) -> bool {
+        let from = if the_last_was_in_vain { &self.in_vain } else { &self.operations };
+        from.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+    }
+}
+
+/// A write that is being attempted.
+struct Attempted {
+    at: usize,
+    action: Action,
+    request: WriteRequest,
+    outcome: Option<Outcome>,
+    attempts: u32,
+}
+
+impl Client {
+    pub(crate) fn new(number: u32, world: Arc<World>) -> Self {
+        Self { number, world, etags: BTreeMap::new(), was_sent_away: false }
+    }
+
+    /// Works until all clients together have done enough, or asked in vain too often.
+    pub(crate) async fn run(mut self, work: Arc<Work>) {
+        loop {
+            let pause = if self.was_sent_away { AFTER_REFUSAL } else { self.world.nature.climate().think };
+            sleep(self.world.nature.up_to(pause)).await;
+            if self.world.nature.now() > ENOUGH || !work.take(std::mem::take(&mut self.was_sent_away)) {
+                return;
+            }
+            match self.world.nature.pick(0..100) {
+                0..30 => self.read().await,
+                30..92 => self.write(1).await,
+                _ => {
+                    let count = self.world.nature.pick(2..BATCH + 1);
+                    self.write(count).await;
+                }
+            }
+        }
+    }
+
+    fn any_record(&self) -> usize {
+        self.world.nature.pick(0..self.world.records.len() as u64) as usize
+    }
+
+    /// A replica that takes requests.
+    async fn replica(&self) -> Arc<Ingest> {
+        loop {
+            let ready: Vec<_> = self.world.living_ingests().into_iter().filter(|ingest| ingest.is_ready()).collect();
+            if let Some(one) = self.world.nature.one_of(&ready) {
+                return one.clone();
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn read(&mut self) {
+        let at = self.any_record();
+        let record = &self.world.records[at];
+        let table = &self.world.tables[record.table].name;
+        let replica = self.replica().await;
+        let from = self.world.tick();
+        let (reader, key) = (replica.reader(), World::key_row(record));
+        let answer = tokio::select! {
+            biased;
+            () = replica.process.died() => None,
+            answer = timeout(PATIENCE, reader.get(table, &key, &[])) => answer.ok(),
+        };
+        if let Some(Err(error)) = &answer {
+            self.world.nature.note(|| format!("CLIENT {} is told: {error}", self.number));
+        }
+        let outcome = match answer {
+            Some(Ok(found)) => match seen(&found) {
+                Some(seen) => Outcome::Read(Some(seen)),
+                None => {
+                    self.world.complain(format!("a row without its columns was read: {found:?}"));
+                    return;
+                }
+            },
+            Some(Err(ReadError::NotFound(_))) => Outcome::Read(None),
+            Some(Err(ReadError::Store(_))) | None => Outcome::Refused(Refusal::Other),
+            Some(Err(error)) => {
+                self.world.complain(format!("a read was refused that is right: {error}"));
+                return;
+            }
+        };
+        if let Outcome::Read(Some(Seen { version, epoch: Some(epoch), .. })) = outcome {
+            self.etags.insert(at, Stamp { version, epoch });
+        }
+        self.record(at, Action::Read, from, None, outcome);
+    }
+
+    fn record(&mut self, at: usize, action: Action, from: u64, batch: Option<BatchPlace>, outcome: Outcome) {
+        let operation = Operation {
+            client: self.number,
+            key: self.world.records[at].name.clone(),
+            action,
+            span: Span::new(from, self.world.tick()),
+            batch,
+            outcome,
+        };
+        self.was_sent_away |= operation.outcome == Outcome::Refused(Refusal::Other);
+        self.world.nature.note(|| format!("CLIENT {}: {operation}", operation.key));
+        lock(&self.world.history).operations.push(operation);
+    }
+
+    fn any_condition(&self, at: usize) -> Condition {
+        match (self.world.nature.pick(0..10), self.etags.get(&at)) {
+            (0..3, Some(stamp)) => Condition::At(*stamp),
+            (3, _) => Condition::Exists(self.world.nature.happens(0.5)),
+            _ => Condition::None,
+        }
+    }
+
+    fn any_write(&self) -> Attempted {
+        let nature = &self.world.nature;
+        let at = self.any_record();
+        let value = self.world.number();
+        let action = match nature.pick(0..10) {
+            0..2 => Action::Create { value },
+            2..5 => Action::Put { value, condition: self.any_condition(at) },
+            5..8 => {
+                let part = if nature.happens(0.5) { Part::Left } else { Part::Right };
+                let condition = match self.any_condition(at) {
+                    Condition::Exists(_) => Condition::None,
+                    other => other,
+                };
+                Action::Update { value, part, condition }
+            }
+            _ => Action::Delete {
+                condition: match self.any_condition(at) {
+                    Condition::Exists(false) => Condition::Exists(true),
+                    other => other,
+                },
+            },
+        };
+        let record = &self.world.records[at];
+        let id = nature.happens(0.6).then(|| RequestId::new(&format!("request-{value}")).ok()).flatten();
+        let request = WriteRequest {
+            table: self.world.tables[record.table].name.clone(),
+            change: change(record, action),
+            request_id: id,
+        };
+        Attempted { at, action, request, outcome: None, attempts: 0 }
+    }
+
+    fn any_acknowledgement(&self) -> Acknowledge {
+        let nature = &self.world.nature;
+        let wait = nature.up_to(Duration::from_millis(300));
+        match nature.pick(0..20) {
+            0..3 => Acknowledge::required(AckLevel::Logged),
+            3 => Acknowledge { required: Some(AckLevel::Logged), preferred: Some(AckLevel::Queued), wait },
+            4..6 => Acknowledge { required: Some(AckLevel::Applied), preferred: None, wait },
+            6..8 => Acknowledge { required: Some(AckLevel::Queued), preferred: Some(AckLevel::Applied), wait },
+            _ => Acknowledge::default(),
+        }
+    }
+
+    async fn write(&mut self, count: u64) {
+        let mut writes: Vec<Attempted> = (0..count).map(|_| self.any_write()).collect();
+        let ack = self.any_acknowledgement();
+        let from = self.world.tick();
+        for attempt in 0..ATTEMPTS {
+            let open: Vec<usize> =
+                (0..writes.len()).filter(|&n| attempt == 0 || self.tries_again(&writes[n])).collect();
+            if open.is_empty() {
+                break;
+            }
+            if attempt > 0 {
+                sleep(self.world.nature.up_to(PAUSE)).await;
+            }
+            let replica = self.replica().await;
+            let requests = open.iter().map(|&n| writes[n].request.clone()).collect();
+            let writer = replica.writer();
+            let answers = tokio::select! {
+                biased;
+                () = replica.process.died() => None,
+                answers = timeout(PATIENCE, writer.write_batch(requests, ack)) => answers.ok(),
+            };
+            let mut answers = answers.unwrap_or_default().into_iter();
+            for n in open {
+                let outcome = match answers.next() {
+                    Some(answer) => self.outcome(&writes[n], answer),
+                    None => Outcome::Unknown,
+                };
+                self.note(&mut writes[n], outcome);
+            }
+        }
+        let batch = self.world.number();
+        let at_once = count > 1 && writes.iter().all(|write| write.attempts == 1);
+        for (index, write) in (0..).zip(writes) {
+            let place = at_once.then_some(BatchPlace { batch, index });
+            let outcome = write.outcome.unwrap_or(Outcome::Unknown);
+            if let Outcome::Acked { stamp, .. } = outcome {
+                self.etags.insert(write.at, stamp);
+            }
+            self.record(write.at, write.action, from, place, outcome);
+        }
+    }
+
+    /// Whether a client asks once more: if it does not know, or the answer got lost on its way.
+    fn tries_again(&self, write: &Attempted) -> bool {
+        let nature = &self.world.nature;
+        RETRIES
+            && write.request.request_id.is_some()
+            && match write.outcome {
+                Some(Outcome::Unknown) | None => nature.happens(0.9),
+                Some(Outcome::Refused(Refusal::Other)) => nature.happens(0.5),
+                Some(Outcome::Acked { .. }) => nature.happens(0.1),
+                Some(_) => false,
+            }
+    }
+
+    /// Several attempts are one operation.
+    fn note(&self, write: &mut Attempted, outcome: Outcome) {
+        write.attempts += 1;
+        write.outcome = Some(match (write.outcome, outcome) {
+            (None, outcome) => outcome,
+            (Some(Outcome::Acked { level, stamp }), Outcome::Acked { level: again, stamp: other }) => {
+                if stamp.version != other.version && level >= Level::Queued {
+                    let what = format!("{:?} took effect twice, at {stamp:?} and {other:?}", write.request);
+                    self.world.complain(what);
+                }
+                if again > level { outcome } else { Outcome::Acked { level, stamp } }
+            }
+            (Some(Outcome::Acked { level, stamp }), _) => Outcome::Acked { level, stamp },
+            (Some(_), Outcome::Acked { .. }) => outcome,
+            (Some(Outcome::Refused(_)), _) => outcome,
+            (Some(_), _) => Outcome::Unknown,
+        });
+    }
+
+    fn outcome(&self, write: &Attempted, answer: Result<Accepted, WriteError>) -> Outcome {
+        if let Err(error) = &answer {
+            self.world.nature.note(|| format!("CLIENT {} is told: {error}", self.number));
+        }
+        let refused = match answer {
+            Ok(Accepted { reached, etag, .. }) => {
+                let level = match reached {
+                    AckLevel::Logged => Level::Logged,
+                    AckLevel::Queued => Level::Queued,
+                    AckLevel::Applied => Level::Applied,
+                };
+                let stamp = Stamp { version: etag.version.get(), epoch: etag.epoch.0 };
+                return Outcome::Acked { level, stamp };
+            }
+            Err(WriteError::OutcomeUnknown(_) | WriteError::LevelNotReached { .. }) => return Outcome::Unknown,
+            Err(WriteError::AlreadyExists(_)) => Refusal::Exists,
+            Err(WriteError::NotFound(_)) => Refusal::Absent,
+            Err(WriteError::Aborted(_)) => Refusal::Changed,
+            Err(WriteError::Conflict { .. } | WriteError::LogDown | WriteError::Store(_)) => Refusal::Other,
+            Err(error) => {
+                self.world.complain(format!("{:?} was refused: {error}", write.request));
+                Refusal::Other
+            }
+        };
+        Outcome::Refused(refused)
+    }
+}
+
+fn columns(of: &[(&str, u64)]) -> Row {
+    of.iter().filter_map(|(name, value)| Some((column(name)?, Value::Int64(*value as i64)))).collect()
+}
+
+fn change(record: &Record, action: Action) -> Change {
+    let key = World::key_row(record);
+    let whole =
+        |value| key.clone().merged_with(columns(&[("value", value), ("left_part", value), ("right_part", value)]));
+    match action {
+        Action::Create { value } => Change::Create { row: whole(value) },
+        Action::Put { value, condition } => Change::Put { row: whole(value), precondition: require(condition) },
+        Action::Update { value, part, condition } => {
+            let part = match part {
+                Part::Left => "left_part",
+                Part::Right => "right_part",
+            };
+            let changes = columns(&[("value", value), (part, value)]);
+            Change::Update { key, changes, precondition: require(condition) }
+        }
+        Action::Delete { condition } => Change::Delete { key, precondition: require(condition) },
+        Action::Read => unreachable!("a read is no change"),
+    }
+}
+
+fn require(condition: Condition) -> Option<Require> {
+    match condition {
+        Condition::None => None,
+        Condition::Exists(exists) => Some(Require::Exists(exists)),
+        Condition::At(Stamp { version, epoch }) => {
+            let version = Version::new(version)?;
+            Some(Require::Etag(Etag { version, epoch: Epoch(epoch) }))
+        }
+    }
+}
+
+/// The row of an answer.
+pub(crate) fn image(row: &Row) -> Option<Image> {
+    let column = |name: &str| match row.get(name) {
+        Some(Value::Int64(value)) => u64::try_from(*value).ok(),
+        _ => None,
+    };
+    Some(Image { value: column("value")?, left: column("left_part")?, right: column("right_part")? })
+}
+
+fn seen(found: &Found) -> Option<Seen> {
+    let Etag { version, epoch } = found.etag;
+    Some(Seen { version: version.get(), epoch: Some(epoch.0), image: image(&found.row)? })
+}

@@ -1,0 +1,275 @@
+//! One run's world: its stores, its processes, what is known about it.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use database::{
+    CatalogEntry, CreateCheck, Database as _, TableSettings,
+    memory::{MemoryDatabaseOptions, MemoryTable},
+};
+use event_log::{EventPublisher as _, LogSettings, memory::MemoryLogOptions};
+use history::{History, Loss, Span};
+use hot_store::memory::{MemorySnapshot, Survives};
+use model::{
+    Column, ColumnDefault, ColumnName, ColumnType, DatabaseName, InvalidName, Key, Namespace, Row, Shard, ShardCount,
+    ShardCountError, TableName, TableRef, TableSchema, Topic, Value, VersionGuard,
+};
+
+use crate::{
+    backends::{Db, Hot, Log, Stores},
+    nature::{Nature, lock},
+    replicas::{DrainProcess, Ingest},
+    witness::Witness,
+};
+
+/// Shards of every world.
+const SHARDS: u32 = 2;
+/// A drain that says nothing for so long loses its partitions.
+const SESSION_TIMEOUT: Duration = Duration::from_millis(600);
+/// How long a request's id is known.
+const REQUEST_WINDOW: Duration = Duration::from_secs(20);
+/// How long a transaction waits for a shard's lock.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(300);
+/// Moments to which the hot store can be set back.
+const SNAPSHOTS: usize = 24;
+
+/// Why a world could not be made: a defect of the harness.
+#[derive(Debug)]
+pub(crate) struct Unmade(pub(crate) String);
+
+impl From<InvalidName> for Unmade {
+    fn from(error: InvalidName) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<ShardCountError> for Unmade {
+    fn from(error: ShardCountError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// A table and its keys.
+#[derive(Debug, Clone)]
+pub(crate) struct Table {
+    pub(crate) name: TableRef,
+    pub(crate) schema: TableSchema,
+    pub(crate) settings: TableSettings,
+}
+
+/// One record of a run.
+#[derive(Debug, Clone)]
+pub(crate) struct Record {
+    pub(crate) table: usize,
+    pub(crate) key: Key,
+    pub(crate) shard: Shard,
+    /// Its name in the history.
+    pub(crate) name: String,
+}
+
+/// Everything of one run.
+pub(crate) struct World {
+    pub(crate) nature: Arc<Nature>,
+    pub(crate) stores: Stores,
+    pub(crate) shards: ShardCount,
+    pub(crate) tables: Vec<Table>,
+    pub(crate) records: Vec<Record>,
+    pub(crate) ingests: Mutex<Vec<Arc<Ingest>>>,
+    pub(crate) drains: Mutex<Vec<Arc<DrainProcess>>>,
+    pub(crate) history: Mutex<History>,
+    snapshots: Mutex<Vec<MemorySnapshot>>,
+    ticks: AtomicU64,
+    numbers: AtomicU64,
+}
+
+pub(crate) fn database_name() -> DatabaseName {
+    // A constant that is a name.
+    DatabaseName::new("main").unwrap_or_else(|_| unreachable!())
+}
+
+impl World {
+    /// Everything made, the tables enabled; no process runs.
+    pub(crate) async fn new(nature: Arc<Nature>) -> Result<Arc<Self>, Unmade> {
+        let shards = ShardCount::new(SHARDS)?;
+        let clock = nature.clone();
+        let hot =
+            Hot::new(shards, 1 << 30).with_wall_clock(move || clock.wall_micros()).with_request_window(REQUEST_WINDOW);
+        let log = Log::new(MemoryLogOptions {
+            session_timeout: SESSION_TIMEOUT,
+            request_window: REQUEST_WINDOW,
+            keep_drained: nature.happens(0.7),
+            ..MemoryLogOptions::default()
+        });
+        let database =
+            Db::new(MemoryDatabaseOptions { lock_timeout: LOCK_TIMEOUT, ..MemoryDatabaseOptions::default() });
+        let failed = |error: &dyn std::fmt::Display| Unmade(error.to_string());
+        database.prepare().await.map_err(|e| failed(&e))?;
+        database.shard_count(shards).await.map_err(|e| failed(&e))?;
+        let mut tables = Vec::new();
+        for name in ["payments", "orders"].into_iter().take(if nature.climate().two_tables { 2 } else { 1 }) {
+            let table = Table::new(name, &database).await?;
+            log.ensure_topic(&table.settings.topic, shards.get(), LogSettings { allow_single_node: true })
+                .await
+                .map_err(|e| failed(&e))?;
+            let entry = CatalogEntry { table: table.name.clone(), enabled: true, settings: table.settings.clone() };
+            if !database.enable(&entry).await.map_err(|e| failed(&e))? {
+                return Err(Unmade(format!("{name} can't be enabled")));
+            }
+            tables.push(table);
+        }
+        let mut records = Vec::new();
+        for (at, table) in tables.iter().enumerate() {
+            for n in 0..nature.climate().keys {
+                let key = Key(vec![Value::Text(format!("k{n}"))]);
+                let shard = table.schema.shard_of(&key, shards);
+                records.push(Record { table: at, key, shard, name: format!("{}/k{n}", table.name.table) });
+            }
+        }
+        Ok(Arc::new(Self {
+            stores: Stores { hot: Arc::new(hot), log: Arc::new(log), database: Arc::new(database) },
+            nature,
+            shards,
+            tables,
+            records,
+            ingests: Mutex::default(),
+            drains: Mutex::default(),
+            history: Mutex::default(),
+            snapshots: Mutex::default(),
+            ticks: AtomicU64::new(0),
+            numbers: AtomicU64::new(0),
+        }))
+    }
+
+    /// The next instant of the history. There is one thread, so what happens happens in an order.
+    pub(crate) fn tick(&self) -> u64 {
+        self.ticks.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// A number that was not given before.
+    pub(crate) fn number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Notes what must not be.
+    pub(crate) fn complain(&self, what: String) {
+        self.nature.complain(what);
+    }
+
+    pub(crate) fn start_ingest(self: &Arc<Self>) {
+        let name = format!("ingest-{}", self.number());
+        self.nature.note(|| format!("{name} starts"));
+        let ingest = Ingest::start(self, name);
+        lock(&self.ingests).push(Arc::new(ingest));
+    }
+
+    pub(crate) fn start_drain(self: &Arc<Self>) {
+        let name = format!("drain-{}", self.number());
+        self.nature.note(|| format!("{name} starts"));
+        let drain = DrainProcess::start(self, name);
+        lock(&self.drains).push(Arc::new(drain));
+    }
+
+    /// Ingest replicas that live.
+    pub(crate) fn living_ingests(&self) -> Vec<Arc<Ingest>> {
+        lock(&self.ingests).iter().filter(|ingest| !ingest.process.is_dead()).cloned().collect()
+    }
+
+    /// Drains that live.
+    pub(crate) fn living_drains(&self) -> Vec<Arc<DrainProcess>> {
+        lock(&self.drains).iter().filter(|drain| !drain.is_dead()).cloned().collect()
+    }
+
+    /// Remembers what the hot store holds now, as a moment to which it may be set back.
+    pub(crate) fn take_snapshot(&self) {
+        let snapshot = self.stores.hot.snapshot();
+        let mut snapshots = lock(&self.snapshots);
+        if snapshots.len() >= SNAPSHOTS {
+            // Some old ones stay, most are new.
+            let at = self.nature.pick(0..snapshots.len() as u64) as usize;
+            snapshots.remove(at);
+        }
+        snapshots.push(snapshot);
+    }
+
+    pub(crate) fn restart_hot(&self) {
+        self.nature.note(|| "the hot store restarts with everything".to_owned());
+        self.stores.hot.restart(Survives::Everything);
+    }
+
+    /// The hot store restarts with what it held at an earlier moment of its own history.
+    pub(crate) fn lose_tail(&self) {
+        let mut snapshots = lock(&self.snapshots);
+        let Some(newest) = snapshots.len().checked_sub(1) else { return };
+        // Mostly little is lost.
+        let back = self.nature.pick(0..self.nature.pick(1..newest as u64 + 2)) as usize;
+        let at = newest - back.min(newest);
+        self.nature.note(|| format!("the hot store restarts as it was {back} snapshots ago"));
+        snapshots.truncate(at + 1);
+        self.lose(Survives::Snapshot(snapshots[at].clone()));
+    }
+
+    pub(crate) fn lose_all(&self) {
+        self.nature.note(|| "the hot store restarts empty".to_owned());
+        lock(&self.snapshots).clear();
+        self.lose(Survives::Nothing);
+    }
+
+    fn lose(&self, survives: Survives) {
+        let from = self.tick();
+        self.stores.hot.restart(survives);
+        self.nature.lost();
+        let span = Span::new(from, self.tick());
+        lock(&self.history).losses.push(Loss { span });
+    }
+
+    /// Who watches the drains.
+    pub(crate) fn witness(&self) -> Arc<Witness> {
+        let (nature, stores, tables) = (self.nature.clone(), self.stores.clone(), self.tables.clone());
+        Arc::new(Witness { nature, stores, tables })
+    }
+
+    /// The columns of a record's key.
+    pub(crate) fn key_row(record: &Record) -> Row {
+        let Key(values) = &record.key;
+        column("id").into_iter().zip(values.iter().cloned()).collect()
+    }
+}
+
+pub(crate) fn column(name: &str) -> Option<ColumnName> {
+    ColumnName::new(name).ok()
+}
+
+impl Table {
+    async fn new(name: &str, database: &Db) -> Result<Self, Unmade> {
+        let table = TableRef { database: database_name(), table: TableName::new(name)? };
+        let text = ColumnType::Text { max_chars: Some(20), max_bytes: None };
+        let number = ColumnType::Int { bits: 64 };
+        let columns: Result<Vec<Column>, InvalidName> =
+            [("id", text), ("value", number.clone()), ("left_part", number.clone()), ("right_part", number)]
+                .into_iter()
+                .map(|(name, ty)| {
+                    let name = ColumnName::new(name)?;
+                    Ok(Column { name, ty, nullable: false, default: ColumnDefault::None, on_update_now: false })
+                })
+                .collect();
+        let definition = MemoryTable {
+            guard: if name == "orders" { VersionGuard::Ledger } else { VersionGuard::Column },
+            ..MemoryTable::new(columns?)
+        };
+        database.define_table(table.table.clone(), definition);
+        let schema = database.introspect(&table.database, &table.table).await;
+        let schema = schema.map_err(|error| Unmade(error.to_string()))?;
+        let settings = TableSettings {
+            topic: Topic::new(format!("shock-absorber.{name}"))?,
+            namespace: Namespace::new(table.to_string())?,
+            group_by: Vec::new(),
+            create_check: CreateCheck::Database,
+        };
+        Ok(Self { name: table, schema, settings })
+    }
+}
