@@ -3,6 +3,7 @@
 //!
 //! - [`servers`]: Redis, Kafka and MariaDB.
 //! - [`Service`]: `ingest-svc`, `drain-svc` and `shock-absorber` as processes.
+//! - [`proxy`]: what stands between two parts and hurts their connections.
 //! - [`given`]: the servers that `./tests/run` has started for all tests that break none.
 //! - [`System`]: the whole of it, embedded or on real servers.
 //! - [`history`]: what clients saw, and whether that can be.
@@ -13,6 +14,7 @@ pub mod given;
 pub mod http;
 pub mod port;
 mod process;
+pub mod proxy;
 pub mod servers;
 mod service;
 mod system;

@@ -14,7 +14,11 @@ use std::{
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
-pub use self::{kafka::Kafka, mariadb::MariaDb, redis::Redis};
+pub use self::{
+    kafka::{Door, Kafka},
+    mariadb::MariaDb,
+    redis::Redis,
+};
 use crate::{Process, eventually, port};
 
 /// A Redis.
@@ -118,12 +122,30 @@ impl<K: Kind> Server<K> {
     /// # Errors
     /// As for [`Server::start_kind`].
     pub async fn restart(&mut self) -> Result<()> {
-        self.process.kill9();
-        self.process = Process::spawn(K::NAME, self.kind.command(&self.place)?, &self.place.dir)?;
+        self.relaunch()?;
         self.answers().await
     }
 
-    async fn answers(&mut self) -> Result<()> {
+    /// The same without waiting: see [`Server::answers`].
+    ///
+    /// # Errors
+    /// If it can't be started.
+    pub fn relaunch(&mut self) -> Result<()> {
+        self.process.kill9();
+        self.process = Process::spawn(K::NAME, self.kind.command(&self.place)?, &self.place.dir)?;
+        Ok(())
+    }
+
+    /// Whether it runs; a frozen one does.
+    pub fn is_running(&mut self) -> bool {
+        self.process.is_running()
+    }
+
+    /// Waits until it answers.
+    ///
+    /// # Errors
+    /// If it ends, with the end of its log, or doesn't answer in time.
+    pub async fn answers(&mut self) -> Result<()> {
         let (kind, place, process) = (&self.kind, &self.place, &mut self.process);
         eventually("answer", K::PATIENCE, || {
             let runs = process.must_run();

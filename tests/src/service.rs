@@ -22,6 +22,7 @@ pub struct ServiceSettings {
     yaml: String,
     set: Vec<String>,
     environment: Vec<(String, String)>,
+    binaries: Option<PathBuf>,
 }
 
 impl ServiceSettings {
@@ -48,6 +49,13 @@ impl ServiceSettings {
     #[must_use]
     pub fn set(mut self, key: &str, value: impl std::fmt::Display) -> Self {
         self.set.push(format!("{key}={value}"));
+        self
+    }
+
+    /// Binaries from that directory instead of the one that this test was built into.
+    #[must_use]
+    pub fn binaries(mut self, dir: Option<PathBuf>) -> Self {
+        self.binaries = dir;
         self
     }
 
@@ -80,7 +88,7 @@ impl Service {
         let api = SocketAddr::from((Ipv4Addr::LOCALHOST, port::free()?));
         let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, port::free()?));
         fs::write(dir.path().join("config.yaml"), &settings.yaml)?;
-        let binary = path_of(binary)?;
+        let binary = path_of(binary, settings.binaries.as_deref())?;
         let process =
             Process::spawn(&name_of(&binary), command(&binary, &settings, api, admin, dir.path()), dir.path())?;
         Ok(Self { binary, settings, api, admin, process, dir })
@@ -116,6 +124,11 @@ impl Service {
     /// Where its gRPC API is, if it has one: `http://127.0.0.1:PORT`.
     pub fn api_url(&self) -> String {
         format!("http://{}", self.api)
+    }
+
+    /// The same as an address.
+    pub fn api(&self) -> SocketAddr {
+        self.api
     }
 
     /// Where its metrics and health are.
@@ -176,10 +189,19 @@ impl Service {
     /// # Errors
     /// As for [`Service::start`].
     pub async fn restart(&mut self) -> Result<()> {
+        self.relaunch()?;
+        self.ready().await
+    }
+
+    /// The same without waiting: see [`Service::ready`].
+    ///
+    /// # Errors
+    /// If it can't be started.
+    pub fn relaunch(&mut self) -> Result<()> {
         self.process.kill9();
         let command = command(&self.binary, &self.settings, self.api, self.admin, self.dir.path());
         self.process = Process::spawn(&name_of(&self.binary), command, self.dir.path())?;
-        self.ready().await
+        Ok(())
     }
 }
 
@@ -196,14 +218,10 @@ fn command(binary: &Path, settings: &ServiceSettings, api: SocketAddr, admin: So
 }
 
 /// Beside the test that runs: `target/PROFILE/deps/TEST` and `target/PROFILE/BINARY`.
-fn path_of(binary: &str) -> Result<PathBuf> {
+fn path_of(binary: &str, dir: Option<&Path>) -> Result<PathBuf> {
     let test = env::current_exe()?;
-    let profile = test
-        .ancestors()
-        .skip(1)
-        .find(|dir| dir.file_name().is_some_and(|name| name != "deps"))
-        .context("this test doesn't run from a target directory")?;
-    let path = profile.join(binary);
+    let profile = test.ancestors().skip(1).find(|dir| dir.file_name().is_some_and(|name| name != "deps"));
+    let path = dir.or(profile).context("this test doesn't run from a target directory")?.join(binary);
     ensure!(path.exists(), "{} is not built: run `cargo build --workspace --bins` first", path.display());
     Ok(path)
 }

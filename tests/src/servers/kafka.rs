@@ -29,10 +29,23 @@ rootLogger.level = WARN
 rootLogger.appenderRef.console.ref = console
 ";
 
+/// A listener of its own, for clients that are to come through a proxy: a broker names to its clients the address to
+/// come back to, by the listener that they came in by.
+#[derive(Debug, Clone)]
+pub struct Door {
+    /// The listener's name, in capitals.
+    pub name: String,
+    /// Where the broker listens.
+    pub port: u16,
+    /// The port that it tells its clients.
+    pub advertised: u16,
+}
+
 /// How a Kafka is started.
 #[derive(Debug, Default)]
 pub struct Kafka {
     controller_port: u16,
+    doors: Vec<Door>,
     properties: Vec<(String, String)>,
 }
 
@@ -66,15 +79,19 @@ impl Kafka {
     fn server_properties(&self, place: &Place) -> String {
         let Place { dir, port } = place;
         let controller = self.controller_port;
+        let doors = |text: fn(&Door) -> String| self.doors.iter().map(text).collect::<String>();
+        let listeners = doors(|door| format!(",{}://127.0.0.1:{}", door.name, door.port));
+        let advertised = doors(|door| format!(",{}://127.0.0.1:{}", door.name, door.advertised));
+        let protocols = doors(|door| format!(",{}:PLAINTEXT", door.name));
         let mut text = format!(
             "process.roles=broker,controller\n\
              node.id=1\n\
              controller.quorum.voters=1@127.0.0.1:{controller}\n\
-             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
+             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{listeners}\n\
+             advertised.listeners=PLAINTEXT://127.0.0.1:{port}{advertised}\n\
              controller.listener.names=CONTROLLER\n\
              inter.broker.listener.name=PLAINTEXT\n\
-             listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\n\
+             listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT{protocols}\n\
              log.dirs={}\n\
              auto.create.topics.enable=false\n\
              offsets.topic.replication.factor=1\n\
@@ -148,8 +165,16 @@ impl KafkaServer {
     /// # Errors
     /// If it doesn't start.
     pub async fn start_with(properties: &[(&str, &str)]) -> Result<Self> {
+        Self::start_with_doors(properties, Vec::new()).await
+    }
+
+    /// The same with more ways in.
+    ///
+    /// # Errors
+    /// If it doesn't start.
+    pub async fn start_with_doors(properties: &[(&str, &str)], doors: Vec<Door>) -> Result<Self> {
         let properties = properties.iter().map(|&(n, v)| (n.to_owned(), v.to_owned())).collect();
-        Self::start_kind(Kafka { properties, ..Kafka::default() }).await
+        Self::start_kind(Kafka { properties, doors, ..Kafka::default() }).await
     }
 
     /// `127.0.0.1:PORT`.

@@ -1,14 +1,17 @@
 //! Redis.
 
-use std::{net::Ipv4Addr, process::Command, time::Duration};
+use std::{fs, net::Ipv4Addr, path::PathBuf, process::Command, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 
 use super::{Kind, Place, RedisServer, run};
+
+/// Where it keeps the parts of its append-only file.
+const APPEND_ONLY: &str = "appendonlydir";
 
 /// How a Redis is started.
 #[derive(Debug, Default)]
@@ -67,6 +70,49 @@ impl RedisServer {
     /// `redis://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port())
+    }
+
+    /// Takes so many bytes off the end of its append-only file, as a power loss may, while it is not running; at most
+    /// all that was written since the file was last rewritten. Says how many.
+    ///
+    /// # Errors
+    /// If there is no such file.
+    pub fn cut_tail(&self, bytes: u64) -> Result<u64> {
+        let path = self.newest_increment()?.context("Redis has no append-only file")?;
+        let file = fs::File::options().write(true).open(&path)?;
+        let length = file.metadata()?.len();
+        let cut = bytes.min(length);
+        file.set_len(length - cut)?;
+        Ok(cut)
+    }
+
+    /// The bytes of its append-only file since that was last rewritten.
+    ///
+    /// # Errors
+    /// If it can't be looked at.
+    pub fn tail_bytes(&self) -> Result<u64> {
+        Ok(self.newest_increment()?.map(|path| path.metadata()).transpose()?.map_or(0, |data| data.len()))
+    }
+
+    /// Takes all its data away, while it is not running.
+    ///
+    /// # Errors
+    /// If that fails.
+    pub fn empty(&self) -> Result<()> {
+        Ok(fs::remove_dir_all(self.dir().join(APPEND_ONLY))?)
+    }
+
+    /// `appendonly.aof.N.incr.aof` of the highest N.
+    fn newest_increment(&self) -> Result<Option<PathBuf>> {
+        let number = |path: &PathBuf| -> Option<u64> {
+            path.file_name()?.to_str()?.strip_prefix("appendonly.aof.")?.strip_suffix(".incr.aof")?.parse().ok()
+        };
+        let mut newest = None;
+        for entry in fs::read_dir(self.dir().join(APPEND_ONLY))? {
+            let path = entry?.path();
+            newest = number(&path).map(|n| (n, path)).max(newest);
+        }
+        Ok(newest.map(|(_, path)| path))
     }
 
     /// Runs one command by redis-cli and returns what it prints.
