@@ -71,7 +71,9 @@ where
             Some(Stretch { topic, start, fence, table, row })
         })
         .collect();
-    let mut clock = stretches.iter().map(|stretch| stretch.row.high_water).max().unwrap_or(Version::ZERO);
+    // Also above what readers of the database were told: they would take a write below it for one that is in.
+    let known = |stretch: &Stretch<'_>| stretch.row.high_water.max(stretch.row.horizon);
+    let mut clock = stretches.iter().map(known).max().unwrap_or(Version::ZERO);
     let mut opened = Opened { epoch, discarded: start.discard, mutations: 0, void: 0 };
     // Boxed, since the compiler can't see otherwise that a task may hold these while they borrow.
     let restores: Vec<_> =
@@ -107,7 +109,7 @@ where
     for (at, table) in tables.iter().enumerate() {
         by_database.entry(&table.schema.table.database).or_default().push(at);
     }
-    let mut rows = vec![ShardRow { high_water: Version::ZERO, purge_horizon: Version::ZERO }; tables.len()];
+    let mut rows = vec![ShardRow::default(); tables.len()];
     for (name, places) in by_database {
         let database = core.directory.database(name).ok_or_else(|| OpeningError::NoDatabase(name.clone()))?;
         let names: Vec<_> = places.iter().map(|&at| tables[at].schema.table.table.clone()).collect();

@@ -157,7 +157,7 @@ impl Database for BentDatabase {
 
     async fn shard_rows(&self, tables: &[TableName], shard: Shard) -> Result<Vec<ShardRow>, DatabaseError> {
         let state = self.ask()?;
-        let zero = ShardRow { high_water: Version::ZERO, purge_horizon: Version::ZERO };
+        let zero = ShardRow::default();
         let row = |table: &TableName| state.shard_rows.get(&(table.clone(), shard)).cloned();
         Ok(tables.iter().map(|table| row(table).unwrap_or(zero.clone())).collect())
     }
@@ -167,7 +167,7 @@ impl Database for BentDatabase {
         let mut applied = Vec::new();
         for change in batch.changes {
             let table = batch.schema.table.table.clone();
-            let zero = ShardRow { high_water: Version::ZERO, purge_horizon: Version::ZERO };
+            let zero = ShardRow::default();
             let shard_row = state.shard_rows.entry((table.clone(), change.shard)).or_insert(zero);
             shard_row.high_water = shard_row.high_water.max(change.version);
             let row = state.rows.entry((table, change.key.to_bytes())).or_insert(DatabaseRow::Absent);

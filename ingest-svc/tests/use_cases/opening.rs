@@ -72,7 +72,16 @@ async fn versions_rise_above_those_of_before_even_if_the_clock_steps_back() {
     world.drain().await;
     // The log has forgotten it, only the database knows how high versions had risen.
     let far = Version::new(1 << 52).unwrap();
-    world.db.set_shard_row("payments", world.shard("a"), ShardRow { high_water: far, purge_horizon: Version::ZERO });
+    world.db.set_shard_row("payments", world.shard("a"), ShardRow { high_water: far, ..ShardRow::default() });
+    world.restart(Survives::Nothing).await;
+    assert!(etag(world.write(put("a", 2)).await).version > far);
+}
+
+#[tokio::test]
+async fn versions_rise_above_the_horizon_that_readers_of_the_database_were_told() {
+    let world = World::new().await;
+    let far = Version::new(1 << 52).unwrap();
+    world.db.set_shard_row("payments", world.shard("a"), ShardRow { horizon: far, ..ShardRow::default() });
     world.restart(Survives::Nothing).await;
     assert!(etag(world.write(put("a", 2)).await).version > far);
 }
@@ -203,7 +212,7 @@ async fn what_was_deleted_and_purged_does_not_come_back() {
     let snapshot = world.store.memory.snapshot();
     let deleted = etag(world.write(delete("a")).await);
     world.drain().await;
-    let row = ShardRow { high_water: deleted.version, purge_horizon: deleted.version };
+    let row = ShardRow { high_water: deleted.version, purge_horizon: deleted.version, ..ShardRow::default() };
     world.db.set_shard_row("payments", world.shard("a"), row);
     world.db.set_row("payments", &key("a"), database::DatabaseRow::Absent);
     // The put lies behind the delete, and behind what is committed.

@@ -39,12 +39,15 @@ pub struct ShardClaim {
 }
 
 /// A shard's row in `_sa_shard`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ShardRow {
     /// The highest version that any transaction has written or skipped.
     pub high_water: Version,
     /// At or below it, a row that is absent is never inserted: its tombstone may have been purged.
     pub purge_horizon: Version,
+    /// Up to where readers of the database were told that it has all accepted writes: no version at or below it may be
+    /// given again.
+    pub horizon: Version,
 }
 
 /// One write of a batch.

@@ -70,10 +70,11 @@ impl State {
     }
 
     pub(super) fn shard_row(&self, table: &TableName, shard: Shard) -> ShardRow {
-        let none = ShardRow { high_water: Version::ZERO, purge_horizon: Version::ZERO };
-        self.shards
-            .get(&(table.clone(), shard))
-            .map_or(none, |entry| ShardRow { high_water: entry.high_water, purge_horizon: entry.purge_horizon })
+        let row = |entry: &ShardEntry| {
+            let ShardEntry { high_water, purge_horizon, horizon, .. } = *entry;
+            ShardRow { high_water, purge_horizon, horizon }
+        };
+        self.shards.get(&(table.clone(), shard)).map(row).unwrap_or_default()
     }
 
     pub(super) fn entry(&self, table: &TableName, key: &KeyBytes) -> Option<&Entry> {

@@ -179,21 +179,21 @@ pub(super) async fn read<B: Backend>(
     let mut rows: HashMap<String, ShardRow> = HashMap::new();
     for chunk in shapes::padded(backend.dialect().limits(), 1, 1, tables) {
         let mut statement =
-            Statement::new("SELECT table_name, high_water, purge_horizon FROM _sa_shard WHERE shard = ");
+            Statement::new("SELECT table_name, high_water, purge_horizon, horizon FROM _sa_shard WHERE shard = ");
         statement.bind(shard).push(" AND table_name IN (");
         statement.list(chunk, ", ", |s, table| {
             s.bind(table.as_str());
         });
         statement.push(")");
-        for values in session.fetch(statement, &[TEXT, INT, INT]).await.map_err(on)? {
+        for values in session.fetch(statement, &[TEXT, INT, INT, INT]).await.map_err(on)? {
             let mut values = values.into_iter();
             if let Some(Value::Text(table)) = values.next() {
                 let high_water = stored_version(values.next()).map_err(on)?;
                 let purge_horizon = stored_version(values.next()).map_err(on)?;
-                rows.insert(table, ShardRow { high_water, purge_horizon });
+                let horizon = stored_version(values.next()).map_err(on)?;
+                rows.insert(table, ShardRow { high_water, purge_horizon, horizon });
             }
         }
     }
-    let none = ShardRow { high_water: Version::ZERO, purge_horizon: Version::ZERO };
-    Ok(tables.iter().map(|table| rows.get(table.as_str()).unwrap_or(&none).clone()).collect())
+    Ok(tables.iter().map(|table| rows.get(table.as_str()).copied().unwrap_or_default()).collect())
 }

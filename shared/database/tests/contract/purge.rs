@@ -168,6 +168,8 @@ async fn a_horizon_never_falls_and_is_the_owners(h: Harness) {
     assert_eq!(h.horizon(table).await, 102, "a new owner finds what the former one left, which says nothing more");
     note(&[(Shard(2), other(), 1000)]).await;
     assert_eq!(h.horizon(table).await, 1000);
+    let rows = h.database.shard_rows(std::slice::from_ref(table), Shard(3)).await.unwrap();
+    assert_eq!(rows[0].horizon, version(1003), "an opening can tell as well");
 }
 
 async fn a_purge_beside_applies_lets_nothing_deleted_come_back(h: Harness) {
