@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use model::{KeyBytes, TableName, TableSchema};
+use model::{KeyBytes, TableName, TableSchema, Version};
+use planted::Bug;
 
 use super::{
     dialect::Dialect,
@@ -76,6 +77,21 @@ fn all_matched(what: &'static str, matched: u64, expected: u64) -> Result<(), Fa
     ))
 }
 
+/// What is written is newer than what is there.
+fn newer_than(change: &Planned) -> Version {
+    if planted::is(Bug::NoVersionGuard) { Version::MAX } else { change.asked.version }
+}
+
+/// `set` where the row that is there is older, or always without a version.
+fn on_conflict<D: Dialect>(dialect: &D, key: &[String], set: &[String], version: Option<&str>) -> String {
+    match version {
+        Some(version) if planted::is(Bug::NoVersionGuard) => {
+            dialect.on_conflict_update(key, &[set, &[version.to_owned()]].concat(), None)
+        }
+        version => dialect.on_conflict_update(key, set, version),
+    }
+}
+
 async fn delete<S: Session, D: Dialect>(
     session: &mut S,
     table: &TableText<'_, D>,
@@ -91,7 +107,7 @@ async fn delete<S: Session, D: Dialect>(
                 statement.push("(");
                 statement.list(chunk, ") OR (", |s, change| {
                     table.push_key_equals(s, &change.key);
-                    s.push(" AND ").push(version).push(" < ").bind(change.asked.version);
+                    s.push(" AND ").push(version).push(" < ").bind(newer_than(change));
                 });
                 statement.push(")");
             }
@@ -152,11 +168,11 @@ async fn upsert<S: Session, D: Dialect>(
     if set.is_empty() && table.version.is_none() {
         return Ok(());
     }
-    let on_conflict = table.dialect.on_conflict_update(&table.key, &set, table.version.as_deref());
+    let on_conflict = on_conflict(table.dialect, &table.key, &set, table.version.as_deref());
     for (mut statement, count) in insert_statements(table, columns, rows) {
         statement.push(&on_conflict);
         let matched = session.execute(statement).await?;
-        if table.version.is_some() {
+        if table.version.is_some() && !planted::is(Bug::NoVersionGuard) {
             all_matched("updates", matched, table.dialect.matched_by_upsert(count))?;
         }
     }
@@ -184,7 +200,7 @@ async fn update_each<S: Session, D: Dialect>(
         statement.push(" WHERE ");
         table.push_key_equals(&mut statement, &change.key);
         if let Some(version) = &table.version {
-            statement.push(" AND ").push(version).push(" < ").bind(change.asked.version);
+            statement.push(" AND ").push(version).push(" < ").bind(newer_than(change));
         }
         all_matched("update", session.execute(statement).await?, 1)?;
     }
@@ -225,7 +241,7 @@ async fn remember<S: Session, D: Dialect>(
     let row_bytes: Vec<usize> = writes.iter().map(|w| w.change.key_bytes.as_bytes().len() + 160).collect();
     let key = ["table_name".to_owned(), "record_key".to_owned()];
     let set = ["shard".to_owned(), "deleted".to_owned()];
-    let on_conflict = table.dialect.on_conflict_update(&key, &set, Some("version"));
+    let on_conflict = on_conflict(table.dialect, &key, &set, Some("version"));
     for range in shapes::exact(table.dialect.limits(), 5, &row_bytes) {
         let mut statement =
             Statement::new("INSERT INTO _sa_ledger (table_name, record_key, shard, deleted, version) VALUES ");

@@ -65,6 +65,7 @@ mod guards;
 mod harness;
 mod installation;
 mod introspection;
+mod laws;
 mod order;
 mod ownership;
 mod purge;

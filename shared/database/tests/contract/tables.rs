@@ -147,6 +147,36 @@ impl Harness {
         }
     }
 
+    /// All that is stored of a table: rows, versions, ledger, shard rows.
+    pub async fn bytes(&self, table: &TableName) -> String {
+        if let Tested::Memory(database) = &*self.database {
+            let shards: Vec<_> = shards().all().map(|shard| database.shard_state(table, shard)).collect();
+            return format!("{:?} {shards:?}", database.records(table).unwrap());
+        }
+        let is_ledger = table.as_str().contains("ledger");
+        let version = if is_ledger { "0" } else { "_sa_version" };
+        let mut all = String::new();
+        for (columns, from) in [
+            (vec!["id", "n", "coalesce(note, '-')", version], format!("{table}")),
+            (
+                vec!["hex(record_key)", "shard", "version", "deleted"],
+                format!("_sa_ledger WHERE table_name = '{table}'"),
+            ),
+            (vec!["shard", "owner", "high_water", "purge_horizon"], format!("_sa_shard WHERE table_name = '{table}'")),
+        ] {
+            let row = if self.is_mysql() {
+                format!("CONCAT_WS(' ', {})", columns.join(", "))
+            } else {
+                columns.join(" || ' ' || ")
+            };
+            let order = if self.is_mysql() { format!(" ORDER BY {}", columns[0]) } else { String::new() };
+            let rows = self.text(&format!("SELECT group_concat({row}{order}) FROM {from}")).await;
+            all.push_str(&rows.unwrap_or_default());
+            all.push('\n');
+        }
+        all
+    }
+
     /// How many shard rows there are of these tables and so many shards, and who owns them.
     pub async fn shard_owners(&self, tables: &[TableName], shards: u16) -> (i64, BTreeSet<String>) {
         match &*self.database {
