@@ -159,14 +159,7 @@ mod deadlock {
             let changes = [put(&table, "k00", 20), put(&table, "k01", 20)];
             apply_as(&database, &table, &changes, &me()).await
         });
-        let waiting = "SELECT count(*) FROM information_schema.INNODB_TRX t JOIN information_schema.PROCESSLIST p \
-                       ON p.ID = t.trx_mysql_thread_id WHERE p.DB = DATABASE() AND t.trx_state = 'LOCK WAIT'";
-        let mut watcher = h.somebody_else().await;
-        while watcher.number(waiting).await != Some(1) {
-            assert!(!ours.is_finished(), "it should wait for the row");
-            // InnoDB makes this table anew only when nobody has looked for a tenth of a second.
-            tokio::time::sleep(Duration::from_millis(150)).await;
-        }
+        h.waiting(1).await;
         theirs.run("UPDATE items_column SET n = 0 WHERE id = 'k00'").await;
         let error = ours.await.unwrap().unwrap_err();
         assert_eq!((error.class(), code(&error)), (ErrorClass::Transient, "1213"), "{error}");

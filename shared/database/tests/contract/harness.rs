@@ -164,6 +164,13 @@ impl Harness {
         self.somebody_else().await.number(select).await
     }
 
+    /// Waits until so many transactions wait for a lock; on MySQL.
+    pub async fn waiting(&self, many: i64) {
+        let waiting = "SELECT count(*) FROM information_schema.INNODB_TRX t JOIN information_schema.PROCESSLIST p \
+                       ON p.ID = t.trx_mysql_thread_id WHERE p.DB = DATABASE() AND t.trx_state = 'LOCK WAIT'";
+        eventually("it waits for the lock", async || self.number(waiting).await == Some(many)).await;
+    }
+
     /// The one text that a SELECT of somebody else gives.
     pub async fn text(&self, select: &str) -> Option<String> {
         self.somebody_else().await.text(select).await

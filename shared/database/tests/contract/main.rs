@@ -69,6 +69,7 @@ mod laws;
 mod order;
 mod ownership;
 mod purge;
+mod rebalance;
 mod script;
 mod tables;
 mod tested;
