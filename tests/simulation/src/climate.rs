@@ -86,7 +86,9 @@ pub struct Climate {
     pub think: Duration,
     /// Whether the second table is there.
     pub two_tables: bool,
-    /// Ingest replicas and drains at the beginning.
+    /// Whether the keys of the second table are unique by construction.
+    pub fresh_keys: bool,
+    /// Ingest replicas at the beginning.
     pub ingests: u64,
     /// Drains at the beginning.
     pub drains: u64,
@@ -151,6 +153,7 @@ impl Climate {
             keys: rng.random_range(1..=3),
             think: millis(rng, &[20, 60, 200]),
             two_tables: rng.random_bool(0.3),
+            fresh_keys: rng.random_bool(0.5),
             ingests: rng.random_range(1..=2),
             drains: rng.random_range(1..=2),
             hot_ttl: millis(rng, &[30, 200, 1000, 60_000]),

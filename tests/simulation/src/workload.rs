@@ -21,7 +21,7 @@ use tokio::time::{sleep, timeout};
 use crate::{
     nature::lock,
     replicas::Ingest,
-    world::{Record, World, column},
+    world::{Record, World, columns, whole},
 };
 
 /// A client gives an attempt up after that.
@@ -102,10 +102,6 @@ impl Client {
         }
     }
 
-    fn any_record(&self) -> usize {
-        self.world.nature.pick(0..self.world.records.len() as u64) as usize
-    }
-
     /// A replica that takes requests.
     async fn replica(&self) -> Arc<Ingest> {
         loop {
@@ -118,7 +114,7 @@ impl Client {
     }
 
     async fn read(&mut self) {
-        let at = self.any_record();
+        let at = self.world.any_record();
         let record = &self.world.records[at];
         let table = &self.world.tables[record.table].name;
         let replica = self.replica().await;
@@ -177,9 +173,17 @@ impl Client {
 
     fn any_write(&self) -> Attempted {
         let nature = &self.world.nature;
-        let at = self.any_record();
         let value = self.world.number();
+        if nature.happens(0.2)
+            && let Some(at) = self.world.fresh_record()
+        {
+            return self.attempted(at, Action::Create { value }, value);
+        }
+        let at = self.world.any_record();
+        let is_fresh = self.world.tables[self.world.records[at].table].has_fresh_keys();
         let action = match nature.pick(0..10) {
+            // Nobody makes the same key up again.
+            0..2 if is_fresh => Action::Put { value, condition: self.any_condition(at) },
             0..2 => Action::Create { value },
             2..5 => Action::Put { value, condition: self.any_condition(at) },
             5..8 => {
@@ -197,13 +201,15 @@ impl Client {
                 },
             },
         };
+        self.attempted(at, action, value)
+    }
+
+    fn attempted(&self, at: usize, action: Action, value: u64) -> Attempted {
         let record = &self.world.records[at];
-        let id = nature.happens(0.6).then(|| RequestId::new(&format!("request-{value}")).ok()).flatten();
-        let request = WriteRequest {
-            table: self.world.tables[record.table].name.clone(),
-            change: change(record, action),
-            request_id: id,
-        };
+        let named = self.world.nature.happens(0.6);
+        let request_id = named.then(|| RequestId::new(&format!("request-{value}")).ok()).flatten();
+        let table = self.world.tables[record.table].name.clone();
+        let request = WriteRequest { table, change: change(record, action), request_id };
         Attempted { at, action, request, outcome: None, attempts: 0 }
     }
 
@@ -321,17 +327,12 @@ impl Client {
     }
 }
 
-fn columns(of: &[(&str, u64)]) -> Row {
-    of.iter().filter_map(|(name, value)| Some((column(name)?, Value::Int64(*value as i64)))).collect()
-}
-
 fn change(record: &Record, action: Action) -> Change {
     let key = World::key_row(record);
-    let whole =
-        |value| key.clone().merged_with(columns(&[("value", value), ("left_part", value), ("right_part", value)]));
+    let all = |value| key.clone().merged_with(whole(value));
     match action {
-        Action::Create { value } => Change::Create { row: whole(value) },
-        Action::Put { value, condition } => Change::Put { row: whole(value), precondition: require(condition) },
+        Action::Create { value } => Change::Create { row: all(value) },
+        Action::Put { value, condition } => Change::Put { row: all(value), precondition: require(condition) },
         Action::Update { value, part, condition } => {
             let part = match part {
                 Part::Left => "left_part",

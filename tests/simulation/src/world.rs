@@ -1,9 +1,10 @@
 //! One run's world: its stores, its processes, what is known about it.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -13,7 +14,7 @@ use database::{
     memory::{MemoryDatabaseOptions, MemoryTable},
 };
 use event_log::{EventPublisher as _, LogSettings, memory::MemoryLogOptions};
-use history::{History, Loss, Span};
+use history::{Base, History, Image, Loss, Span};
 use hot_store::memory::{MemorySnapshot, Survives};
 use model::{
     Column, ColumnDefault, ColumnName, ColumnType, DatabaseName, InvalidName, Key, Namespace, Row, Shard, ShardCount,
@@ -29,6 +30,8 @@ use crate::{
 
 /// Shards of every world.
 const SHARDS: u32 = 2;
+/// Keys of a table whose keys are unique by construction.
+const FRESH_KEYS: u64 = 8;
 /// A drain that says nothing for so long loses its partitions.
 const SESSION_TIMEOUT: Duration = Duration::from_millis(600);
 /// How long a request's id is known.
@@ -83,6 +86,7 @@ pub(crate) struct World {
     pub(crate) drains: Mutex<Vec<Arc<DrainProcess>>>,
     pub(crate) history: Mutex<History>,
     snapshots: Mutex<Vec<MemorySnapshot>>,
+    fresh: AtomicUsize,
     ticks: AtomicU64,
     numbers: AtomicU64,
 }
@@ -112,7 +116,8 @@ impl World {
         database.shard_count(shards).await.map_err(|e| failed(&e))?;
         let mut tables = Vec::new();
         for name in ["payments", "orders"].into_iter().take(if nature.climate().two_tables { 2 } else { 1 }) {
-            let table = Table::new(name, &database).await?;
+            let fresh_keys = name == "orders" && nature.climate().fresh_keys;
+            let table = Table::new(name, &database, fresh_keys).await?;
             log.ensure_topic(&table.settings.topic, shards.get(), LogSettings { allow_single_node: true })
                 .await
                 .map_err(|e| failed(&e))?;
@@ -124,12 +129,15 @@ impl World {
         }
         let mut records = Vec::new();
         for (at, table) in tables.iter().enumerate() {
-            for n in 0..nature.climate().keys {
+            let keys = if table.has_fresh_keys() { FRESH_KEYS } else { nature.climate().keys };
+            for n in 0..keys {
                 let key = Key(vec![Value::Text(format!("k{n}"))]);
                 let shard = table.schema.shard_of(&key, shards);
                 records.push(Record { table: at, key, shard, name: format!("{}/k{n}", table.name.table) });
             }
         }
+        let records_planted = records.len() as u64;
+        let history = History { initial: plant(&nature, &database, &tables, &records)?, ..History::default() };
         Ok(Arc::new(Self {
             stores: Stores { hot: Arc::new(hot), log: Arc::new(log), database: Arc::new(database) },
             nature,
@@ -138,16 +146,36 @@ impl World {
             records,
             ingests: Mutex::default(),
             drains: Mutex::default(),
-            history: Mutex::default(),
+            history: Mutex::new(history),
             snapshots: Mutex::default(),
+            fresh: AtomicUsize::new(0),
             ticks: AtomicU64::new(0),
-            numbers: AtomicU64::new(0),
+            // Below are the values of the rows that were there before.
+            numbers: AtomicU64::new(records_planted),
         }))
     }
 
     /// The next instant of the history. There is one thread, so what happens happens in an order.
     pub(crate) fn tick(&self) -> u64 {
         self.ticks.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// A record: of those that exist by construction, only once they have been made up.
+    pub(crate) fn any_record(&self) -> usize {
+        let all = self.records.len();
+        let fresh = self.records.iter().filter(|record| self.tables[record.table].has_fresh_keys()).count();
+        let made_up = self.fresh.load(Ordering::Relaxed);
+        self.nature.pick(0..(all - fresh + made_up) as u64) as usize
+    }
+
+    /// Makes a record up, if there is a table for that.
+    pub(crate) fn fresh_record(&self) -> Option<usize> {
+        let first = self.records.iter().position(|record| self.tables[record.table].has_fresh_keys())?;
+        let at = first + self.fresh.load(Ordering::Relaxed);
+        (at < self.records.len()).then(|| {
+            self.fresh.fetch_add(1, Ordering::Relaxed);
+            at
+        })
     }
 
     /// A number that was not given before.
@@ -240,12 +268,46 @@ impl World {
     }
 }
 
+/// Some rows were there before us.
+fn plant(
+    nature: &Nature,
+    database: &Db,
+    tables: &[Table],
+    records: &[Record],
+) -> Result<BTreeMap<String, Base>, Unmade> {
+    let mut initial = BTreeMap::new();
+    for (value, record) in (1..).zip(records) {
+        if !tables[record.table].has_fresh_keys() && nature.happens(0.3) {
+            let row = World::key_row(record).merged_with(whole(value));
+            let written = database.write_row(&tables[record.table].name.table, row);
+            written.map_err(|error| Unmade(error.to_string()))?;
+            initial.insert(record.name.clone(), Base { version: 0, image: Some(Image::whole(value)) });
+        }
+    }
+    Ok(initial)
+}
+
+/// All columns of a row but its key.
+pub(crate) fn whole(value: u64) -> Row {
+    columns(&[("value", value), ("left_part", value), ("right_part", value)])
+}
+
+/// Columns that hold numbers.
+pub(crate) fn columns(of: &[(&str, u64)]) -> Row {
+    of.iter().filter_map(|(name, value)| Some((column(name)?, Value::Int64(*value as i64)))).collect()
+}
+
 pub(crate) fn column(name: &str) -> Option<ColumnName> {
     ColumnName::new(name).ok()
 }
 
 impl Table {
-    async fn new(name: &str, database: &Db) -> Result<Self, Unmade> {
+    /// Whether its keys are unique by construction: each is created once, by whoever made it up.
+    pub(crate) fn has_fresh_keys(&self) -> bool {
+        self.settings.create_check == CreateCheck::HotStore
+    }
+
+    async fn new(name: &str, database: &Db, fresh_keys: bool) -> Result<Self, Unmade> {
         let table = TableRef { database: database_name(), table: TableName::new(name)? };
         let text = ColumnType::Text { max_chars: Some(20), max_bytes: None };
         let number = ColumnType::Int { bits: 64 };
@@ -268,7 +330,7 @@ impl Table {
             topic: Topic::new(format!("shock-absorber.{name}"))?,
             namespace: Namespace::new(table.to_string())?,
             group_by: Vec::new(),
-            create_check: CreateCheck::Database,
+            create_check: if fresh_keys { CreateCheck::HotStore } else { CreateCheck::Database },
         };
         Ok(Self { name: table, schema, settings })
     }
