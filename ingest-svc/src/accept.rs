@@ -12,6 +12,7 @@ mod draft;
 mod error;
 mod merge;
 mod queue;
+mod repeat;
 mod request;
 mod rounds;
 mod store;

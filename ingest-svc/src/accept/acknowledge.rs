@@ -35,6 +35,10 @@ where
     // LOGGED is reached already; where no more is required, the client does not wait for the log.
     let (mut in_background, mut at_once) = (Batch::default(), Batch::default());
     for (at, (write, wish)) in stored.into_iter().zip(&wishes).enumerate() {
+        if write.event.is_none() {
+            levels[at] = Ok(AckLevel::Applied);
+            continue;
+        }
         if wish.required == AckLevel::Logged { &mut in_background } else { &mut at_once }.push(at, write);
     }
     let behind = join(queue_in_background(core, in_background.writes), async {

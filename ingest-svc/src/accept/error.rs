@@ -1,7 +1,7 @@
 //! Why a write was not accepted.
 
 use hot_store::HotStoreError;
-use model::{TableRef, Violation};
+use model::{RequestId, TableRef, Violation};
 
 use super::AckLevel;
 use crate::{Part, StoreError};
@@ -41,6 +41,9 @@ pub enum WriteError {
     /// The record is another one than the etag names.
     #[error("the record of table {0} is not the one that the etag names: read it again")]
     Aborted(TableRef),
+    /// The request id is that of another write.
+    #[error("the request id {} was used for another write a short time ago: give each write its own", .0.as_str())]
+    RequestIdReused(RequestId),
     /// Others wrote the record each time between reading and writing it.
     #[error("others wrote the record of table {table} during each of {attempts} attempts to update it: try again")]
     Conflict {

@@ -7,11 +7,13 @@ use futures::future::join_all;
 use hot_store::{HotStore, Precondition, RecordId, Slot, Write, WriteOutcome};
 use jiff::Timestamp;
 use model::{Content, Epoch, Image, Operation, Row, Shard, Topic, Version};
+use planted::Bug;
 
 use super::{
     WriteError,
     draft::Draft,
     merge, not_attempted,
+    repeat::{self, Repeat},
     request::Wish,
     rounds::{Manner, next_round},
     validate::{Checked, Intent, fits},
@@ -38,18 +40,25 @@ pub(super) struct Stored {
     pub(super) record: RecordId,
     pub(super) version: Version,
     pub(super) epoch: Epoch,
-    pub(super) payload: Bytes,
+    /// Its event; `None` if the database has the write already.
+    pub(super) event: Option<Bytes>,
 }
 
 impl Stored {
     /// Names the write for those who wait for it; the level is added when it is known.
     pub(super) fn token(&self) -> Token {
-        let Etag { version, epoch } = self.etag;
-        Token { shard: self.shard, epoch, version, logged_only: true, namespace: self.record.namespace.clone() }
+        let Etag { version, .. } = self.etag;
+        Token {
+            shard: self.shard,
+            epoch: self.epoch,
+            version,
+            logged_only: true,
+            namespace: self.record.namespace.clone(),
+        }
     }
 }
 
-type Outcome = (usize, Result<Stored, WriteError>);
+pub(super) type Outcome = (usize, Result<Stored, WriteError>);
 
 /// An item of a round that has no outcome yet.
 struct Open {
@@ -69,7 +78,18 @@ struct Ready {
     item: Item,
     precondition: Precondition,
     draft: Draft,
+    /// If it is not to be written, but only to ask whether its request took effect before: what it is else.
+    otherwise: Option<Otherwise>,
 }
+
+/// What stands in the way of an update that has been read.
+enum Otherwise {
+    Refused(WriteError),
+    Obstacle(Obstacle),
+}
+
+/// No record ever has it: what is written under this condition is not stored.
+const NEVER: Precondition = Precondition::At { version: Version::MAX, epoch: Epoch::ZERO };
 
 /// Writes the items of one shard, those of one key in the given order.
 pub(super) async fn write_shard<H, L, D>(
@@ -84,15 +104,17 @@ where
     D: Database,
 {
     let mut outcomes = Vec::with_capacity(items.len());
+    let mut repeated = Vec::new();
     let mut pending = items;
     while !pending.is_empty() {
         let (round, rest) = next_round(pending, |item| (&item.checked.record, item.checked.intent.manner()));
         pending = rest;
-        if let Err(stopped) = write_round(core, shard, round, now, &mut outcomes).await {
+        if let Err(stopped) = write_round(core, shard, round, now, &mut outcomes, &mut repeated).await {
             outcomes.extend(pending.into_iter().map(|item| (item.index, Err(not_attempted(&stopped)))));
             break;
         }
     }
+    outcomes.extend(repeat::look(core, shard, repeated).await);
     outcomes
 }
 
@@ -113,6 +135,7 @@ async fn write_round<H, L, D>(
     round: Vec<Item>,
     now: Timestamp,
     outcomes: &mut Vec<Outcome>,
+    repeated: &mut Vec<Repeat>,
 ) -> Result<(), WriteError>
 where
     H: HotStore,
@@ -140,6 +163,7 @@ where
                     for (ready, outcome) in ready.into_iter().zip(results) {
                         match judge(ready, outcome) {
                             Judged::Done(outcome) => outcomes.push(outcome),
+                            Judged::Repeated(repeat) => repeated.push(repeat),
                             Judged::Again(one) => again.push(one),
                         }
                     }
@@ -195,31 +219,64 @@ where
         match &item.checked.intent {
             Intent::Store { precondition, draft } => {
                 let (precondition, draft) = (*precondition, draft.clone());
-                ready.push(Ready { item, precondition, draft });
+                ready.push(Ready { item, precondition, draft, otherwise: None });
             }
             Intent::Update { changes, etag } => {
-                let table = &item.checked.table.schema.table;
-                match slots.next().unwrap_or(Slot::Empty) {
-                    Slot::Empty | Slot::Leased => again.push(Open { item, obstacle: Obstacle::Cold }),
-                    Slot::Absent | Slot::Image { image: Image { content: Content::Tombstone, .. }, .. } => {
-                        outcomes.push((item.index, Err(WriteError::NotFound(table.clone()))));
+                let slot = slots.next().unwrap_or(Slot::Empty);
+                match merge_into(&item.checked, slot, epoch, changes, *etag, max, now) {
+                    Ok((precondition, draft)) => ready.push(Ready { item, precondition, draft, otherwise: None }),
+                    // What stands in the way may be its own first attempt.
+                    Err(otherwise) if item.checked.request.is_some() => {
+                        let draft = probe(&item.checked);
+                        ready.push(Ready { item, precondition: NEVER, draft, otherwise: Some(otherwise) });
                     }
-                    Slot::Image { version, image: Image { content: Content::Row(row), fingerprint, .. }, .. } => {
-                        let read = Etag { version, epoch };
-                        if etag.is_some_and(|etag| etag != read) {
-                            outcomes.push((item.index, Err(WriteError::Aborted(table.clone()))));
-                            continue;
-                        }
-                        match update(&item.checked, row, fingerprint, changes.clone(), max, now) {
-                            Ok(draft) => ready.push(Ready { item, precondition: read.into(), draft }),
-                            Err(error) => outcomes.push((item.index, Err(error))),
-                        }
-                    }
+                    Err(Otherwise::Obstacle(obstacle)) => again.push(Open { item, obstacle }),
+                    Err(Otherwise::Refused(error)) => outcomes.push((item.index, Err(error))),
                 }
             }
         }
     }
     Ok((ready, again))
+}
+
+/// What an update makes of a record: the row to write, and under which condition.
+fn merge_into(
+    checked: &Checked,
+    slot: Slot,
+    epoch: Epoch,
+    changes: &Row,
+    etag: Option<Etag>,
+    max_payload_bytes: usize,
+    now: Timestamp,
+) -> Result<(Precondition, Draft), Otherwise> {
+    let table = &checked.table.schema.table;
+    match slot {
+        Slot::Empty | Slot::Leased => Err(Otherwise::Obstacle(Obstacle::Cold)),
+        Slot::Absent | Slot::Image { image: Image { content: Content::Tombstone, .. }, .. } => {
+            Err(Otherwise::Refused(WriteError::NotFound(table.clone())))
+        }
+        Slot::Image { version, image: Image { content: Content::Row(row), fingerprint, .. }, .. } => {
+            let read = Etag { version, epoch };
+            if etag.is_some_and(|etag| etag != read) {
+                return Err(Otherwise::Refused(WriteError::Aborted(table.clone())));
+            }
+            let draft = update(checked, row, fingerprint, changes.clone(), max_payload_bytes, now);
+            let condition = if planted::is(Bug::UpdateWithoutCondition) { Precondition::None } else { read.into() };
+            draft.map(|draft| (condition, draft)).map_err(Otherwise::Refused)
+        }
+    }
+}
+
+/// What names the request and nothing else; for a condition that never holds.
+fn probe(checked: &Checked) -> Draft {
+    let image = Image {
+        content: Content::Tombstone,
+        operation: Operation::Update,
+        fingerprint: checked.fingerprint,
+        request: checked.request.clone(),
+        since: None,
+    };
+    Draft { table: checked.table.schema.table.clone(), shard: checked.shard, key: checked.key.clone(), image }
 }
 
 fn update(
@@ -247,18 +304,24 @@ fn update(
 
 enum Judged {
     Done(Outcome),
+    Repeated(Repeat),
     Again(Open),
 }
 
 /// What the store's answer means for the one who asked for the write.
 fn judge(ready: Ready, outcome: WriteOutcome) -> Judged {
-    let Ready { item, precondition, draft } = ready;
+    let Ready { item, precondition, draft, otherwise } = ready;
     let table = &item.checked.table.schema.table;
     // Who named an etag wants that version and no other.
     let insists = match &item.checked.intent {
         Intent::Store { .. } => matches!(precondition, Precondition::At { .. }),
         Intent::Update { etag, .. } => etag.is_some(),
     };
+    match (otherwise, outcome) {
+        (None, _) | (_, WriteOutcome::Repeated { .. } | WriteOutcome::Reused) => {}
+        (Some(Otherwise::Refused(error)), _) => return Judged::Done((item.index, Err(error))),
+        (Some(Otherwise::Obstacle(obstacle)), _) => return Judged::Again(Open { item, obstacle }),
+    }
     let error = match outcome {
         WriteOutcome::Stored { version, epoch, since } => {
             let stored = Stored {
@@ -270,15 +333,18 @@ fn judge(ready: Ready, outcome: WriteOutcome) -> Judged {
                 record: item.checked.record,
                 version,
                 epoch,
-                payload: draft.seal(version, epoch, since),
+                event: Some(draft.seal(version, epoch, since)),
             };
             return Judged::Done((item.index, Ok(stored)));
         }
-        WriteOutcome::Cold => return Judged::Again(Open { item, obstacle: Obstacle::Cold }),
-        WriteOutcome::Repeated { .. } => {
-            WriteError::OutcomeUnknown("a request of this id was accepted before; read the record".to_owned())
+        WriteOutcome::Repeated { version, epoch, current } => {
+            return Judged::Repeated(Repeat { item, etag: Etag { version, epoch }, current });
         }
-        WriteOutcome::Reused => WriteError::Unsupported("the request id names another write: use a new one".to_owned()),
+        WriteOutcome::Reused => match &item.checked.request {
+            Some(request) => WriteError::RequestIdReused(request.id.clone()),
+            None => WriteError::OutcomeUnknown("the hot store answered for a request that was not named".to_owned()),
+        },
+        WriteOutcome::Cold => return Judged::Again(Open { item, obstacle: Obstacle::Cold }),
         WriteOutcome::Exists => WriteError::AlreadyExists(table.clone()),
         WriteOutcome::Missing | WriteOutcome::Changed if insists => WriteError::Aborted(table.clone()),
         WriteOutcome::Missing => WriteError::NotFound(table.clone()),

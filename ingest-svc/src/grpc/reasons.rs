@@ -24,6 +24,7 @@ impl From<WriteError> for Failure {
             }
             WriteError::Unsupported(_) => Reason::InvalidArgument,
             WriteError::TooLarge { .. } => Reason::RecordTooLarge,
+            WriteError::RequestIdReused(_) => Reason::RequestIdReused,
             WriteError::LogDown => Reason::LogUnavailable,
             WriteError::LogQueueFull => Reason::LogQueueFull,
             WriteError::OutcomeUnknown(_) => Reason::OutcomeUnknown,

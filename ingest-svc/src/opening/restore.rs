@@ -1,12 +1,13 @@
 //! Puts back what the hot store lacks: reads a partition from the start to the fence, and compares what may be in
 //! the database already with the database.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use database::{CatalogTable, Database, DatabaseRow, ShardRow};
 use event_log::{EventPublisher, LogReader, LogRecord, TopicPartition};
 use hot_store::{HotStore, LogPoint, OpeningToken, RecordId, Restore};
-use model::{CodecError, Epoch, Event, EventBody, Key, KeyBytes, Mutation, Shard, TableRef, Topic, Version};
+use model::{CodecError, Epoch, Event, EventBody, Key, KeyBytes, Mutation, Request, Shard, TableRef, Topic, Version};
+use planted::Bug;
 
 use super::OpeningError;
 use crate::{Core, read::cold::image_of};
@@ -21,6 +22,8 @@ const MAX_CALL: usize = 256;
 pub(super) struct Stretch<'a> {
     pub(super) topic: &'a Topic,
     pub(super) start: LogPoint,
+    /// Below this offset only requests are put back.
+    pub(super) records_from: i64,
     pub(super) fence: i64,
     /// The table of the topic, and its shard row as read after the fence was appended.
     pub(super) table: &'a CatalogTable,
@@ -38,6 +41,8 @@ pub(super) struct Tally {
     pub(super) mutations: u64,
     /// Mutations that are void.
     pub(super) void: u64,
+    /// Requests that were put back.
+    pub(super) requests: u64,
     /// Records that could not be read, and mutations of another table than the topic's.
     pub(super) strange: u64,
 }
@@ -69,8 +74,10 @@ where
             return Err(error);
         }
         let newest = std::mem::take(&mut gathered.newest);
+        let requests = std::mem::take(&mut gathered.requests);
         gathered.bytes = 0;
         put_back(core, shard, token, stretch, newest.into_values().collect()).await?;
+        put_requests_back(core, shard, token, stretch, requests).await?;
         if !is_full {
             break;
         }
@@ -79,11 +86,19 @@ where
     Ok(gathered.tally)
 }
 
-/// The newest mutation of each key that was read since the last call to the hot store.
+/// The newest mutation of a key, and the lowest version of it that was met beside.
+struct Newest {
+    mutation: Mutation,
+    lowest: Version,
+}
+
+/// What was read since the last call to the hot store.
 struct Gathered<'a> {
     topic: &'a Topic,
     table: &'a TableRef,
-    newest: BTreeMap<KeyBytes, Mutation>,
+    records_from: i64,
+    newest: BTreeMap<KeyBytes, Newest>,
+    requests: Vec<(Request, Version)>,
     bytes: usize,
     tally: Tally,
     error: Option<OpeningError>,
@@ -94,7 +109,9 @@ impl<'a> Gathered<'a> {
         Self {
             topic: stretch.topic,
             table: &stretch.table.schema.table,
+            records_from: stretch.records_from,
             newest: BTreeMap::new(),
+            requests: Vec::new(),
             bytes: 0,
             tally: Tally { in_force: stretch.start.epoch, ..Tally::default() },
             error: None,
@@ -102,14 +119,14 @@ impl<'a> Gathered<'a> {
     }
 
     fn is_full(&self) -> bool {
-        self.newest.len() >= MAX_KEYS || self.bytes >= MAX_BYTES
+        self.newest.len().max(self.requests.len()) >= MAX_KEYS || self.bytes >= MAX_BYTES
     }
 
     /// Takes a record in; `false` breaks off the reading.
     fn take(&mut self, record: LogRecord) -> bool {
         let (offset, bytes) = (record.offset, record.payload.len());
         match Event::decode(record.payload) {
-            Ok(event) => self.take_event(event, bytes),
+            Ok(event) => self.take_event(event, offset, bytes),
             // A replica of the later release can open the shard.
             Err(error @ CodecError::TooNew { .. }) => {
                 self.error = Some(OpeningError::Event { topic: self.topic.clone(), offset, error });
@@ -124,7 +141,7 @@ impl<'a> Gathered<'a> {
         !self.is_full()
     }
 
-    fn take_event(&mut self, event: Event, bytes: usize) {
+    fn take_event(&mut self, event: Event, offset: i64, bytes: usize) {
         let mutations = match event.body {
             EventBody::Fence(_) => {
                 self.tally.in_force = self.tally.in_force.max(event.epoch);
@@ -144,10 +161,28 @@ impl<'a> Gathered<'a> {
                 continue;
             }
             self.tally.mutations += 1;
-            let key = mutation.key.to_bytes();
-            if self.newest.get(&key).is_none_or(|held| held.version < mutation.version) {
-                self.bytes += bytes;
-                self.newest.insert(key, mutation);
+            if let Some(request) = &mutation.image.request
+                && !planted::is(Bug::RequestsForgotten)
+            {
+                self.tally.requests += 1;
+                self.requests.push((request.clone(), mutation.version));
+            }
+            if offset < self.records_from {
+                continue;
+            }
+            match self.newest.entry(mutation.key.to_bytes()) {
+                Entry::Vacant(place) => {
+                    self.bytes += bytes;
+                    place.insert(Newest { lowest: mutation.version, mutation });
+                }
+                Entry::Occupied(mut held) => {
+                    let held = held.get_mut();
+                    held.lowest = held.lowest.min(mutation.version);
+                    if held.mutation.version < mutation.version {
+                        self.bytes += bytes;
+                        held.mutation = mutation;
+                    }
+                }
             }
         }
     }
@@ -158,7 +193,7 @@ async fn put_back<H, L, D>(
     shard: Shard,
     token: &OpeningToken,
     stretch: &Stretch<'_>,
-    mutations: Vec<Mutation>,
+    newest: Vec<Newest>,
 ) -> Result<(), OpeningError>
 where
     H: HotStore,
@@ -171,17 +206,19 @@ where
         .directory
         .database(&schema.table.database)
         .ok_or_else(|| OpeningError::NoDatabase(schema.table.database.clone()))?;
-    let mut mutations = mutations.into_iter().peekable();
-    while mutations.peek().is_some() {
-        let (written, fresh): (Vec<Mutation>, Vec<Mutation>) =
-            mutations.by_ref().take(MAX_CALL).partition(|mutation| mutation.version <= stretch.row.high_water);
-        let keys: Vec<Key> = written.iter().map(|mutation| mutation.key.clone()).collect();
+    let may_be_written = |newest: &Newest| {
+        newest.mutation.version <= stretch.row.high_water && !planted::is(Bug::RestoreWithoutComparing)
+    };
+    let mut newest = newest.into_iter().peekable();
+    while newest.peek().is_some() {
+        let (written, fresh): (Vec<Newest>, Vec<Newest>) = newest.by_ref().take(MAX_CALL).partition(may_be_written);
+        let keys: Vec<Key> = written.iter().map(|newest| newest.mutation.key.clone()).collect();
         let rows = if keys.is_empty() { Vec::new() } else { database.read(schema, &keys).await? };
         if rows.len() < keys.len() {
             return Err(OpeningError::Incomplete { asked: keys.len(), got: rows.len() });
         }
-        let compared = written.into_iter().zip(rows).map(|(mutation, row)| compare(stretch, mutation, row));
-        let dirty = fresh.into_iter().map(|mutation| dirty(stretch, mutation));
+        let compared = written.into_iter().zip(rows).map(|(newest, row)| compare(stretch, newest, row));
+        let dirty = fresh.into_iter().map(|newest| dirty(stretch, newest));
         let records = compared.chain(dirty).collect();
         core.hot.restore(shard, token, records, ttl).await?;
     }
@@ -190,22 +227,47 @@ where
 
 /// An event at or below the high-water version may be in the database already, or something newer: order in the log
 /// is not order of versions, and a slow older event must not bury a newer row.
-fn compare(stretch: &Stretch<'_>, mutation: Mutation, row: DatabaseRow) -> Restore {
+fn compare(stretch: &Stretch<'_>, newest: Newest, row: DatabaseRow) -> Restore {
+    let mutation = &newest.mutation;
     match image_of(stretch.table, row) {
         Some((version, image)) if version >= mutation.version => {
-            Restore::Clean { record: record_of(stretch, &mutation), version, image }
+            Restore::Clean { record: record_of(stretch, mutation), version, image }
         }
         None if mutation.version <= stretch.row.purge_horizon => {
-            Restore::Gone { record: record_of(stretch, &mutation), horizon: stretch.row.purge_horizon }
+            Restore::Gone { record: record_of(stretch, mutation), horizon: stretch.row.purge_horizon }
         }
-        _ => dirty(stretch, mutation),
+        _ => dirty(stretch, newest),
     }
 }
 
-fn dirty(stretch: &Stretch<'_>, mutation: Mutation) -> Restore {
+/// The database may lack every version of the record that was read, since events of one key may lie in any order.
+fn dirty(stretch: &Stretch<'_>, Newest { mutation, lowest }: Newest) -> Restore {
     let record = record_of(stretch, &mutation);
     let Mutation { version, image, .. } = mutation;
-    Restore::Dirty { record, version, behind: version, image }
+    Restore::Dirty { record, version, behind: lowest, image }
+}
+
+async fn put_requests_back<H, L, D>(
+    core: &Core<H, L, D>,
+    shard: Shard,
+    token: &OpeningToken,
+    stretch: &Stretch<'_>,
+    requests: Vec<(Request, Version)>,
+) -> Result<(), OpeningError>
+where
+    H: HotStore,
+{
+    let ttl = core.options.hot_ttl.of(&stretch.table.schema.table);
+    let namespace = &stretch.table.settings.namespace;
+    for some in requests.chunks(MAX_CALL) {
+        let put = |(request, version): &(Request, Version)| Restore::Request {
+            namespace: namespace.clone(),
+            request: request.clone(),
+            version: *version,
+        };
+        core.hot.restore(shard, token, some.iter().map(put).collect(), ttl).await?;
+    }
+    Ok(())
 }
 
 fn record_of(stretch: &Stretch<'_>, mutation: &Mutation) -> RecordId {

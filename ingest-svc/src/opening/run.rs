@@ -97,7 +97,7 @@ where
                 report(core, open);
                 if let Some(opened) = opened {
                     tracing::debug!(
-                        %shard, epoch = %opened.epoch, mutations = opened.mutations, void = opened.void,
+                        %shard, epoch = %opened.epoch, mutations = opened.mutations, void = opened.void, requests = opened.requests,
                         discarded = opened.discarded, "opened a shard"
                     );
                 }

@@ -7,6 +7,7 @@ use event_log::{EventPublisher, LogReader};
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use hot_store::{Checkpoint, HotStore, LogPoint, OpeningToken};
 use model::{DatabaseName, Epoch, Shard, Topic, Version};
+use planted::Bug;
 
 use super::{
     OpeningError, fence,
@@ -29,6 +30,8 @@ pub struct Opened {
     pub mutations: u64,
     /// Mutations that a fence had made void.
     pub void: u64,
+    /// Requests that were put back.
+    pub requests: u64,
 }
 
 /// Opens a shard in an epoch above `above`; `None` if it is open.
@@ -54,27 +57,34 @@ where
     let tables = core.directory.all();
     let topics: Vec<Topic> = tables.iter().map(|table| table.settings.topic.clone()).collect();
 
-    let start = start::choose(&claim, &start::ask(&*core.log, &topics, shard).await?);
+    let partitions = start::ask(&*core.log, &topics, shard).await?;
+    let start = start::choose(&claim, &partitions);
     let met = start.points.values().map(|point| point.epoch).fold(claim.epoch.max(above), Epoch::max);
     let epoch = core.directory.catalog_database()?.next_epoch(shard, met).await?;
-    core.hot.begin_opening(shard, &token, epoch, start.clone()).await?;
+    let kept = if planted::is(Bug::StartNotStored) { start::at_the_end(&start, &partitions) } else { start.clone() };
+    core.hot.begin_opening(shard, &token, epoch, kept).await?;
 
     let within = core.options.publish_timeout;
-    let fences = fence::append(&*core.log, &topics, shard, epoch, &core.options.replica, within).await?;
+    let fences = if planted::is(Bug::NoFence) {
+        partitions.iter().map(|(topic, at)| (topic.clone(), at.high)).collect()
+    } else {
+        fence::append(&*core.log, &topics, shard, epoch, &core.options.replica, within).await?
+    };
     let rows = shard_rows(core, &tables, shard).await?;
     let stretches: Vec<Stretch<'_>> = tables
         .iter()
         .zip(rows)
         .filter_map(|(table, row)| {
             let topic = &table.settings.topic;
-            let (start, fence) = (*start.points.get(topic)?, *fences.get(topic)?);
-            Some(Stretch { topic, start, fence, table, row })
+            let (from, fence) = (*start.points.get(topic)?, *fences.get(topic)?);
+            let records_from = start::records_from(&claim, &start, topic, partitions.get(topic)?);
+            Some(Stretch { topic, start: from, records_from, fence, table, row })
         })
         .collect();
     // Also above what readers of the database were told: they would take a write below it for one that is in.
     let known = |stretch: &Stretch<'_>| stretch.row.high_water.max(stretch.row.horizon);
     let mut clock = stretches.iter().map(known).max().unwrap_or(Version::ZERO);
-    let mut opened = Opened { epoch, discarded: start.discard, mutations: 0, void: 0 };
+    let mut opened = Opened { epoch, discarded: start.discard, mutations: 0, void: 0, requests: 0 };
     // Boxed, since the compiler can't see otherwise that a task may hold these while they borrow.
     let restores: Vec<_> =
         stretches.iter().map(|stretch| restore::restore(core, shard, &token, stretch).boxed()).collect();
@@ -86,12 +96,16 @@ where
         clock = clock.max(tally.seen);
         opened.mutations += tally.mutations;
         opened.void += tally.void;
+        opened.requests += tally.requests;
         if tally.strange > 0 {
             tracing::warn!(%shard, records = tally.strange, "an opening met records that belong to no enabled table");
         }
     }
     let point = |(topic, offset)| (topic, LogPoint { offset, epoch });
     let checkpoint = Checkpoint(fences.into_iter().map(point).collect());
+    if planted::is(Bug::ClockReset) {
+        clock = Version::ZERO;
+    }
     core.hot.finish_opening(shard, &token, clock, checkpoint).await?;
     Ok(Some(opened))
 }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use event_log::{LogReader, Progress, TopicPartition};
+use event_log::{Committed, LogReader, Progress, TopicPartition};
 use hot_store::{Claim, LogPoint, OpeningStart};
 use model::{Epoch, Shard, Topic};
+use planted::Bug;
 
 use super::OpeningError;
 
@@ -16,7 +17,7 @@ pub(super) struct Partition {
     /// The offset of the next record to come.
     pub(super) high: i64,
     /// What the drain group has committed.
-    pub(super) committed: Option<Progress>,
+    pub(super) committed: Option<Committed>,
 }
 
 /// Asks the log about the shard's partition of each topic.
@@ -33,21 +34,30 @@ pub(super) async fn ask<L: LogReader>(
     if got < topics.len() {
         return Err(OpeningError::Incomplete { asked: topics.len(), got });
     }
-    let answers = bounds.into_iter().zip(committed).map(|((low, high), committed)| Partition {
-        low,
-        high,
-        committed: committed.map(|committed| committed.done),
-    });
+    let answers = bounds.into_iter().zip(committed).map(|((low, high), committed)| Partition { low, high, committed });
     Ok(topics.iter().cloned().zip(answers).collect())
 }
 
 /// Chooses the start. An earlier opener's start wins; then the surviving checkpoint; if there is none, or one that
 /// the log no longer reaches, what the store holds can't be trusted and all that the drain has not committed is
-/// read.
+/// read, with the request window before it.
+///
+/// With a surviving checkpoint nothing before it need be read: what the log held then was in the store that holds the
+/// checkpoint. So its records, and its requests, are there at least as new. Some of those records may be dirty though
+/// the drain has passed them, if the mark clean was lost with the store's tail. They can stay so: a row that is newer
+/// than such an image comes from an event behind the checkpoint, which is read and compared; so what the store shows is
+/// the newest, and the relay produces it again, for the drain to mark it once more.
 pub(super) fn choose(claim: &Claim, partitions: &BTreeMap<Topic, Partition>) -> OpeningStart {
     let (known, discard) = match (&claim.resumed, &claim.checkpoint) {
         // What the store held was dropped already, if it had to be; what was put back since is of this opening.
         (Some(start), _) => (&start.points, start.discard),
+        (None, Some(_)) if planted::is(Bug::OpenFromCommitted) => {
+            let points = partitions.iter().map(|(topic, at)| {
+                let done = at.committed.map_or(Progress { offset: at.low, epoch: Epoch::ZERO }, |c| c.done);
+                (topic.clone(), LogPoint { offset: done.offset, epoch: done.epoch })
+            });
+            return OpeningStart { points: points.collect(), discard: false };
+        }
         (None, Some(checkpoint)) => (&checkpoint.0, false),
         (None, None) => return from_committed(partitions),
     };
@@ -71,19 +81,24 @@ fn reachable(point: Option<&LogPoint>, Partition { low, high, .. }: Partition) -
 fn from_committed(partitions: &BTreeMap<Topic, Partition>) -> OpeningStart {
     let points = partitions.iter().map(|(topic, at)| {
         let point = match at.committed {
-            Some(done) if (at.low..=at.high).contains(&done.offset) => {
-                LogPoint { offset: done.offset, epoch: done.epoch }
+            Some(Committed { done, window }) if at.holds(done) => {
+                // A window whose beginning is gone can't be read: which epoch is in force behind it is not known.
+                let from = if at.holds(window) && window.offset <= done.offset { window } else { done };
+                LogPoint { offset: from.offset, epoch: from.epoch }
             }
             _ => {
                 if is_gap(*at) {
                     tracing::error!(
                         %topic,
                         first_offset = at.low,
-                        committed = at.committed.map(|done| done.offset),
+                        committed = at.committed.map(|committed| committed.done.offset),
                         "the event log has deleted records before they were drained: raise its retention"
                     );
                 }
-                LogPoint { offset: at.low, epoch: at.committed.map_or(Epoch::ZERO, |done| in_force_at_low(done, *at)) }
+                LogPoint {
+                    offset: at.low,
+                    epoch: at.committed.map_or(Epoch::ZERO, |committed| in_force_at_low(committed.done, *at)),
+                }
             }
         };
         (topic.clone(), point)
@@ -91,9 +106,38 @@ fn from_committed(partitions: &BTreeMap<Topic, Partition>) -> OpeningStart {
     OpeningStart { points: points.collect(), discard: true }
 }
 
+impl Partition {
+    fn holds(self, progress: Progress) -> bool {
+        (self.low..=self.high).contains(&progress.offset)
+    }
+}
+
+/// From which offset on records are put back. Before it lies the request window: there only the requests are, since a
+/// store that begins empty lacks nothing that the drain has committed. A store that kept what it had may hold a record
+/// that is older than what was drained, so there everything counts; and so does it after an opener that died half-way,
+/// whatever was committed since.
+pub(super) fn records_from(claim: &Claim, start: &OpeningStart, topic: &Topic, at: &Partition) -> i64 {
+    let from = start.points.get(topic).map_or(at.low, |point| point.offset);
+    match at.committed {
+        Some(Committed { done, .. }) if start.discard && claim.resumed.is_none() && at.holds(done) => {
+            done.offset.max(from)
+        }
+        _ => from,
+    }
+}
+
+/// See [`Bug::StartNotStored`].
+pub(super) fn at_the_end(start: &OpeningStart, partitions: &BTreeMap<Topic, Partition>) -> OpeningStart {
+    let end = |(topic, point): (&Topic, &LogPoint)| {
+        let offset = partitions.get(topic).map_or(point.offset, |at| at.high);
+        (topic.clone(), LogPoint { offset, ..*point })
+    };
+    OpeningStart { points: start.points.iter().map(end).collect(), ..*start }
+}
+
 /// Whether records are gone that were never drained.
 fn is_gap(at: Partition) -> bool {
-    at.low > at.committed.map_or(0, |done| done.offset)
+    at.low > at.committed.map_or(0, |committed| committed.done.offset)
 }
 
 /// Before the log's first record at least what was in force at the commit is in force; a log that ends before the
@@ -125,7 +169,10 @@ mod tests {
     fn log(of: Log<'_>) -> BTreeMap<Topic, Partition> {
         of.iter()
             .map(|(t, low, high, committed)| {
-                let committed = committed.map(|(offset, epoch)| Progress { offset, epoch: Epoch(epoch) });
+                let committed = committed.map(|(offset, epoch)| {
+                    let done = Progress { offset, epoch: Epoch(epoch) };
+                    Committed { done, window: done }
+                });
                 (topic(t), Partition { low: *low, high: *high, committed })
             })
             .collect()
@@ -188,5 +235,32 @@ mod tests {
     fn a_commit_that_the_log_does_not_reach_begins_where_the_log_does() {
         assert_eq!(choose(&claim(None, None), &log(&[("a", 5, 9, Some((3, 2)))])), start(&[("a", 5, 2)], true));
         assert_eq!(choose(&claim(None, None), &log(&[("a", 0, 2, Some((3, 2)))])), start(&[("a", 0, 0)], true));
+    }
+
+    #[test]
+    fn the_request_window_is_read_for_its_requests_only() {
+        let at = |done: i64, window: i64| {
+            let progress = |offset, epoch| Progress { offset, epoch: Epoch(epoch) };
+            let committed = Some(Committed { done: progress(done, 2), window: progress(window, 1) });
+            Partition { low: 2, high: 9, committed }
+        };
+        let begin = |at| {
+            let partitions = BTreeMap::from([(topic("a"), at)]);
+            let start = choose(&claim(None, None), &partitions);
+            (start.points[&topic("a")], records_from(&claim(None, None), &start, &topic("a"), &at))
+        };
+        assert_eq!(begin(at(7, 4)), (LogPoint { offset: 4, epoch: Epoch(1) }, 7));
+        // The log has lost the window's beginning.
+        assert_eq!(begin(at(7, 1)), (LogPoint { offset: 7, epoch: Epoch(2) }, 7));
+        // Another log than the one that was committed: everything counts.
+        assert_eq!(begin(at(10, 4)), (LogPoint { offset: 2, epoch: Epoch(0) }, 2));
+
+        let points: Points<'_> = &[("a", 4, 1)];
+        for discard in [true, false] {
+            let resumed = claim(None, Some((points, discard)));
+            assert_eq!(records_from(&resumed, &start(points, discard), &topic("a"), &at(7, 4)), 4);
+        }
+        // A store that kept what it had lacks what was drained since, too.
+        assert_eq!(records_from(&claim(Some(points), None), &start(points, false), &topic("a"), &at(7, 4)), 4);
     }
 }

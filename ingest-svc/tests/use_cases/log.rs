@@ -35,6 +35,8 @@ pub struct BentLog {
     partitions: Mutex<HashMap<TopicPartition, Vec<Option<LogRecord>>>>,
     topics: Mutex<HashMap<Topic, u16>>,
     pub committed: Mutex<HashMap<TopicPartition, Progress>>,
+    /// Where the request window begins; where nothing is said, at what is committed.
+    pub windows: Mutex<HashMap<TopicPartition, Progress>>,
     fate: Mutex<Fate>,
     aside: Mutex<Vec<Outgoing>>,
     after_publish: Mutex<Option<Hook>>,
@@ -51,6 +53,7 @@ impl BentLog {
             partitions: Mutex::default(),
             topics: Mutex::default(),
             committed: Mutex::default(),
+            windows: Mutex::default(),
             fate: Mutex::new(Fate::Append),
             aside: Mutex::default(),
             after_publish: Mutex::default(),
@@ -194,10 +197,12 @@ impl LogReader for BentLog {
 
     async fn committed(&self, partitions: &[TopicPartition]) -> Result<Vec<Option<Committed>>, LogError> {
         let committed = self.committed.lock().unwrap();
-        Ok(partitions
-            .iter()
-            .map(|partition| committed.get(partition).map(|done| Committed { done: *done, window: *done }))
-            .collect())
+        let windows = self.windows.lock().unwrap();
+        let of = |partition| {
+            let done = *committed.get(partition)?;
+            Some(Committed { done, window: windows.get(partition).copied().unwrap_or(done) })
+        };
+        Ok(partitions.iter().map(of).collect())
     }
 
     async fn read(

@@ -10,6 +10,7 @@ mod log;
 mod opening;
 mod read;
 mod relay;
+mod requests;
 mod store;
 mod tables;
 mod world;

@@ -10,7 +10,7 @@ use std::{
 
 use hot_store::{
     Answer, Backlog, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, HotStore, HotStoreError,
-    LeaseOutcome, LeaseToken, OpeningStart, OpeningToken, RecordId, Restore, Settings, ShardHeader, Stamp, Write,
+    LeaseOutcome, LeaseToken, OpeningStart, OpeningToken, RecordId, Restore, Settings, ShardHeader, Slot, Stamp, Write,
     WriteOutcome, memory::MemoryStore,
 };
 use model::{Epoch, Namespace, Shard, ShardCount, Version};
@@ -22,6 +22,8 @@ pub struct BentStore {
     rival: Mutex<Option<Rival>>,
     loses_answers: AtomicBool,
     forgets: AtomicBool,
+    before_read: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    expired: Mutex<Vec<RecordId>>,
     settings: Mutex<Settings>,
 }
 
@@ -32,6 +34,8 @@ impl BentStore {
             rival: Mutex::default(),
             loses_answers: AtomicBool::new(false),
             forgets: AtomicBool::new(false),
+            before_read: Mutex::default(),
+            expired: Mutex::default(),
             settings: Mutex::default(),
         }
     }
@@ -49,6 +53,16 @@ impl BentStore {
     /// Marks find nothing.
     pub fn forget(&self) {
         self.forgets.store(true, Ordering::SeqCst);
+    }
+
+    /// Does something before the next read.
+    pub fn before_read(&self, hook: impl FnOnce() + Send + 'static) {
+        *self.before_read.lock().unwrap() = Some(Box::new(hook));
+    }
+
+    /// From now on the record, which must be clean, is read as if its TTL were over.
+    pub fn expire(&self, record: &RecordId) {
+        self.expired.lock().unwrap().push(record.clone());
     }
 
     pub fn set_settings(&self, settings: Settings) {
@@ -70,7 +84,16 @@ impl HotStore for BentStore {
     }
 
     async fn read(&self, shard: Shard, records: Vec<RecordId>) -> Result<Answer, HotStoreError> {
-        self.memory.read(shard, records).await
+        let hook = self.before_read.lock().unwrap().take();
+        hook.into_iter().for_each(|hook| hook());
+        let mut answer = self.memory.read(shard, records.clone()).await?;
+        for (record, slot) in records.iter().zip(&mut answer.slots) {
+            if self.expired.lock().unwrap().contains(record) {
+                assert!(!matches!(slot, Slot::Image { dirty: true, .. }), "dirty data never expires");
+                *slot = Slot::Empty;
+            }
+        }
+        Ok(answer)
     }
 
     async fn mark_queued(&self, shard: Shard, epoch: Epoch, stamps: Vec<Stamp>) -> Result<Vec<bool>, HotStoreError> {

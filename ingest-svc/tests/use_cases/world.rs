@@ -14,8 +14,8 @@ use ingest_svc::{
     tables::Tables,
 };
 use model::{
-    ColumnName, Content, DatabaseName, Epoch, Event, EventBody, Key, Mutation, Row, Shard, ShardCount, TableName,
-    TableRef, Value, Version,
+    ColumnName, Content, DatabaseName, Epoch, Event, EventBody, Key, Mutation, RequestId, Row, Shard, ShardCount,
+    TableName, TableRef, Value, Version,
 };
 
 use crate::{
@@ -99,6 +99,10 @@ pub fn request(change: Change) -> WriteRequest {
     WriteRequest { table: table("payments"), change, request_id: None }
 }
 
+pub fn named(id: &str, change: Change) -> WriteRequest {
+    WriteRequest { request_id: Some(RequestId::new(id).unwrap()), ..request(change) }
+}
+
 pub fn quick_options() -> IngestOptions {
     IngestOptions {
         publish_timeout: Duration::from_millis(100),
@@ -164,6 +168,11 @@ impl World {
 
     pub async fn write_at(&self, change: Change, level: AckLevel) -> WriteResult {
         self.writer.write(request(change), Acknowledge::required(level)).await
+    }
+
+    /// A write with a request id.
+    pub async fn write_as(&self, id: &str, change: Change) -> WriteResult {
+        self.writer.write(named(id, change), Acknowledge::default()).await
     }
 
     pub async fn get(&self, id: &str) -> Result<Found, ReadError> {
