@@ -147,7 +147,9 @@ pub trait LogReader: Send + Sync + 'static {
         partitions: &[TopicPartition],
     ) -> impl Future<Output = Result<Vec<Option<Committed>>, LogError>> + Send;
 
-    /// Reads a partition from `from` up to, not including, `to`: calls `each` for the records in order. `each` breaks off by `false`.
+    /// Reads a partition from `from` up to, not including, `to`: calls `each` for the records in order. `each` breaks off
+    /// by `false`. Only a record at `to - 1` or behind it proves that all were read, so one must be there: an opening
+    /// appends a fence, and reads up to that.
     fn read(
         &self,
         partition: &TopicPartition,

@@ -285,23 +285,29 @@ impl Reading<'_> {
                         return Ok(());
                     }
                 }
-                // Behind the last record there may be offsets without one: the end decides.
+                // Only a record at the end of the range, or behind it, ends the reading. The end that is met here is
+                // that of some moment before, or that of a leader which doesn't show its last records yet: however
+                // far the log reaches by now, records may be missing. The client goes on fetching.
                 Some(Err(KafkaError::PartitionEOF(_))) => {
-                    let heard = self.hand_over(&mut chunk);
-                    let (_, next) = self.ends()?;
-                    if next >= self.to || !heard {
+                    if !self.hand_over(&mut chunk) {
                         return Ok(());
                     }
-                    return Err(LogError::Unavailable(format!(
-                        "{topic}/{partition} ends at offset {next} now, before {}",
-                        self.to
-                    )));
+                    let (_, next) = self.ends()?;
+                    if next < self.to {
+                        return Err(LogError::Unavailable(format!(
+                            "{topic}/{partition} ends at offset {next} now, before {}",
+                            self.to
+                        )));
+                    }
                 }
                 Some(Err(error)) => self.judge(&error)?,
                 None if !chunk.is_empty() && !self.hand_over(&mut chunk) => return Ok(()),
                 None if self.chunks.is_closed() => return Ok(()),
                 None if last_progress.elapsed() > NO_PROGRESS => {
-                    return Err(LogError::Unavailable(format!("reading {topic}/{partition}: nothing came")));
+                    return Err(LogError::Unavailable(format!(
+                        "reading {topic}/{partition}: no record came that shows that all before offset {} are read",
+                        self.to
+                    )));
                 }
                 None => {}
             }
