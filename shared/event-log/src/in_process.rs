@@ -57,6 +57,7 @@ impl Shared {
     }
 
     /// Nothing is taken or delivered any more.
+    #[cfg(feature = "embedded")]
     pub(crate) fn end(&self) {
         self.ended.store(true, Ordering::Release);
         self.changed();

@@ -13,6 +13,7 @@ mod publisher;
 mod reader;
 mod rebalance;
 mod source;
+mod start;
 mod topic;
 
 pub use options::{GroupProtocol, KafkaOptions, KafkaSecurity};

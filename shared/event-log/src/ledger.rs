@@ -22,6 +22,7 @@ struct Entry {
     assignment: AssignmentId,
     noted: Option<Progress>,
     committed: Option<Committed>,
+    in_log: Option<i64>,
     window: Window,
 }
 
@@ -50,17 +51,19 @@ impl ProgressLedger {
         Self { request_window, owned: BTreeMap::new(), last_assignment: 0 }
     }
 
-    /// Takes a partition over. `first_offset`: where the log begins, if nothing was ever committed.
+    /// Takes a partition over. `committed` is what counts as committed, `in_log` the offset that the log has: another
+    /// one if it does not hold that. `first_offset`: where the log begins, if nothing was ever committed.
     pub(crate) fn assign(
         &mut self,
         partition: TopicPartition,
         committed: Option<Committed>,
+        in_log: Option<i64>,
         first_offset: i64,
         now: Instant,
     ) -> AssignmentId {
         self.last_assignment += 1;
         let window = Window::inherit(self.request_window, committed, first_offset, now);
-        let entry = Entry { assignment: self.last_assignment, noted: None, committed, window };
+        let entry = Entry { assignment: self.last_assignment, noted: None, committed, in_log, window };
         self.owned.insert(partition, entry);
         self.last_assignment
     }
@@ -79,6 +82,12 @@ impl ProgressLedger {
         {
             entry.noted = Some(progress);
         }
+    }
+
+    /// The committed offset that the log has, as far as this member knows.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn in_log(&self, partition: &TopicPartition) -> Option<i64> {
+        self.owned.get(partition)?.in_log
     }
 
     /// What is to be committed now.
@@ -101,6 +110,7 @@ impl ProgressLedger {
                 entry.window.push(committed.done, now);
             }
             entry.committed = Some(committed);
+            entry.in_log = Some(committed.done.offset);
         }
     }
 
@@ -138,9 +148,9 @@ mod tests {
     fn progress_of_an_earlier_assignment_is_not_committed_under_the_next_one() {
         let now = Instant::now();
         let mut ledger = ProgressLedger::new(WINDOW);
-        let first = ledger.assign(partition(0), None, 0, now);
+        let first = ledger.assign(partition(0), None, None, 0, now);
         ledger.give_up(&[partition(0)]);
-        let second = ledger.assign(partition(0), Some(committed(5, 5)), 0, now);
+        let second = ledger.assign(partition(0), Some(committed(5, 5)), Some(5), 0, now);
         ledger.note(&partition(0), first, at(9));
         assert_eq!(ledger.due(now), []);
         ledger.note(&partition(0), second, at(6));
@@ -151,7 +161,7 @@ mod tests {
     fn nothing_is_due_for_a_partition_that_was_given_up() {
         let now = Instant::now();
         let mut ledger = ProgressLedger::new(WINDOW);
-        let id = ledger.assign(partition(3), None, 0, now);
+        let id = ledger.assign(partition(3), None, None, 0, now);
         ledger.note(&partition(3), id, at(1));
         assert_eq!(ledger.give_up(&[partition(3), partition(4)]), [partition(3)]);
         assert!(!ledger.owns(&partition(3)));
@@ -163,7 +173,7 @@ mod tests {
     fn an_idle_partition_is_committed_once_more_when_the_window_has_passed_it() {
         let start = Instant::now();
         let mut ledger = ProgressLedger::new(WINDOW);
-        let id = ledger.assign(partition(0), None, 3, start);
+        let id = ledger.assign(partition(0), None, None, 3, start);
         ledger.note(&partition(0), id, at(8));
         let beginning = Progress { offset: 3, epoch: Epoch::ZERO };
         assert_eq!(ledger.due(start), [(partition(0), Committed { done: at(8), window: beginning })]);
@@ -178,7 +188,7 @@ mod tests {
     fn a_late_answer_to_an_earlier_commit_takes_nothing_back() {
         let now = Instant::now();
         let mut ledger = ProgressLedger::new(WINDOW);
-        let id = ledger.assign(partition(0), Some(committed(2, 1)), 0, now);
+        let id = ledger.assign(partition(0), Some(committed(2, 1)), Some(2), 0, now);
         ledger.note(&partition(0), id, at(9));
         ledger.confirm(&partition(0), committed(9, 1), now);
         ledger.confirm(&partition(0), committed(5, 1), now);
@@ -217,7 +227,7 @@ mod tests {
                 match step {
                     Step::Assign(p) => {
                         let committed = log.get(&partition(p)).and_then(|all| Some(all.last()?.1));
-                        ids.insert(p, ledger.assign(partition(p), committed, 0, now));
+                        ids.insert(p, ledger.assign(partition(p), committed, committed.map(|c| c.done.offset), 0, now));
                     }
                     Step::Note(p, offset) => {
                         ledger.note(&partition(p), ids.get(&p).copied().unwrap_or(0), at(offset));

@@ -69,6 +69,7 @@ impl Group {
     }
 
     /// The member's process has died. What it owned stays with it until it is expelled.
+    #[cfg(feature = "memory")]
     pub(crate) fn vanish(&mut self, id: MemberId) {
         if let Some(member) = self.members.get_mut(&id) {
             member.calls = 0;
@@ -180,6 +181,7 @@ impl Group {
 
     /// Whether the member may commit for the partition; if so the partition changes no hands before
     /// [`Group::commit_ended`].
+    #[cfg(any(feature = "embedded", test))]
     pub(crate) fn begin_commit(&mut self, id: MemberId, partition: &TopicPartition) -> bool {
         let may = self.owns(id, partition);
         if may {
@@ -188,6 +190,7 @@ impl Group {
         may
     }
 
+    #[cfg(any(feature = "embedded", test))]
     pub(crate) fn commit_ended(&mut self, partition: &TopicPartition) {
         self.committing.remove(partition);
     }

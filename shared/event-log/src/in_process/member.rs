@@ -46,8 +46,10 @@ pub(crate) trait Commits: Send + Sync + 'static {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Parting {
     /// It leaves at once.
+    #[cfg(feature = "embedded")]
     Leave,
     /// Its process was killed: the others have to wait for its session's end.
+    #[cfg(feature = "memory")]
     Vanish,
 }
 
@@ -181,7 +183,8 @@ impl<C: Commits> GroupMember<C> {
             let committed = state.records.committed(&partition);
             let first = state.records.bounds(&partition).map_or(0, |(first, _)| first);
             let position = committed.map_or(first, |committed| committed.done.offset);
-            let assignment = self.ledger.assign(partition.clone(), committed, first, now);
+            let in_log = committed.map(|committed| committed.done.offset);
+            let assignment = self.ledger.assign(partition.clone(), committed, in_log, first, now);
             self.held.insert(partition.clone(), Held { assignment, position, paused: false });
             Assignment { partition, committed: committed.map(|committed| committed.done) }
         });
@@ -353,7 +356,9 @@ impl<C> Drop for GroupMember<C> {
     fn drop(&mut self) {
         match self.terms.parting {
             _ if self.left => {}
+            #[cfg(feature = "embedded")]
             Parting::Leave => self.leave(),
+            #[cfg(feature = "memory")]
             Parting::Vanish => {
                 self.shared.state().group.vanish(self.id);
                 // So that somebody waits for the session's end.

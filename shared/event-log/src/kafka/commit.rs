@@ -75,14 +75,10 @@ pub(super) fn committed_from(
     list: &TopicPartitionList,
     partitions: &[TopicPartition],
 ) -> Result<Vec<Option<Committed>>, LogError> {
-    partitions.iter().map(|partition| committed_of(list, partition)).collect()
+    partitions.iter().map(|partition| one_from(list, partition)).collect()
 }
 
-/// Reads what the group has committed for one partition.
-pub(super) fn committed_of(
-    list: &TopicPartitionList,
-    partition: &TopicPartition,
-) -> Result<Option<Committed>, LogError> {
+fn one_from(list: &TopicPartitionList, partition: &TopicPartition) -> Result<Option<Committed>, LogError> {
     let TopicPartition { topic, partition } = partition;
     let Some(element) = list.find_partition(topic.as_str(), i32::from(*partition)) else {
         return Err(LogError::Unavailable(format!("no committed offset came back for {topic}/{partition}")));

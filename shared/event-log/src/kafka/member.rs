@@ -6,6 +6,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    fmt,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -20,7 +21,7 @@ use rdkafka::{
     Message,
     config::FromClientConfigAndContext,
     consumer::{BaseConsumer, CommitMode, Consumer},
-    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
+    error::{KafkaError, RDKafkaErrorCode},
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -45,6 +46,8 @@ const IDLE_WAIT: Duration = Duration::from_millis(100);
 /// Records and bytes of one delivery.
 const CHUNK_RECORDS: usize = 500;
 const CHUNK_BYTES: usize = 4 << 20;
+/// All partitions are taken up again at most so often.
+const RESTART_INTERVAL: Duration = Duration::from_secs(2);
 /// Errors that pass are reported at most so often.
 const ERROR_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -74,6 +77,8 @@ pub(super) struct Member {
     expected: HashMap<TopicPartition, i64>,
     next_commit: Instant,
     next_error: Instant,
+    subscribed: Vec<Topic>,
+    next_restart: Instant,
 }
 
 enum Flow {
@@ -111,6 +116,8 @@ impl Member {
             expected: HashMap::new(),
             next_commit: now + COMMIT_INTERVAL,
             next_error: now,
+            subscribed: Vec::new(),
+            next_restart: now,
         })
     }
 
@@ -168,24 +175,44 @@ impl Member {
         Flow::Continue
     }
 
-    fn log_failure(&self, what: &str, result: KafkaResult<()>) {
+    fn log_failure<E: fmt::Display>(&self, what: &str, result: Result<(), E>) {
         if let Err(error) = result {
             tracing::warn!(%error, "{what} partitions");
         }
     }
 
-    fn subscribe(&self, topics: &[Topic]) -> Result<(), LogError> {
+    fn subscribe(&mut self, topics: &[Topic]) -> Result<(), LogError> {
         for topic in topics {
             if topic_shape(self.consumer.client(), topic, REQUEST_TIMEOUT)?.is_none() {
                 return Err(LogError::NoSuchTopic(topic.clone()));
             }
         }
+        topics.clone_into(&mut self.subscribed);
         if topics.is_empty() {
             self.consumer.unsubscribe();
             return Ok(());
         }
-        let names: Vec<&str> = topics.iter().map(Topic::as_str).collect();
+        self.join()
+    }
+
+    fn join(&self) -> Result<(), LogError> {
+        let names: Vec<&str> = self.subscribed.iter().map(Topic::as_str).collect();
         self.consumer.subscribe(&names).map_err(|error| failed("subscribing", &error))
+    }
+
+    /// The log is not what it was: gives all partitions up without a commit and joins anew, so that each is taken up
+    /// where that is right now.
+    fn start_again(&mut self, why: &str) {
+        let now = Instant::now();
+        // Until then what is wrong stays wrong, and is noticed again.
+        if now < self.next_restart || self.subscribed.is_empty() {
+            return;
+        }
+        self.next_restart = now + RESTART_INTERVAL;
+        tracing::error!(why, "the drain's partitions are taken up again");
+        self.context.distrust();
+        self.consumer.unsubscribe();
+        self.log_failure("joining again for", self.join());
     }
 
     /// Commits what was noted. The group is left when the consumer is dropped, after the answer: that may hang, and
@@ -193,6 +220,9 @@ impl Member {
     fn leave(&mut self) -> Result<(), LogError> {
         self.context.close();
         let due = self.context.ledger().due(Instant::now());
+        if let Some(why) = self.context.compare(&self.consumer, &due)? {
+            return Err(LogError::Fatal(why));
+        }
         let committed = commit(&self.consumer, &due, CommitMode::Sync);
         if committed.is_ok() {
             let mut ledger = self.context.ledger();
@@ -211,6 +241,16 @@ impl Member {
         self.next_commit = now + COMMIT_INTERVAL;
         if self.consumer.assignment_lost() {
             return;
+        }
+        let due = self.context.ledger().due(now);
+        match self.context.compare(&self.consumer, &due) {
+            Ok(None) => {}
+            Ok(Some(why)) => return self.start_again(&why),
+            Err(error) => {
+                // The question may have taken long: records first.
+                self.next_commit = Instant::now() + COMMIT_INTERVAL;
+                return self.log_failure("comparing with the committed progress of", Err(error));
+            }
         }
         let due = self.context.ledger().due(now);
         self.log_failure("committing progress of", commit(&self.consumer, &due, CommitMode::Async));
@@ -302,6 +342,11 @@ impl Member {
         }
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
             return Some(Delivery::Ended(LogError::Fatal(format!("the group refuses this member: {reason}"))));
+        }
+        if let Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) = error.rdkafka_error_code()
+        {
+            self.start_again("the log does not hold the offset that was to be read next");
+            return None;
         }
         let now = Instant::now();
         if now < self.next_error {

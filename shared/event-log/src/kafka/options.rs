@@ -221,7 +221,8 @@ impl KafkaOptions {
     /// A member of the drain group.
     pub(super) fn member(&self) -> ClientConfig {
         let mut config = self.consumer();
-        config.set("auto.offset.reset", "earliest");
+        // Where to begin is decided by us; an offset that the log does not have is never passed over.
+        config.set("auto.offset.reset", "error");
         match self.group_protocol {
             GroupProtocol::Classic => {
                 let session_ms = self.session_timeout.as_millis().max(1000);

@@ -1,4 +1,4 @@
-//! What librdkafka calls back: partitions that come and go, commits that were answered, errors.
+//! What librdkafka calls back: partitions that come and go, errors; and how progress is committed.
 
 use std::{
     sync::{
@@ -9,7 +9,7 @@ use std::{
 };
 
 use rdkafka::{
-    ClientContext, Offset, TopicPartitionList,
+    ClientContext, TopicPartitionList,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol},
     error::{KafkaError, KafkaResult},
@@ -19,13 +19,17 @@ use tokio::time::Instant;
 
 use super::{
     client::{REQUEST_TIMEOUT, failed, log_line},
-    commit::{commit_list, committed_from, committed_of, list, partitions_of},
+    commit::{commit_list, committed_from, list, partitions_of},
     reader::bounds,
+    start::Start,
 };
 use crate::{
     ledger::{AssignmentId, ProgressLedger},
-    log::{Assignment, Committed, LogError, LogRecord, Progress, TopicPartition},
+    log::{Assignment, Committed, LogError, LogRecord, TopicPartition},
 };
+
+/// Looking whether the log is still the same may take so long.
+const COMPARE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What goes to the drain's end.
 #[derive(Debug)]
@@ -49,6 +53,8 @@ pub(super) struct MemberContext {
     last_error: Mutex<String>,
     /// The drain's end wants to leave: no more waiting for answers.
     closing: AtomicBool,
+    /// The log is not what we took it for: what was noted is worth nothing until partitions are taken up again.
+    distrusted: AtomicBool,
 }
 
 impl MemberContext {
@@ -59,6 +65,7 @@ impl MemberContext {
             served: AtomicU64::new(0),
             last_error: Mutex::default(),
             closing: AtomicBool::new(false),
+            distrusted: AtomicBool::new(false),
         }
     }
 
@@ -81,6 +88,11 @@ impl MemberContext {
         self.closing.store(true, Ordering::Relaxed);
     }
 
+    /// Nothing more is to be committed of what is owned now.
+    pub(super) fn distrust(&self) {
+        self.distrusted.store(true, Ordering::Relaxed);
+    }
+
     pub(super) fn ledger(&self) -> MutexGuard<'_, ProgressLedger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -90,13 +102,13 @@ impl MemberContext {
     }
 
     fn assigned(&self, consumer: &BaseConsumer<Self>, partitions: &mut TopicPartitionList) {
+        self.distrusted.store(false, Ordering::Relaxed);
         let ours = partitions_of(partitions);
         let starts = self.starts(consumer, &ours);
         let taken = starts.and_then(|starts| {
             for (partition, start) in ours.iter().zip(&starts) {
-                let offset = start.map_or(Offset::Beginning, |committed| Offset::Offset(committed.done.offset));
                 partitions
-                    .set_partition_offset(partition.topic.as_str(), i32::from(partition.partition), offset)
+                    .set_partition_offset(partition.topic.as_str(), i32::from(partition.partition), start.offset())
                     .map_err(|error| failed("the start of a partition", &error))?;
             }
             Ok(starts)
@@ -110,10 +122,11 @@ impl MemberContext {
         match (taken, resumed) {
             (Ok(starts), Ok(())) if starts.is_empty() => {}
             (Ok(starts), Ok(())) => {
-                let mut ledger = self.ledger();
-                let assigned = ours.into_iter().zip(starts).map(|(partition, committed)| {
-                    let id = ledger.assign(partition.clone(), committed, 0, Instant::now());
-                    (Assignment { partition, committed: committed.map(|committed| committed.done) }, id)
+                let (mut ledger, now) = (self.ledger(), Instant::now());
+                let assigned = ours.into_iter().zip(starts).map(|(partition, start)| {
+                    start.complain(&partition);
+                    let id = ledger.assign(partition.clone(), start.committed, start.in_log, start.first, now);
+                    (Assignment { partition, committed: start.committed.map(|committed| committed.done) }, id)
                 });
                 self.tell(Delivery::Assigned(assigned.collect()));
             }
@@ -125,11 +138,7 @@ impl MemberContext {
 
     /// What was committed for new partitions. While the brokers don't answer nothing can be delivered anyway, so
     /// this waits for them, until the group has given the partitions to others.
-    fn starts(
-        &self,
-        consumer: &BaseConsumer<Self>,
-        partitions: &[TopicPartition],
-    ) -> Result<Vec<Option<Committed>>, LogError> {
+    fn starts(&self, consumer: &BaseConsumer<Self>, partitions: &[TopicPartition]) -> Result<Vec<Start>, LogError> {
         if partitions.is_empty() {
             return Ok(Vec::new());
         }
@@ -139,9 +148,9 @@ impl MemberContext {
                 .map_err(|error| failed("the committed offsets of new partitions", &error))
                 .and_then(|answer| committed_from(&answer, partitions));
             match answer {
-                Ok(starts) => {
-                    warn_of_gaps(consumer, partitions, &starts);
-                    return Ok(starts);
+                Ok(committed) => {
+                    let bounds = known_bounds(consumer, partitions);
+                    return Ok(committed.into_iter().zip(bounds).map(|(c, bounds)| Start::new(c, bounds)).collect());
                 }
                 Err(LogError::Unavailable(why))
                     if !consumer.assignment_lost() && !self.closing.load(Ordering::Relaxed) =>
@@ -154,12 +163,60 @@ impl MemberContext {
         }
     }
 
+    fn commit_before_parting(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        due: &[(TopicPartition, Committed)],
+    ) -> Result<(), LogError> {
+        match self.compare(consumer, due)? {
+            Some(why) => Err(LogError::Unfit(why)),
+            None => commit(consumer, due, CommitMode::Sync).map_err(|error| failed("committing progress", &error)),
+        }
+    }
+
+    /// Compares what was committed with what the group has: takes note of what has got there (the answers to commits
+    /// themselves don't reach us), and says if something was deleted, together with a topic, or set back. A topic that
+    /// was made anew may be longer than the old one was: then nothing else shows.
+    pub(super) fn compare(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        due: &[(TopicPartition, Committed)],
+    ) -> Result<Option<String>, LogError> {
+        if due.is_empty() {
+            return Ok(None);
+        }
+        let partitions: Vec<_> = due.iter().map(|(partition, _)| partition.clone()).collect();
+        let answer = consumer.committed_offsets(list(&partitions), COMPARE_TIMEOUT);
+        let in_log = answer
+            .map_err(|error| failed("the group's committed offsets", &error))
+            .and_then(|answer| committed_from(&answer, &partitions))?;
+        let (mut ledger, now) = (self.ledger(), Instant::now());
+        for ((partition, due), in_log) in due.iter().zip(in_log) {
+            let before = ledger.in_log(partition);
+            if let Some(before) = before
+                && in_log.is_none_or(|in_log| in_log.done.offset < before)
+            {
+                let TopicPartition { topic, partition } = partition;
+                let in_log = in_log.map_or("nothing".to_owned(), |in_log| in_log.done.offset.to_string());
+                return Ok(Some(format!(
+                    "offset {before} was committed of {topic}/{partition}, and now it is {in_log}: the topic was made \
+                     anew, or somebody has set the offset"
+                )));
+            }
+            // What lies further is of another log, which this one has taken the place of.
+            if let Some(in_log) = in_log.filter(|in_log| in_log.done.offset <= due.done.offset) {
+                ledger.confirm(partition, in_log, now);
+            }
+        }
+        Ok(None)
+    }
+
     fn revoked(&self, consumer: &BaseConsumer<Self>, partitions: &TopicPartitionList) {
         let theirs = partitions_of(partitions);
-        let lost = consumer.assignment_lost();
+        let lost = consumer.assignment_lost() || self.distrusted.load(Ordering::Relaxed);
         if !lost {
             let due = self.ledger().due_for(&theirs, Instant::now());
-            if let Err(error) = commit(consumer, &due, CommitMode::Sync) {
+            if let Err(error) = self.commit_before_parting(consumer, &due) {
                 tracing::warn!(%error, "progress could not be committed before partitions were given up; \
                     the next owner gets these records again");
             }
@@ -176,7 +233,7 @@ impl MemberContext {
             return;
         }
         if lost {
-            tracing::warn!(partitions = given_up.len(), "the group has given our partitions to others");
+            tracing::warn!(partitions = given_up.len(), "partitions were lost: nothing more is committed for them");
             self.tell(Delivery::Lost(given_up));
         } else {
             self.tell(Delivery::Revoked(given_up));
@@ -184,24 +241,13 @@ impl MemberContext {
     }
 }
 
-/// Says loudly what the log has lost: what was not drained before it was deleted is gone.
-fn warn_of_gaps(consumer: &BaseConsumer<MemberContext>, partitions: &[TopicPartition], starts: &[Option<Committed>]) {
-    let bounds = match bounds(consumer, partitions) {
-        Ok(bounds) => bounds,
+/// First and next offsets, as far as the brokers tell. A partition without a leader holds up no other one.
+fn known_bounds(consumer: &BaseConsumer<MemberContext>, partitions: &[TopicPartition]) -> Vec<Option<(i64, i64)>> {
+    match bounds(consumer, partitions) {
+        Ok(bounds) => bounds.into_iter().map(Some).collect(),
         Err(error) => {
-            tracing::debug!(%error, "the bounds of new partitions are not known");
-            return;
-        }
-    };
-    for ((TopicPartition { topic, partition }, start), (first, next)) in partitions.iter().zip(starts).zip(bounds) {
-        let Some(Committed { done: Progress { offset, .. }, .. }) = *start else { continue };
-        if offset < first {
-            tracing::error!(%topic, partition, committed = offset, first,
-                "events were deleted from the log before they were drained; raise the topic's retention");
-        } else if offset > next {
-            tracing::error!(%topic, partition, committed = offset, next,
-                "the log ends before what was drained: the topic was made anew or has lost its tail; it is drained \
-                 from its beginning");
+            tracing::warn!(%error, "where new partitions begin and end is not known; their committed offsets are believed");
+            vec![None; partitions.len()]
         }
     }
 }
@@ -237,22 +283,6 @@ impl ConsumerContext for MemberContext {
         match what {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assigned(consumer, partitions),
             _ => self.revoked(consumer, partitions),
-        }
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        self.served.fetch_add(1, Ordering::Relaxed);
-        match result {
-            Ok(()) => {
-                let (mut ledger, now) = (self.ledger(), Instant::now());
-                for partition in partitions_of(offsets) {
-                    // One that was refused alone is tried again.
-                    if let Ok(Some(committed)) = committed_of(offsets, &partition) {
-                        ledger.confirm(&partition, committed, now);
-                    }
-                }
-            }
-            Err(error) => tracing::warn!(%error, "progress was not committed; it is tried again"),
         }
     }
 }

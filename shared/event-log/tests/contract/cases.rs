@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use event_log::{EventPublisher, EventSource, LogError, LogReader, PublishError};
+use event_log::{Committed, EventPublisher, EventSource, LogError, LogReader, Progress, PublishError};
 
 use crate::harness::{
-    Backend, Observed, SETTINGS, at, both_until, drained, fill, outgoing, progress, publish, read, read_all, text,
-    within,
+    Backend, Observed, REQUEST_WINDOW, SETTINGS, at, both_until, drained, fill, outgoing, progress, publish, read,
+    read_all, text, within,
 };
 
 pub(crate) async fn what_was_published_is_read_back_in_order_per_partition<B: Backend>() {
@@ -291,6 +291,53 @@ pub(crate) async fn progress_of_partitions_that_went_away_is_not_committed<B: Ba
     assert_eq!(drained(log, &[at(&topic, 0)]).await, [Some(progress(4, 1))]);
 }
 
+/// The backends of these tests have a window of [`REQUEST_WINDOW`].
+pub(crate) async fn the_window_follows_what_was_committed_a_window_ago_and_is_inherited<B: Backend>() {
+    let backend = B::start().await;
+    let (log, topic) = (backend.log(), backend.topic("orders"));
+    log.ensure_topic(&topic, 1, SETTINGS).await.unwrap();
+    fill(log, &topic, 0, 0..30).await;
+    let partition = at(&topic, 0);
+    let committed = async || log.committed(std::slice::from_ref(&partition)).await.unwrap()[0];
+    let mut member = Observed::subscribed(backend.join(), std::slice::from_ref(&topic)).await;
+    member.until("all records", |m| m.delivered() == 30).await;
+
+    let noted = tokio::time::Instant::now();
+    member.source.note_progress(&[(partition.clone(), progress(10, 1))]);
+    let patience = noted + crate::harness::PATIENCE;
+    let mut further = false;
+    loop {
+        assert!(tokio::time::Instant::now() < patience, "the window stands still: {:?}", committed().await);
+        member.linger(Duration::from_millis(100)).await;
+        let Some(Committed { done, window }) = committed().await else { continue };
+        assert!(window.offset <= done.offset);
+        assert!(log.bounds(std::slice::from_ref(&partition)).await.unwrap()[0].0 <= window.offset, "what is kept");
+        if !further && done.offset == 10 {
+            assert_eq!(window, Progress::BEGINNING, "nothing is known to be old enough");
+            // What is drained can be read as long as the window has not passed it.
+            assert_eq!(read(log, &partition, 0, 30).await.len(), 30);
+            further = true;
+            member.source.note_progress(&[(partition.clone(), progress(20, 2))]);
+        }
+        if window.offset > 0 {
+            assert!(noted.elapsed() >= REQUEST_WINDOW, "{window:?} after {:?}", noted.elapsed());
+        }
+        // Though nothing more was noted.
+        if window == progress(20, 2) {
+            break;
+        }
+    }
+    member.source.note_progress(&[(partition.clone(), progress(24, 3))]);
+    within("closing", member.source.close(Duration::from_secs(10))).await.unwrap();
+    assert_eq!(committed().await, Some(Committed { done: progress(24, 3), window: progress(20, 2) }));
+
+    let mut heir = Observed::subscribed(backend.join(), std::slice::from_ref(&topic)).await;
+    heir.until("the rest", |m| m.delivered() == 6).await;
+    heir.source.note_progress(&[(partition.clone(), progress(26, 3))]);
+    within("closing", heir.source.close(Duration::from_secs(10))).await.unwrap();
+    assert_eq!(committed().await, Some(Committed { done: progress(26, 3), window: progress(20, 2) }));
+}
+
 /// The timer commits once a second; what was noted since then must be committed when partitions are given up.
 pub(crate) async fn progress_is_committed_up_to_the_moment_of_giving_up<B: Backend>() {
     /// Notes may be under way while the partitions go.
@@ -426,6 +473,7 @@ macro_rules! contract {
             a_member_gets_every_partition_and_every_record_from_the_beginning,
             progress_is_committed_with_its_epoch_and_is_where_the_next_member_starts,
             progress_is_committed_on_a_timer,
+            the_window_follows_what_was_committed_a_window_ago_and_is_inherited,
             members_share_the_partitions_and_inherit_them_from_the_committed_offset,
             a_paused_partition_is_silent_and_loses_nothing,
             a_partition_paused_before_its_first_record_loses_nothing,

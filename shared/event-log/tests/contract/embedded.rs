@@ -17,7 +17,10 @@ use tempfile::TempDir;
 
 use crate::{
     cases::contract,
-    harness::{Backend, Observed, SETTINGS, at, drained, fill, outgoing, progress, publish, read_all, text, within},
+    harness::{
+        Backend, Observed, REQUEST_WINDOW, SETTINGS, at, drained, fill, outgoing, progress, publish, read_all, text,
+        within,
+    },
 };
 
 struct Embedded {
@@ -31,7 +34,8 @@ impl Backend for Embedded {
 
     async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let log = EmbeddedLog::open(options(dir.path())).await.unwrap();
+        let options = EmbeddedOptions { request_window: REQUEST_WINDOW, ..options(dir.path()) };
+        let log = EmbeddedLog::open(options).await.unwrap();
         Self { _dir: dir, log }
     }
 

@@ -12,6 +12,9 @@ use model::{Epoch, Topic};
 /// No test waits longer for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The request window of the logs under test; an assignment and a commit take less.
+pub(crate) const REQUEST_WINDOW: Duration = Duration::from_secs(8);
+
 /// One fresh log for one test: topics and a group of its own.
 pub(crate) trait Backend: Sized {
     type Log: EventPublisher + LogReader + Clone;

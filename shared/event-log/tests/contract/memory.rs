@@ -11,7 +11,10 @@ use tokio::time::Instant;
 
 use crate::{
     cases::contract,
-    harness::{Backend, Observed, SETTINGS, at, both_until, drained, fill, outgoing, progress, publish, read_all},
+    harness::{
+        Backend, Observed, REQUEST_WINDOW, SETTINGS, at, both_until, drained, fill, outgoing, progress, publish,
+        read_all,
+    },
 };
 
 struct Memory {
@@ -23,7 +26,8 @@ impl Backend for Memory {
     type Source = MemorySource;
 
     async fn start() -> Self {
-        Self { log: MemoryLog::new(MemoryLogOptions::default()) }
+        let options = MemoryLogOptions { request_window: REQUEST_WINDOW, ..MemoryLogOptions::default() };
+        Self { log: MemoryLog::new(options) }
     }
 
     fn log(&self) -> &MemoryLog {
