@@ -92,6 +92,10 @@ pub struct Climate {
     pub ingests: u64,
     /// Drains at the beginning.
     pub drains: u64,
+    /// How long a statement of the database takes.
+    pub statement_time: Duration,
+    /// Bytes that the hot store may hold.
+    pub hot_bytes: u64,
     /// How long a clean record stays in the hot store.
     pub hot_ttl: Duration,
     /// How long tombstones are kept in the database.
@@ -156,6 +160,8 @@ impl Climate {
             fresh_keys: rng.random_bool(0.5),
             ingests: rng.random_range(1..=2),
             drains: rng.random_range(1..=2),
+            statement_time: millis(rng, &[0, 0, 1, 30]),
+            hot_bytes: if rng.random_bool(0.1) { rng.random_range(200..1500) } else { 1 << 30 },
             hot_ttl: millis(rng, &[30, 200, 1000, 60_000]),
             tombstone_retention: millis(rng, &[0, 100, 1000, 60_000]),
             batch_age: millis(rng, &[1, 5, 40]),

@@ -152,12 +152,15 @@ impl Nature {
     }
 
     /// A call that was sent is under way until what is returned is dropped.
-    pub fn begin(self: &Arc<Self>) -> UnderWay {
-        self.under_way.fetch_add(1, Ordering::Relaxed);
-        UnderWay(self.clone())
+    pub fn begin(self: &Arc<Self>) -> Option<UnderWay> {
+        // When all is calm, calls come and go for ever.
+        (!self.calm.load(Ordering::Relaxed)).then(|| {
+            self.under_way.fetch_add(1, Ordering::Relaxed);
+            UnderWay(self.clone())
+        })
     }
 
-    /// Calls that were sent and have not taken effect.
+    /// Calls that were sent before all was calm, and have not taken effect.
     pub fn under_way(&self) -> usize {
         self.under_way.load(Ordering::Relaxed)
     }

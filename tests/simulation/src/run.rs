@@ -23,6 +23,8 @@ const WORK_WITHIN: Duration = Duration::from_secs(60);
 const HEAL_WITHIN: Duration = Duration::from_secs(180);
 /// Clients wait for the shards at the beginning, but no longer.
 const FIRST_OPENING: Duration = Duration::from_millis(500);
+/// Findings of one run that are told.
+const FINDINGS: usize = 3;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What a seed came to.
@@ -145,7 +147,8 @@ fn report(world: &World) -> Report {
     let history = lock(&world.history);
     let findings = history.check();
     let mut failures = world.nature.complaints();
-    failures.extend(findings.all().map(|(kind, finding)| format!("{kind}: {finding}")));
+    // One wrong thing is often seen again and again.
+    failures.extend(findings.all().take(FINDINGS).map(|(kind, finding)| format!("{kind}: {finding}")));
     let keys: BTreeSet<&str> = findings.all().map(|(_, finding)| finding.key.as_str()).collect();
     let histories = keys.into_iter().map(|key| history.of_key(key).to_string()).collect();
     let acked = history.operations.iter().filter(|operation| operation.acked_version().is_some()).count() as u64;

@@ -36,8 +36,6 @@ const ENOUGH: Duration = Duration::from_secs(20);
 const AFTER_REFUSAL: Duration = Duration::from_millis(200);
 /// Operations in vain for each that is to be done, at most.
 const IN_VAIN: u64 = 4;
-/// Whether requests are known again.
-const RETRIES: bool = false;
 /// Records of a batch, at most.
 const BATCH: u64 = 3;
 
@@ -255,6 +253,12 @@ impl Client {
                 self.note(&mut writes[n], outcome);
             }
         }
+        let named = match writes.as_slice() {
+            [Attempted { at, request, outcome: Some(Outcome::Acked { level, .. }), .. }] if *level >= Level::Queued => {
+                request.request_id.clone().map(|id| (*at, id))
+            }
+            _ => None,
+        };
         let batch = self.world.number();
         let at_once = count > 1 && writes.iter().all(|write| write.attempts == 1);
         for (index, write) in (0..).zip(writes) {
@@ -265,13 +269,35 @@ impl Client {
             }
             self.record(write.at, write.action, from, place, outcome);
         }
+        if let Some((at, id)) = named
+            && self.world.nature.happens(0.05)
+        {
+            self.reuse(at, id).await;
+        }
+    }
+
+    /// Another write under the name of one that was acknowledged: it has no effect, whatever is answered.
+    async fn reuse(&mut self, at: usize, id: RequestId) {
+        let value = self.world.number();
+        let mut write = self.attempted(at, Action::Put { value, condition: Condition::None }, value);
+        write.request.request_id = Some(id);
+        let replica = self.replica().await;
+        let (from, writer) = (self.world.tick(), replica.writer());
+        let answer = tokio::select! {
+            biased;
+            () = replica.process.died() => None,
+            answer = timeout(PATIENCE, writer.write(write.request.clone(), Acknowledge::default())) => answer.ok(),
+        };
+        if let Some(Ok(accepted)) = answer {
+            self.world.complain(format!("{:?} was accepted under the name of another: {accepted:?}", write.request));
+        }
+        self.record(write.at, write.action, from, None, Outcome::Refused(Refusal::Other));
     }
 
     /// Whether a client asks once more: if it does not know, or the answer got lost on its way.
     fn tries_again(&self, write: &Attempted) -> bool {
         let nature = &self.world.nature;
-        RETRIES
-            && write.request.request_id.is_some()
+        write.request.request_id.is_some()
             && match write.outcome {
                 Some(Outcome::Unknown) | None => nature.happens(0.9),
                 Some(Outcome::Refused(Refusal::Other)) => nature.happens(0.5),

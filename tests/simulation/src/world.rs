@@ -101,16 +101,19 @@ impl World {
     pub(crate) async fn new(nature: Arc<Nature>) -> Result<Arc<Self>, Unmade> {
         let shards = ShardCount::new(SHARDS)?;
         let clock = nature.clone();
-        let hot =
-            Hot::new(shards, 1 << 30).with_wall_clock(move || clock.wall_micros()).with_request_window(REQUEST_WINDOW);
+        let hot = Hot::new(shards, nature.climate().hot_bytes)
+            .with_wall_clock(move || clock.wall_micros())
+            .with_request_window(REQUEST_WINDOW);
         let log = Log::new(MemoryLogOptions {
             session_timeout: SESSION_TIMEOUT,
             request_window: REQUEST_WINDOW,
             keep_drained: nature.happens(0.7),
             ..MemoryLogOptions::default()
         });
-        let database =
-            Db::new(MemoryDatabaseOptions { lock_timeout: LOCK_TIMEOUT, ..MemoryDatabaseOptions::default() });
+        let database = Db::new(MemoryDatabaseOptions {
+            lock_timeout: LOCK_TIMEOUT,
+            statement_time: nature.climate().statement_time,
+        });
         let failed = |error: &dyn std::fmt::Display| Unmade(error.to_string());
         database.prepare().await.map_err(|e| failed(&e))?;
         database.shard_count(shards).await.map_err(|e| failed(&e))?;
