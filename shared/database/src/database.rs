@@ -81,7 +81,8 @@ pub enum Applied {
     Written,
     /// The database had this very version already.
     Same,
-    /// The database has something newer, which stays: the row or tombstone and its version.
+    /// The database has something newer, which stays: the row or tombstone and its version. A row of somebody else has
+    /// none; where the change is at or below the purge horizon, that is told in its place.
     Stale {
         /// What is there.
         current: DatabaseRow,

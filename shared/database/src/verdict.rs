@@ -61,14 +61,28 @@ impl Write {
 pub(crate) enum Verdict {
     Write(Write),
     Same,
-    Stale,
-    Purged { horizon: Version },
+    /// What is there is newer, of this version at least.
+    Stale {
+        current: Version,
+    },
+    Purged {
+        horizon: Version,
+    },
     SinceRefused,
 }
 
 /// Decides. `purge_horizon` is the shard's.
 pub(crate) fn decide(found: Found, asked: Asked, purge_horizon: Version) -> Verdict {
     let current = found.version();
+    // A purge goes no higher than what has been decided for good. So this was decided already, and its traces, if it
+    // left any, were purged; whoever put the row that is there now did so afterwards.
+    let decided = asked.version <= purge_horizon && !planted::is(Bug::NoPurgeHorizon);
+    if decided && current.is_none_or(|current| current == Version::ZERO) {
+        return match found.row {
+            None => Verdict::Purged { horizon: purge_horizon },
+            Some(_) => Verdict::Stale { current: purge_horizon },
+        };
+    }
     if let (Some(since), Some(_), Some(current)) = (asked.since, found.row, current)
         && current < since
     {
@@ -76,12 +90,8 @@ pub(crate) fn decide(found: Found, asked: Asked, purge_horizon: Version) -> Verd
     }
     match current {
         _ if planted::is(Bug::NoVersionGuard) => Verdict::Write(write(found, asked)),
-        Some(current) if asked.version < current => Verdict::Stale,
+        Some(current) if asked.version < current => Verdict::Stale { current },
         Some(current) if asked.version == current => Verdict::Same,
-        // Its tombstone may have been there, and purged.
-        None if asked.version <= purge_horizon && !planted::is(Bug::NoPurgeHorizon) => {
-            Verdict::Purged { horizon: purge_horizon }
-        }
         _ => Verdict::Write(write(found, asked)),
     }
 }
@@ -160,13 +170,13 @@ mod tests {
     #[test]
     fn a_row_that_nobody_wrote_through_us_is_older_than_anything() {
         let found = Found { row: Some(Version::ZERO), ledger: None };
-        assert_eq!(decide(found, put(1), v(100)), Verdict::Write(Write::Update));
+        assert_eq!(decide(found, put(101), v(100)), Verdict::Write(Write::Update));
     }
 
     #[test]
     fn a_tombstone_rules_also_where_somebody_else_put_a_row() {
         let found = Found { row: Some(Version::ZERO), ledger: Some(v(9)) };
-        assert_eq!(decide(found, put(5), v(0)), Verdict::Stale);
+        assert_eq!(decide(found, put(5), v(0)), Verdict::Stale { current: v(9) });
         assert_eq!(decide(found, put(10), v(0)), Verdict::Write(Write::Update));
     }
 
@@ -174,6 +184,17 @@ mod tests {
     fn nothing_is_inserted_at_or_below_the_purge_horizon() {
         assert_eq!(decide(Found::default(), put(7), v(7)), Verdict::Purged { horizon: v(7) });
         assert_eq!(decide(Found::default(), put(8), v(7)), Verdict::Write(Write::Insert));
+    }
+
+    #[test]
+    fn what_was_decided_before_a_purge_is_not_written_over_the_row_of_somebody_else() {
+        let found = Found { row: Some(Version::ZERO), ledger: None };
+        let stale = Verdict::Stale { current: v(100) };
+        assert_eq!(decide(found, put(100), v(100)), stale);
+        assert_eq!(decide(found, Asked { delete: true, ..put(50) }, v(100)), stale);
+        assert_eq!(decide(found, Asked { since: Some(v(50)), ..put(50) }, v(100)), stale);
+        let ours = Found { row: Some(v(40)), ledger: None };
+        assert_eq!(decide(ours, put(50), v(100)), Verdict::Write(Write::Update), "only what has no version");
     }
 
     #[test]
@@ -185,9 +206,12 @@ mod tests {
         assert_eq!(decide(row(0), asked(5, 5), v(0)), Verdict::SinceRefused);
         assert_eq!(decide(row(5), asked(6, 5), v(0)), Verdict::Write(Write::Update));
         assert_eq!(decide(row(5), asked(5, 5), v(0)), Verdict::Same);
-        assert_eq!(decide(row(9), asked(6, 5), v(0)), Verdict::Stale);
+        assert_eq!(decide(row(9), asked(6, 5), v(0)), Verdict::Stale { current: v(9) });
         let tombstone = Found { row: None, ledger: Some(v(4)) };
         assert_eq!(decide(tombstone, asked(5, 5), v(0)), Verdict::Write(Write::Insert));
-        assert_eq!(decide(Found { ledger: Some(v(7)), ..tombstone }, asked(5, 5), v(0)), Verdict::Stale);
+        assert_eq!(
+            decide(Found { ledger: Some(v(7)), ..tombstone }, asked(5, 5), v(0)),
+            Verdict::Stale { current: v(7) }
+        );
     }
 }

@@ -11,7 +11,7 @@ use super::{
     table::Stored,
 };
 use crate::{
-    Applied, Batch, DatabaseError, ErrorClass, Owner, ShardClaim,
+    Applied, Batch, DatabaseError, DatabaseRow, ErrorClass, Owner, ShardClaim,
     batch::{Claim, claims, compare_keys, twice},
     verdict::{Asked, Found, Verdict, Write, decide},
 };
@@ -107,13 +107,23 @@ fn judge(state: &State, batch: &Prepared) -> Result<Vec<Judged>, DatabaseError> 
         let applied = match verdict {
             Verdict::Write(_) => Applied::Written,
             Verdict::Same => Applied::Same,
-            Verdict::Stale => Applied::Stale { current: state.read(&batch.schema, &change.key)? },
+            Verdict::Stale { current } => {
+                Applied::Stale { current: at_least(state.read(&batch.schema, &change.key)?, current) }
+            }
             Verdict::Purged { horizon } => Applied::Purged { horizon },
             Verdict::SinceRefused => Applied::SinceRefused,
         };
         Ok(Judged { found, verdict, applied })
     };
     batch.changes.iter().map(judge).collect()
+}
+
+/// A row that has no version of its own has that of the verdict.
+fn at_least(row: DatabaseRow, least: Version) -> DatabaseRow {
+    match row {
+        DatabaseRow::Present { version, row } => DatabaseRow::Present { version: version.max(least), row },
+        other => other,
+    }
 }
 
 /// All of it, or nothing: deletes first, for they may free a unique value; then updates, then inserts.

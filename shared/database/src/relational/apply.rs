@@ -69,7 +69,7 @@ async fn decide_and_write<S: Session, D: Dialect>(
                 Applied::Written
             }
             Verdict::Same => Applied::Same,
-            Verdict::Stale => {
+            Verdict::Stale { .. } => {
                 Applied::Stale { current: current.remove(&change.key_bytes).unwrap_or(DatabaseRow::Absent) }
             }
             Verdict::Purged { horizon } => Applied::Purged { horizon: *horizon },
@@ -131,10 +131,7 @@ async fn superseding<S: Session, D: Dialect>(
     let mut in_the_way: HashMap<&KeyBytes, Version> = HashMap::new();
     let mut keys: Vec<&[Param<'static>]> = Vec::new();
     for (change, (found, verdict)) in changes.iter().zip(found.iter().zip(verdicts)) {
-        if *verdict != Verdict::Stale {
-            continue;
-        }
-        let version = found.version().unwrap_or_default();
+        let Verdict::Stale { current: version } = *verdict else { continue };
         if found.row.is_some() {
             in_the_way.insert(&change.key_bytes, version);
             keys.push(&change.key);

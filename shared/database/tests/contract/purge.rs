@@ -10,6 +10,7 @@ use crate::harness::*;
 on_every_database!(
     a_purge_forgets_the_oldest_tombstones_and_raises_the_horizon,
     a_purge_is_the_owners,
+    a_row_of_somebody_else_where_a_tombstone_was_purged,
     a_replay_after_a_purge_changes_nothing,
     live_entries_of_the_ledger_stay,
     a_horizon_never_falls_and_is_the_owners,
@@ -79,6 +80,25 @@ async fn a_purge_is_the_owners(h: Harness) {
         assert_eq!(h.database.purge_tombstones(&schema, shard, &me(), version(20), 100).await, refused);
         assert_eq!((h.read(&schema, &id("a")).await, purge_horizon(&h, &schema, shard).await), (deleted(10), 0));
         assert_eq!(h.database.purge_tombstones(&schema, shard, &other(), version(20), 100).await, Ok(1));
+    }
+}
+
+async fn a_row_of_somebody_else_where_a_tombstone_was_purged(h: Harness) {
+    for guard in GUARDS {
+        let schema = h.items(guard).await;
+        let (made, gone) = (put(&schema, "a", 10), delete(&schema, "a", 20));
+        let shard = gone.shard;
+        for change in [&made, &gone] {
+            assert_eq!(h.apply_one(&schema, change.clone()).await, Applied::Written);
+        }
+        assert_eq!(purge(&h, &schema, shard, 20, 100).await, 1);
+        h.write_theirs(&schema.table.table, "a", 7).await;
+        let stale = Applied::Stale { current: present(20, item("a", 7)) };
+        for change in [made.clone(), gone, since(made, 10)] {
+            assert_eq!(h.apply_one(&schema, change).await, stale, "it was decided before they put their row");
+        }
+        assert_eq!(h.read(&schema, &id("a")).await, present(0, item("a", 7)));
+        assert_eq!(h.apply_one(&schema, put(&schema, "a", 21)).await, Applied::Written);
     }
 }
 
