@@ -22,9 +22,24 @@ pub(crate) struct Attempt {
     pub(crate) applied: bool,
 }
 
-pub(crate) struct BentDatabase {
-    inner: AnyDatabase,
+/// What happened to the database, in order.
+#[derive(Debug, Clone)]
+pub(crate) enum Happened {
+    /// It has these versions, or newer ones of their keys.
+    Applied(Vec<(Key, Version)>),
+    /// Its readers were told.
+    Noted(Vec<(Shard, Version)>),
+}
+
+pub(crate) struct BentDatabase<D = AnyDatabase> {
+    inner: D,
+    begun: tokio::time::Instant,
+    /// Every call that writes, when it was made, and what came of it.
+    calls: Mutex<Vec<String>>,
     attempts: Mutex<Vec<Attempt>>,
+    history: Mutex<Vec<Happened>>,
+    /// Horizons and purges are refused for good.
+    pub(crate) no_upkeep: AtomicBool,
     /// Nothing can be written: the connection is refused.
     pub(crate) away: AtomicBool,
     /// The next transaction is committed, and its answer is lost.
@@ -33,19 +48,40 @@ pub(crate) struct BentDatabase {
     pub(crate) poison: Mutex<Option<(Key, ErrorClass)>>,
 }
 
-impl BentDatabase {
-    pub(crate) fn new(inner: AnyDatabase) -> Self {
+impl<D> BentDatabase<D> {
+    pub(crate) fn new(inner: D) -> Self {
         Self {
             inner,
+            begun: tokio::time::Instant::now(),
+            calls: Mutex::default(),
             attempts: Mutex::default(),
+            history: Mutex::default(),
+            no_upkeep: AtomicBool::new(false),
             away: AtomicBool::new(false),
             lose_next_answer: AtomicBool::new(false),
             poison: Mutex::default(),
         }
     }
 
-    pub(crate) fn straight(&self) -> &AnyDatabase {
+    pub(crate) fn straight(&self) -> &D {
         &self.inner
+    }
+
+    pub(crate) fn calls(&self) -> Vec<String> {
+        self.calls.lock().unwrap().clone()
+    }
+
+    pub(crate) fn history(&self) -> Vec<Happened> {
+        self.history.lock().unwrap().clone()
+    }
+
+    fn upkeep_refusal(&self) -> Option<DatabaseError> {
+        let refused = self.no_upkeep.load(Ordering::SeqCst);
+        self.refusal(&[]).or_else(|| refused.then(|| DatabaseError::Unfit("no upkeep".into())))
+    }
+
+    fn called(&self, what: String) {
+        self.calls.lock().unwrap().push(format!("{:?} {what}", self.begun.elapsed()));
     }
 
     pub(crate) fn attempts(&self) -> Vec<Attempt> {
@@ -81,7 +117,7 @@ pub(crate) fn id(n: i64) -> Key {
     Key(vec![Value::Int64(n)])
 }
 
-impl Database for BentDatabase {
+impl<D: Database> Database for BentDatabase<D> {
     async fn apply(&self, batch: Batch<'_>) -> Result<Vec<Applied>, DatabaseError> {
         let at = Instant::now();
         let changes: Vec<_> = batch.changes.iter().map(|change| (change.key.clone(), change.version)).collect();
@@ -89,6 +125,10 @@ impl Database for BentDatabase {
             Some(error) => Err(error),
             None => self.inner.apply(batch).await,
         };
+        self.called(format!("apply {changes:?}: {outcome:?}"));
+        if outcome.is_ok() {
+            self.history.lock().unwrap().push(Happened::Applied(changes.clone()));
+        }
         self.attempts.lock().unwrap().push(Attempt { at, changes, applied: outcome.is_ok() });
         if self.lose_next_answer.swap(false, Ordering::SeqCst) {
             return Err(DatabaseError::Unknown("the connection broke".into()));
@@ -100,6 +140,7 @@ impl Database for BentDatabase {
         if self.away.load(Ordering::SeqCst) {
             return Err(DatabaseError::Unknown("connection refused".into()));
         }
+        self.called(format!("take {claims:?} for {owner:?}"));
         self.inner.take_ownership(claims, owner).await
     }
 
@@ -132,9 +173,12 @@ impl Database for BentDatabase {
         table: &TableName,
         horizons: &[(Shard, Owner, Version)],
     ) -> Result<(), DatabaseError> {
-        if self.away.load(Ordering::SeqCst) {
-            return Err(DatabaseError::Unknown("connection refused".into()));
+        if let Some(error) = self.upkeep_refusal() {
+            return Err(error);
         }
+        self.called(format!("note {horizons:?}"));
+        let noted = horizons.iter().map(|(shard, _, horizon)| (*shard, *horizon)).collect();
+        self.history.lock().unwrap().push(Happened::Noted(noted));
         self.inner.note_horizons(table, horizons).await
     }
 
@@ -146,10 +190,12 @@ impl Database for BentDatabase {
         up_to: Version,
         limit: usize,
     ) -> Result<u64, DatabaseError> {
-        if self.away.load(Ordering::SeqCst) {
-            return Err(DatabaseError::Unknown("connection refused".into()));
+        if let Some(error) = self.upkeep_refusal() {
+            return Err(error);
         }
-        self.inner.purge_tombstones(schema, shard, owner, up_to, limit).await
+        let purged = self.inner.purge_tombstones(schema, shard, owner, up_to, limit).await;
+        self.called(format!("purge {shard:?} up to {up_to} for {owner:?}: {purged:?}"));
+        purged
     }
 
     fn max_batch_rows(&self, schema: &TableSchema) -> usize {

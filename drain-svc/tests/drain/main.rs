@@ -4,8 +4,12 @@
 mod assignment;
 mod database_errors;
 mod db;
+mod horizon;
 mod limit;
 mod ordinary;
+mod purge;
 mod refused_records;
+mod replay;
+mod seed;
 mod source;
 mod world;

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use event_log::{EventSource, LogError, Progress, SourceEvent, TopicPartition, embedded::EmbeddedSource};
+use event_log::{EventSource, LogError, Progress, SourceEvent, TopicPartition};
 use model::Topic;
 
 /// What a source was told.
@@ -18,19 +18,19 @@ pub(crate) struct Told {
     pub(crate) noted: HashMap<u16, Progress>,
 }
 
-pub(crate) struct WatchedSource {
-    inner: EmbeddedSource,
+pub(crate) struct WatchedSource<S> {
+    inner: S,
     told: Arc<Mutex<Told>>,
 }
 
-impl WatchedSource {
-    pub(crate) fn new(inner: EmbeddedSource) -> (Self, Arc<Mutex<Told>>) {
+impl<S> WatchedSource<S> {
+    pub(crate) fn new(inner: S) -> (Self, Arc<Mutex<Told>>) {
         let told = Arc::<Mutex<Told>>::default();
         (Self { inner, told: told.clone() }, told)
     }
 }
 
-impl EventSource for WatchedSource {
+impl<S: EventSource> EventSource for WatchedSource<S> {
     async fn subscribe(&mut self, topics: &[Topic]) -> Result<(), LogError> {
         self.inner.subscribe(topics).await
     }

@@ -4,26 +4,28 @@ use std::{
     collections::{BTreeMap, HashMap},
     future::Future,
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use database::{
-    AnyDatabase, CatalogEntry, Change, CreateCheck, Database as _, DatabaseOptions, DatabaseRow, TableDirectory,
+    AnyDatabase, CatalogEntry, Change, CreateCheck, Database, DatabaseOptions, DatabaseRow, TableDirectory,
     TableSettings,
+    memory::{MemoryDatabase, MemoryTable},
 };
 use drain_svc::{Drain, DrainError, DrainOptions, DrainParts, TableOptions};
 use event_log::{
-    EventPublisher as _, LogReader as _, LogSettings, Outgoing, Progress, TopicPartition,
-    embedded::{EmbeddedLog, EmbeddedOptions},
+    EventPublisher, EventSource, LogReader, LogSettings, Outgoing, Progress, TopicPartition,
+    embedded::{EmbeddedLog, EmbeddedOptions, EmbeddedSource},
+    memory::{MemoryLog, MemoryLogOptions, MemorySource},
 };
 use hot_store::{
     Checkpoint, HotStore as _, OpeningStart, OpeningToken, Precondition, RecordId, Slot, Stamp, Write, WriteOutcome,
     memory::MemoryStore,
 };
 use model::{
-    ColumnName, Content, DatabaseName, Epoch, Event, EventBody, Fence, Image, Key, Mutation, Namespace, Operation, Row,
-    Shard, ShardCount, TableName, TableRef, TableSchema, Topic, Value, Version,
+    ColumnName, ColumnType, Content, DatabaseName, Epoch, Event, EventBody, Fence, Image, Key, Mutation, Namespace,
+    Operation, Row, Shard, ShardCount, TableName, TableRef, TableSchema, Topic, Value, Version,
 };
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -36,15 +38,44 @@ use crate::{
 
 pub(crate) const SHARDS: u32 = 4;
 
-pub(crate) struct World {
+/// By default what the embedded edition has; see [`World::still`].
+pub(crate) struct World<L = EmbeddedLog, D = AnyDatabase> {
     pub(crate) hot: Arc<MemoryStore>,
-    pub(crate) log: EmbeddedLog,
-    pub(crate) db: Arc<BentDatabase>,
+    pub(crate) log: L,
+    pub(crate) db: Arc<BentDatabase<D>>,
     pub(crate) schema: TableSchema,
     shards: ShardCount,
+    /// Every write that was acknowledged.
+    pub(crate) acked: Mutex<Vec<(Key, Version)>>,
     /// What every key was last written as: its version and amount, `None` if it was deleted.
     pub(crate) written: Mutex<BTreeMap<i64, (Version, Option<i64>)>>,
-    _dir: TempDir,
+    _dir: Option<TempDir>,
+}
+
+/// A world in which nothing happens by itself: for one thread, and a clock that stands while anything runs.
+pub(crate) type Still = World<MemoryLog, MemoryDatabase>;
+
+/// A log with a drain group.
+pub(crate) trait Group: EventPublisher + LogReader {
+    type Member: EventSource;
+
+    fn member_named(&self, name: &str) -> Self::Member;
+}
+
+impl Group for EmbeddedLog {
+    type Member = EmbeddedSource;
+
+    fn member_named(&self, name: &str) -> EmbeddedSource {
+        self.join(name)
+    }
+}
+
+impl Group for MemoryLog {
+    type Member = MemorySource;
+
+    fn member_named(&self, name: &str) -> MemorySource {
+        self.member(name)
+    }
 }
 
 /// A drain that runs.
@@ -84,6 +115,10 @@ fn table() -> TableRef {
     TableRef { database: DatabaseName::new("main").unwrap(), table: TableName::new("payments").unwrap() }
 }
 
+fn settings() -> TableSettings {
+    TableSettings { topic: topic(), namespace: namespace(), group_by: Vec::new(), create_check: CreateCheck::Database }
+}
+
 pub(crate) fn options() -> DrainOptions {
     DrainOptions {
         replica: "test".into(),
@@ -111,7 +146,7 @@ pub(crate) fn limited(rows_per_second: f64) -> DrainOptions {
 
 /// Looks again and again until it is so.
 pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
-    let begun = Instant::now();
+    let begun = tokio::time::Instant::now();
     while !holds().await {
         assert!(begun.elapsed() < Duration::from_secs(30), "it never came to this: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -141,23 +176,70 @@ impl World {
         let schema = database.introspect(&name, &table().table).await.unwrap();
         let log = EmbeddedLog::open(EmbeddedOptions::new(dir.path().join("log"))).await.unwrap();
         log.ensure_topic(&topic(), SHARDS as u16, LogSettings { allow_single_node: true }).await.unwrap();
-        let settings = TableSettings {
-            topic: topic(),
-            namespace: namespace(),
-            group_by: Vec::new(),
-            create_check: CreateCheck::Database,
-        };
-        assert!(database.enable(&CatalogEntry { table: table(), enabled: true, settings }).await.unwrap());
+        let entry = CatalogEntry { table: table(), enabled: true, settings: settings() };
+        assert!(database.enable(&entry).await.unwrap());
         let world = Self {
             hot: Arc::new(MemoryStore::new(shards, 1 << 30)),
             log,
             db: Arc::new(BentDatabase::new(database)),
             schema,
             shards,
+            acked: Mutex::default(),
             written: Mutex::default(),
-            _dir: dir,
+            _dir: Some(dir),
         };
         world.open(Epoch(1)).await;
+        world
+    }
+}
+
+impl Still {
+    /// The same, all of it in memory.
+    pub(crate) async fn still() -> Self {
+        let (database, log) = (MemoryDatabase::default(), MemoryLog::new(MemoryLogOptions::default()));
+        let shards = ShardCount::new(SHARDS).unwrap();
+        let column = |name| MemoryTable::column(name, ColumnType::Int { bits: 64 }).unwrap();
+        database.define_table(table().table, MemoryTable::new(vec![column("id"), column("amount")]));
+        database.prepare().await.unwrap();
+        database.shard_count(shards).await.unwrap();
+        let schema = database.introspect(&table().database, &table().table).await.unwrap();
+        log.ensure_topic(&topic(), SHARDS as u16, LogSettings { allow_single_node: true }).await.unwrap();
+        let entry = CatalogEntry { table: table(), enabled: true, settings: settings() };
+        assert!(database.enable(&entry).await.unwrap());
+        let begun = tokio::time::Instant::now();
+        let clock = move || 1_700_000_000_000_000 + begun.elapsed().as_micros() as u64;
+        let world = Self {
+            hot: Arc::new(MemoryStore::new(shards, 1 << 30).with_wall_clock(clock)),
+            log,
+            db: Arc::new(BentDatabase::new(database)),
+            schema,
+            shards,
+            acked: Mutex::default(),
+            written: Mutex::default(),
+            _dir: None,
+        };
+        world.open(Epoch(1)).await;
+        world
+    }
+}
+
+impl<L: Group, D: Database> World<L, D> {
+    /// What is written reaches the same database through another log, and another hot store or this one.
+    pub(crate) async fn over<M: Group>(&self, log: M, hot: Option<Arc<MemoryStore>>) -> World<M, D> {
+        let is_new = hot.is_none();
+        let world = World {
+            hot: hot.unwrap_or_else(|| Arc::new(MemoryStore::new(self.shards, 1 << 30))),
+            log,
+            db: self.db.clone(),
+            schema: self.schema.clone(),
+            shards: self.shards,
+            acked: Mutex::default(),
+            written: Mutex::new(self.written.lock().unwrap().clone()),
+            _dir: None,
+        };
+        if is_new {
+            world.open(Epoch(1)).await;
+        }
         world
     }
 
@@ -173,7 +255,7 @@ impl World {
     }
 
     pub(crate) fn start(&self, options: DrainOptions) -> Running {
-        let (source, told) = WatchedSource::new(self.log.join("test"));
+        let (source, told) = WatchedSource::new(self.log.member_named("test"));
         let directory = TableDirectory::new(vec![(table().database, self.db.clone())]);
         let parts = DrainParts { hot: self.hot.clone(), source, directory: Arc::new(directory), options };
         let stop = CancellationToken::new();
@@ -204,6 +286,7 @@ impl World {
         let offset = self.publish(n, version, epoch, amount).await;
         let stamp = Stamp { record: self.record(n), version };
         self.hot.mark_queued(self.shard(&id(n)), epoch, vec![stamp]).await.unwrap();
+        self.acked.lock().unwrap().push((id(n), version));
         (version, offset)
     }
 
@@ -284,7 +367,7 @@ impl World {
         assert_eq!(committed, self.ends().await);
     }
 
-    /// The database holds each key as it was last written.
+    /// The database holds each key as it was last written, but for purged tombstones.
     pub(crate) async fn assert_rows_are_as_written(&self) {
         let written = self.written.lock().unwrap().clone();
         let rows = self.rows(written.keys().copied()).await;
@@ -293,7 +376,12 @@ impl World {
                 Some(amount) => DatabaseRow::Present { version, row: self.row(n, amount) },
                 None => DatabaseRow::Deleted { version },
             };
-            assert_eq!(rows[&n], expected, "key {n}");
+            let was_purged = amount.is_none() && rows[&n] == DatabaseRow::Absent && {
+                let table = std::slice::from_ref(&self.schema.table.table);
+                let shard = self.db.straight().shard_rows(table, self.shard(&id(n))).await.unwrap()[0];
+                version <= shard.purge_horizon
+            };
+            assert!(was_purged || rows[&n] == expected, "key {n}: {:?}, not {expected:?}", rows[&n]);
         }
     }
 

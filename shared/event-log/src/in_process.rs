@@ -11,10 +11,10 @@ mod records;
 
 use std::sync::{
     Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 pub(crate) use assignor::MemberId;
 pub(crate) use group::Group;
@@ -36,15 +36,22 @@ pub(crate) struct State {
 #[derive(Debug)]
 pub(crate) struct Shared {
     state: Mutex<State>,
-    /// Counts changes of the state, so that members can wait for one.
-    changes: watch::Sender<u64>,
+    /// Counts changes of the state, so that members can wait for one. No `watch` channel: that wakes those who wait in
+    /// an order which chance decides.
+    changes: AtomicU64,
+    news: Notify,
     ended: AtomicBool,
 }
 
 impl Shared {
     pub(crate) fn new(records: Records) -> Self {
         let state = State { records, group: Group::default() };
-        Self { state: Mutex::new(state), changes: watch::Sender::new(0), ended: AtomicBool::new(false) }
+        Self {
+            state: Mutex::new(state),
+            changes: AtomicU64::new(0),
+            news: Notify::new(),
+            ended: AtomicBool::new(false),
+        }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -53,7 +60,25 @@ impl Shared {
 
     /// Wakes those who wait for a change.
     pub(crate) fn changed(&self) {
-        self.changes.send_modify(|count| *count += 1);
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        self.news.notify_waiters();
+    }
+
+    /// How many changes there were.
+    fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// Waits until there were others than these. Cancel-safe; those who wait go on in the order in which they came.
+    async fn changed_since(&self, seen: u64) {
+        loop {
+            // Made before the look, so that it misses nothing.
+            let news = self.news.notified();
+            if self.changes() != seen {
+                return;
+            }
+            news.await;
+        }
     }
 
     /// Nothing is taken or delivered any more.

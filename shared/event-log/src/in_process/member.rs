@@ -10,10 +10,7 @@ use std::{
 
 use model::Topic;
 use tokio::{
-    sync::{
-        oneshot::{self, error::TryRecvError},
-        watch,
-    },
+    sync::oneshot::{self, error::TryRecvError},
     time::Instant,
 };
 
@@ -86,7 +83,6 @@ pub(crate) struct GroupMember<C> {
     terms: Membership,
     id: MemberId,
     shared: Arc<Shared>,
-    changes: watch::Receiver<u64>,
     commits: C,
     ledger: ProgressLedger,
     held: BTreeMap<TopicPartition, Held>,
@@ -134,7 +130,6 @@ impl<C: Commits> GroupMember<C> {
         let id = shared.state().group.join(now);
         Self {
             id,
-            changes: shared.changes.subscribe(),
             shared: Arc::clone(shared),
             commits,
             ledger: ProgressLedger::new(terms.request_window),
@@ -277,7 +272,7 @@ impl<C: Commits> GroupMember<C> {
         let _alive = Alive::enter(&self.shared, self.id);
         loop {
             // Before the look: a change during it ends the wait at once.
-            self.changes.borrow_and_update();
+            let seen = self.shared.changes();
             if self.shared.has_ended() {
                 return Err(ended());
             }
@@ -295,7 +290,7 @@ impl<C: Commits> GroupMember<C> {
             let until = expulsion.map_or(self.next_commit, |expulsion| expulsion.min(self.next_commit));
             tokio::select! {
                 biased;
-                changed = self.changes.changed() => changed.map_err(|_| ended())?,
+                () = self.shared.changed_since(seen) => {}
                 () = tokio::time::sleep_until(until) => {}
             }
         }
