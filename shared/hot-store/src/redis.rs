@@ -7,6 +7,7 @@
 //! | `value` | the layout of a record's value |
 //! | `points` | the layout of checkpoints and starts |
 //! | `scripts` | the scripts, and how a call of one is put together |
+//! | `planted` | bugs for the tests of the tests |
 //! | `link` | one connection, and what a broken one means for who waits on it |
 //! | `reply` | what comes back |
 //! | `records`, `openings` | the calls |
@@ -16,6 +17,7 @@ mod keys;
 mod link;
 mod openings;
 mod options;
+mod planted;
 mod points;
 mod records;
 mod reply;

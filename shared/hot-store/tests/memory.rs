@@ -13,7 +13,7 @@ use std::{
 
 use contract::{Backend, kit::*};
 use hot_store::{
-    CleanOutcome, Fill, HotStore, HotStoreError, Precondition, Slot, Write,
+    CleanOutcome, Dirty, Fill, HotStore, HotStoreError, Precondition, Restore, Slot, Write, WriteOutcome,
     memory::{MemoryStore, Survives},
 };
 use model::{Content, Image, Shard, ShardCount, Value};
@@ -80,6 +80,106 @@ async fn a_restart_can_lose_everything_or_the_tail() {
     b.store.restart(Survives::Nothing);
     let found = b.store.claim(b.shard(), &token("a")).await.unwrap().unwrap();
     assert_eq!((found.checkpoint, b.store.used_bytes()), (None, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_horizon_is_not_undercut_when_the_wall_clock_steps_back() {
+    let micros = Arc::new(AtomicU64::new(7_200_000_000));
+    let clock = Arc::clone(&micros);
+    let store = MemoryStore::new(ShardCount::DEFAULT, 1 << 20).with_wall_clock(move || clock.load(Ordering::Relaxed));
+    let b = InMemory { store };
+    open(&b).await;
+    let horizon = async || b.store.backlog(b.shard(), vec![record(1).namespace]).await.unwrap().1[0].horizon;
+    let given = horizon().await;
+    assert_eq!(given, version(7_200_000_000));
+    // An hour back, then as much on.
+    micros.store(3_600_000_000, Ordering::Relaxed);
+    assert_eq!(horizon().await, given);
+    let written = put(&b, record(1), row(1)).await;
+    assert_eq!(written.get(), given.get() + 1);
+    assert_eq!(horizon().await, given);
+    mark_clean(&b, record(1), written, LONG).await;
+    micros.store(10_800_000_000, Ordering::Relaxed);
+    assert_eq!(horizon().await, version(10_800_000_000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_and_backlogs_are_lost_with_the_tail_that_they_belong_to() {
+    let b = in_memory().await;
+    let named = |id: &str| Image { request: Some(contract::requests::request(id, "a")), ..row(1) };
+    let epoch = open(&b).await;
+    let kept = put(&b, record(1), named("kept")).await;
+    let snapshot = b.store.snapshot();
+    put(&b, record(1), named("lost")).await;
+    put(&b, record(2), named("lost-too")).await;
+    mark_clean(&b, record(1), kept, LONG).await;
+    b.store.restart(Survives::Snapshot(snapshot));
+    let current = open(&b).await;
+    let backlog = b.store.backlog(b.shard(), vec![record(1).namespace]).await.unwrap().1[0];
+    assert_eq!((backlog.records, backlog.oldest), (1, Some(kept)));
+    let again = contract::kit::write(&b, record(1), Precondition::None, named("kept")).await;
+    assert_eq!(again, WriteOutcome::Repeated { version: kept, epoch, current });
+    for id in ["lost", "lost-too"] {
+        put(&b, record(2), named(id)).await;
+    }
+    b.store.restart(Survives::Nothing);
+    open(&b).await;
+    assert_eq!(b.store.used_bytes(), 0);
+    put(&b, record(1), named("kept")).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_is_forgotten_after_its_window() {
+    let request = |id| Image { request: Some(contract::requests::request(id, "a")), ..row(1) };
+    let write = async |b: &InMemory, id| contract::kit::write(b, record(1), Precondition::None, request(id)).await;
+    for (b, window) in [
+        (in_memory().await, hot_store::REQUEST_WINDOW),
+        (
+            InMemory {
+                store: MemoryStore::new(ShardCount::DEFAULT, 1 << 20).with_request_window(Duration::from_secs(5)),
+            },
+            Duration::from_secs(5),
+        ),
+    ] {
+        open(&b).await;
+        let bytes = b.store.used_bytes();
+        stored(write(&b, "r").await);
+        tokio::time::advance(window - Duration::from_millis(1)).await;
+        assert!(matches!(write(&b, "r").await, WriteOutcome::Repeated { .. }));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        let again = stored(write(&b, "r").await);
+        mark_clean(&b, record(1), again, Duration::from_millis(1)).await;
+        tokio::time::advance(window).await;
+        b.store.header(b.shard()).await.unwrap();
+        assert_eq!(b.store.used_bytes(), bytes, "nothing is left of them");
+    }
+}
+
+/// The same calls, the same answers: also in another process, where hash maps have another order.
+#[tokio::test(start_paused = true)]
+async fn a_run_can_be_replayed() {
+    let run = async || {
+        let store = MemoryStore::new(ShardCount::DEFAULT, 1 << 20).with_wall_clock(|| 1_000_000);
+        let b = InMemory { store };
+        open(&b).await;
+        let mut seen = Vec::new();
+        for number in 0..50 {
+            let image = Image { request: Some(contract::requests::request(&number.to_string(), "a")), ..row(1) };
+            put(&b, record(number), image).await;
+            seen.push(format!("{:?}", lease(&b, record(1000 + number), Duration::from_millis(50)).await));
+        }
+        tokio::time::advance(Duration::from_millis(50)).await;
+        for discard in [false, true] {
+            b.restart().await;
+            let event =
+                |n| Restore::Dirty { record: record(n), version: version(9), behind: version(7), image: row(1) };
+            open_with(&b, discard, (0..20).map(event).collect(), version(9)).await;
+            seen.push(format!("{:?}", b.store.dirty(b.shard(), Dirty::All, version(0), 100).await));
+            seen.push(format!("{:?}", b.store.backlog(b.shard(), vec![record(1).namespace]).await));
+        }
+        seen
+    };
+    assert_eq!(run().await, run().await);
 }
 
 fn large(bytes: usize) -> Image {

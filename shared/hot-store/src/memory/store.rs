@@ -44,6 +44,17 @@ pub enum Survives {
 pub struct MemorySnapshot(Vec<ShardState>);
 
 /// The hot store in memory.
+///
+/// A run of it can be replayed: it starts no task, waits for nothing and draws nothing at random, and no hash map's
+/// order decides anything. What it does follows from the calls and their order, from the wall clock that it is given
+/// ([`MemoryStore::with_wall_clock`]; it may step, versions don't follow it back) and from tokio's clock (TTLs, leases,
+/// requests, budgets), which a test can pause. Every call does its work when it is polled first and is done then: who
+/// wants a delay or a lost answer between a call and its effect puts a wrapper around it.
+///
+/// The death of the store is [`MemoryStore::restart`]; what its history is cut down to is [`Survives`]. For the loss of
+/// a tail, take a [`MemoryStore::snapshot`] now and then: it is a prefix of the history, over all shards at once, if no
+/// call runs meanwhile on another thread. Who holds the store goes on with it: to them it is a server that was gone for
+/// a moment and has another incarnation, in which every shard is closed.
 pub struct MemoryStore {
     shards: Vec<Mutex<ShardState>>,
     budgets: Mutex<Budgets>,

@@ -176,6 +176,11 @@ impl From<Failure> for HotStoreError {
 /// What the server's error says of what was done.
 fn refusal(error: &RedisError) -> HotStoreError {
     let text = error.to_string();
+    // A script that was refused one of its commands (access rights, a disk that filled up meanwhile) may have run others
+    // before that. The server names the script then, whatever the code.
+    if text.contains("@user_script") {
+        return HotStoreError::Unknown(text);
+    }
     match error.code().unwrap_or_default() {
         "OOM" => HotStoreError::Full,
         // Refused before the command was run: loading, another script runs, the disk can't be written, a replica, a

@@ -20,6 +20,11 @@ impl Reply {
                 "CLOSED" => return Err(HotStoreError::Closed { shard }),
                 "SUPERSEDED" => return Err(HotStoreError::Superseded { shard }),
                 "FULL" => return Err(HotStoreError::Full),
+                "EVICTS" => {
+                    return Err(HotStoreError::Unavailable(
+                        "its maxmemory-policy would throw acknowledged writes away: set it to noeviction".to_owned(),
+                    ));
+                }
                 _ => vec![Value::SimpleString(word)],
             },
             Value::Array(items) => items,

@@ -4,6 +4,8 @@ use std::sync::LazyLock;
 
 use ::redis::{Cmd, ToRedisArgs, cmd};
 
+use super::planted::plant;
+
 const PRELUDE: &str = include_str!("scripts/prelude.lua");
 
 /// A script as Redis gets it: its own first line (the flags), the prelude, the rest.
@@ -16,7 +18,7 @@ pub(super) struct Script {
 impl Script {
     fn new(source: &str) -> Self {
         let (flags, body) = source.split_once('\n').unwrap_or((source, ""));
-        let code = format!("{flags}\n{PRELUDE}{body}");
+        let code = plant(format!("{flags}\n{PRELUDE}{body}"));
         let hash = ::redis::Script::new(&code).get_hash().to_owned();
         Self { code, hash }
     }
@@ -64,6 +66,12 @@ macro_rules! scripts {
     ($($name:ident = $file:literal;)*) => {
         $(pub(super) static $name: LazyLock<Script> =
             LazyLock::new(|| Script::new(include_str!(concat!("scripts/", $file))));)*
+
+        /// The prelude, and every script without it.
+        #[cfg(test)]
+        pub(super) fn bodies() -> Vec<&'static str> {
+            vec![PRELUDE, $(include_str!(concat!("scripts/", $file))),*]
+        }
     };
 }
 

@@ -88,8 +88,11 @@ fn judge(facts: &ServerFacts, shards: usize) -> Settings {
         );
     }
     let (policy, limit) = (field("maxmemory_policy"), number("maxmemory"));
-    if limit > 0 && policy != "noeviction" {
-        refuse(format!("maxmemory-policy is {policy}, which throws acknowledged writes away: set it to noeviction"));
+    // Also while there is no limit: it may be set at any moment.
+    if policy != "noeviction" {
+        refuse(format!(
+            "maxmemory-policy is {policy}, which throws acknowledged writes away when memory is short: set it to noeviction"
+        ));
     }
     if let Some(earlier) = &facts.other_shards {
         refuse(format!(
@@ -100,9 +103,6 @@ fn judge(facts: &ServerFacts, shards: usize) -> Settings {
     let mut warn = |sentence: &str| settings.warned.push(sentence.to_owned());
     if limit == 0 {
         warn("maxmemory is 0, so nothing is refused before the machine's memory is used up: set maxmemory");
-        if policy != "noeviction" {
-            warn("maxmemory-policy is not noeviction; it would throw acknowledged writes away once maxmemory is set");
-        }
     }
     match (is("aof_enabled", "1"), facts.appendfsync.as_deref()) {
         (false, _) => warn(
@@ -154,7 +154,12 @@ mod tests {
         refused(but("cluster_enabled", "1"), "Cluster");
         refused(but("role", "slave"), "primary");
         refused(but("connected_slaves", "1"), "detach");
-        refused(but("maxmemory_policy", "allkeys-lru"), "noeviction");
+        for policy in ["allkeys-lru", "allkeys-lfu", "allkeys-random", "volatile-lru", "volatile-ttl", ""] {
+            refused(but("maxmemory_policy", policy), "noeviction");
+            let mut unlimited = but("maxmemory_policy", policy);
+            unlimited.info.insert("maxmemory".to_owned(), "0".to_owned());
+            refused(unlimited, "noeviction");
+        }
         refused(ServerFacts { other_shards: Some("32".to_owned()), ..fit() }, "set shards to 32");
     }
 
@@ -173,8 +178,5 @@ mod tests {
         warned(ServerFacts { appendfsync: Some("everysec".to_owned()), ..fit() }, &["last second"]);
         warned(ServerFacts { appendfsync: Some("no".to_owned()), ..fit() }, &["half a minute"]);
         warned(ServerFacts { appendfsync: None, ..fit() }, &["can't be read"]);
-        let mut evicts = but("maxmemory", "0");
-        evicts.info.insert("maxmemory_policy".to_owned(), "allkeys-lru".to_owned());
-        warned(evicts, &["maxmemory is 0", "not noeviction"]);
     }
 }

@@ -99,7 +99,7 @@ mod tests {
         }
     }
 
-    /// The fixture is what the released scripts left in a real Redis (`tests/redis.rs` compares them).
+    /// The fixture is what the released scripts left in a real Redis (`tests/redis/main.rs` compares them).
     #[test]
     fn the_released_layout_can_be_read() {
         let stored = Bytes::from_static(include_bytes!("../../fixtures/redis-value-v1-image-digest.bin"));

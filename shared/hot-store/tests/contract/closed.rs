@@ -22,6 +22,7 @@ async fn refuses_everything(b: &impl Backend, epoch: Epoch) {
     for which in [Dirty::All, Dirty::Unqueued] {
         assert_eq!(store.dirty(shard, which, Version::ZERO, 10).await, Err(closed.clone()));
     }
+    assert_eq!(store.backlog(shard, vec![record(1).namespace]).await, Err(closed.clone()));
     assert_eq!(store.checkpoint(shard, epoch, Checkpoint(points(5))).await, Err(closed));
 }
 
@@ -39,6 +40,7 @@ pub async fn a_shard_is_closed_after_a_restart(b: &impl Backend) {
     refuses_everything(b, epoch).await;
     let header = b.store().header(b.shard()).await.unwrap();
     assert!(!header.open);
+    // Nor has the clock been moved.
     assert_eq!((header.epoch, header.clock, header.unqueued, header.oldest_dirty), (epoch, written, 1, Some(written)));
     open(b).await;
     assert_eq!(read(b, record(1)).await, image_slot(written, row(1), true));

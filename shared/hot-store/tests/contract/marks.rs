@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hot_store::{Clean, CleanOutcome, Dirty, Fill, HotStore, HotStoreError, Slot, Stamp};
+use hot_store::{Clean, CleanOutcome, Dirty, Fill, HotStore, HotStoreError, Restore, Slot, Stamp};
 use model::{Epoch, Version};
 
 use super::{Backend, kit::*};
@@ -144,4 +144,25 @@ pub async fn dirty_records_are_listed_by_version_and_in_pages(b: &impl Backend) 
     mark_clean(b, record(9), versions[1], LONG).await;
     let header = b.store().header(b.shard()).await.unwrap();
     assert_eq!((header.dirty, header.unqueued, header.oldest_dirty), (4, 3, Some(versions[0])));
+}
+
+/// After a loss a version can come again, for another record. A page that began above it would leave one out for good.
+pub async fn records_of_one_version_are_not_parted(b: &impl Backend) {
+    let event = |number, at| Restore::Dirty {
+        record: record(number),
+        version: version(at),
+        behind: version(at),
+        image: row(1),
+    };
+    let events = vec![event(1, 5), event(2, 6), event(3, 6), event(4, 6), event(5, 7)];
+    open_with(b, false, events, version(7)).await;
+    let mut pages = Vec::new();
+    let mut after = Version::ZERO;
+    loop {
+        let (_, page) = b.store().dirty(b.shard(), Dirty::All, after, 2).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = last.version;
+        pages.push(page.iter().map(|found| found.version.get()).collect::<Vec<_>>());
+    }
+    assert_eq!(pages, [vec![5, 6, 6, 6], vec![7]]);
 }

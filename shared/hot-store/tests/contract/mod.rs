@@ -2,12 +2,14 @@
 //!
 //! A backend gives each test a shard of its own, closed and empty, and can act as if the store had been restarted.
 
+pub mod backlogs;
 pub mod budgets;
 pub mod closed;
 pub mod kit;
 pub mod leases;
 pub mod marks;
 pub mod openings;
+pub mod requests;
 pub mod restores;
 pub mod writes;
 
@@ -60,6 +62,31 @@ macro_rules! contract_tests {
             a_clean_breaks_a_lease_and_a_remembered_absence
             a_clean_may_come_again
             dirty_records_are_listed_by_version_and_in_pages
+            records_of_one_version_are_not_parted
+        );
+        $crate::contract_tests!(@module $backend, [$(#[$attribute])*], requests:
+            a_repeated_request_names_the_first_and_writes_nothing
+            another_payload_under_the_same_id_is_refused
+            a_refused_write_stores_no_request
+            a_request_may_come_again_within_one_call
+            tables_have_requests_of_their_own
+            a_request_outlives_the_record_that_it_wrote
+            a_request_is_read_back_with_the_image
+            requests_survive_a_restart_with_what_they_wrote
+            a_discard_voids_requests
+            an_opening_puts_requests_back_the_newest_of_an_id
+            who_resumes_a_discard_keeps_the_requests_that_were_put_back
+        );
+        $crate::contract_tests!(@module $backend, [$(#[$attribute])*], backlogs:
+            without_a_backlog_the_horizon_is_the_clock_and_later_writes_are_above_it
+            a_horizon_is_never_above_a_clock_that_is_ahead_nor_steps_back
+            a_record_that_is_written_again_stays_as_far_behind
+            the_tables_of_a_shard_have_backlogs_of_their_own
+            a_clean_of_an_older_version_moves_the_backlog_on
+            whatever_ends_a_records_dirtiness_ends_its_backlog
+            a_backlog_survives_a_restart_and_a_discard_ends_it
+            what_an_opening_puts_back_is_as_far_behind_as_the_log_shows
+            a_backlog_is_what_the_dirty_records_come_to
         );
         $crate::contract_tests!(@module $backend, [$(#[$attribute])*], leases:
             one_reader_gets_the_lease_and_fills

@@ -3,6 +3,7 @@
 local CLOSED = {ok = 'CLOSED'}
 local SUPERSEDED = {ok = 'SUPERSEDED'}
 local FULL = {ok = 'FULL'}
+local EVICTS = {ok = 'EVICTS'}
 local HEAD_END = 42
 -- Where the record's name (its member in the sorted sets) begins in its key: the header's key ends with `h`, a record's
 -- key has `r:` and the name in its place.
@@ -77,11 +78,13 @@ local function request_in(value, lowest)
   return version, born, string.sub(value, 27)
 end
 
+-- The part of the memory limit that is used, and whether Redis would throw keys away to keep it.
 local function memory_in_use()
   local info = redis.call('INFO', 'memory')
   local limit = tonumber(string.match(text_between(info, 'maxmemory:', 20), '%d+'))
-  if limit == 0 then return 0 end
-  return tonumber(string.match(text_between(info, 'used_memory:', 20), '%d+')) / limit
+  if limit == 0 then return 0, false end
+  local used = tonumber(string.match(text_between(info, 'used_memory:', 20), '%d+'))
+  return used / limit, text_between(info, 'maxmemory_policy:', 10) ~= 'noeviction'
 end
 
 -- Lua's stack holds some 8,000 values; a call never carries more than 1,000 records.

@@ -7,7 +7,9 @@
 -- touched anything.
 local epoch, lowest, clock = open_shard(KEYS[1])
 if not epoch then return CLOSED end
-if memory_in_use() > 0.9 then return FULL end
+local in_use, evicts = memory_in_use()
+if evicts then return EVICTS end -- it was changed while we run: nothing may be promised for what could be thrown away
+if in_use > 0.9 then return FULL end
 
 local EXISTS, MISSING, CHANGED, COLD, REPEATED, REUSED = -1, -2, -3, -4, -5, -6
 local time = redis.call('TIME')

@@ -1,0 +1,111 @@
+//! Servers that die, freeze, are not there, or refuse.
+
+use super::*;
+
+#[tokio::test]
+#[ignore = "needs redis-server: ./tests/run installs it"]
+async fn a_killed_server_closes_its_shards_and_they_can_be_opened_again() {
+    let mut server = RedisServer::start(&[]).await;
+    let b = OnRedis::at(&server.options().url).await;
+    let epoch = open(&b).await;
+    let queued = put(&b, record(1), row(1)).await;
+    assert!(mark_queued(&b, epoch, record(1), queued).await);
+    let unqueued = put(&b, record(2), row(2)).await;
+    b.store.checkpoint(b.shard(), epoch, Checkpoint(points(55))).await.unwrap();
+    let late = lease(&b, record(3), LONG).await;
+    let late_opener = token("late");
+    let other = Shard(5);
+    b.store.claim(other, &late_opener).await.unwrap();
+
+    let mut ended = server.end_notice().await;
+    server.kill();
+    ended.recv().await.unwrap();
+    let write = |number| vec![Write { record: record(number), precondition: Precondition::None, image: row(3) }];
+    let refused = b.store.write(b.shard(), write(9)).await;
+    assert!(matches!(refused, Err(HotStoreError::Unavailable(_))), "nothing was sent: {refused:?}");
+    server.resume().await;
+
+    let closed = HotStoreError::Closed { shard: b.shard() };
+    eventually("the store reconnects", async || {
+        !matches!(b.store.read(b.shard(), vec![record(1)]).await, Err(HotStoreError::Unavailable(_)))
+    })
+    .await;
+    // Its scripts are forgotten too; nobody notices.
+    assert_eq!(b.store.read(b.shard(), vec![record(1)]).await, Err(closed.clone()));
+    assert_eq!(b.store.write(b.shard(), write(1)).await, Err(closed.clone()));
+    let refused = b.store.fill(b.shard(), record(3), late, Fill::Absent, LONG).await;
+    assert_eq!(refused, Err(closed));
+    let refused = b.store.begin_opening(other, &late_opener, Epoch(1), start(false)).await;
+    assert_eq!(refused, Err(HotStoreError::Superseded { shard: other }));
+
+    let found = b.store.claim(b.shard(), &token("a")).await.unwrap().unwrap();
+    assert_eq!((found.epoch, found.checkpoint, found.resumed), (epoch, Some(Checkpoint(points(55))), None));
+    let now = open(&b).await;
+    assert_eq!(now, Epoch(epoch.0 + 1));
+    let answer = b.store.read(b.shard(), (1..=3).map(record).collect()).await.unwrap();
+    assert_eq!(answer.slots, [image_slot(queued, row(1), true), image_slot(unqueued, row(2), true), Slot::Empty]);
+    assert_eq!(dirty(&b, Dirty::Unqueued).await, [unqueued]);
+    assert!(put(&b, record(1), row(3)).await > unqueued);
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server: ./tests/run installs it"]
+async fn a_frozen_server_leaves_the_outcome_unknown() {
+    let server = RedisServer::start(&[]).await;
+    let options = RedisOptions { response_timeout: Duration::from_millis(200), ..server.options() };
+    let store = RedisStore::connect(options).await.unwrap();
+    let (url, prefix, raw) = (server.options().url, "sa".to_owned(), server.connection().await.unwrap());
+    let b = OnRedis { store, url, prefix, raw };
+    open(&b).await;
+    // Only a script that the server knows can take effect without an answer.
+    put(&b, record(2), row(2)).await;
+    server.signal("STOP");
+    let write = vec![Write { record: record(1), precondition: Precondition::None, image: row(1) }];
+    let answer = b.store.write(b.shard(), write).await;
+    assert!(matches!(answer, Err(HotStoreError::Unknown(_))), "{answer:?}");
+    server.signal("CONT");
+    // As here, where it took effect after all.
+    eventually("the write takes effect", async || {
+        matches!(
+            b.store.read(b.shard(), vec![record(1)]).await.as_ref().map(|answer| &answer.slots[0]),
+            Ok(Slot::Image { dirty: true, .. })
+        )
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server: ./tests/run installs it"]
+async fn a_server_that_is_not_there_is_unavailable() {
+    let mut server = RedisServer::start(&[]).await;
+    server.kill();
+    let refused = RedisStore::connect(server.options()).await.map(drop);
+    assert!(matches!(refused, Err(HotStoreError::Unavailable(_))), "{refused:?}");
+}
+
+/// A store that logs in as a user with these rights less.
+async fn restricted(b: &OnRedis, less: &[&str]) -> RedisStore {
+    let rules = [&["SETUSER", "restricted", "reset", "on", ">sesame", "~*", "&*", "+@all"], less].concat();
+    let () = redis::cmd("ACL").arg(&rules[..]).query_async(&mut b.raw.clone()).await.unwrap();
+    let (username, password) = (Some("restricted".to_owned()), Some("sesame".to_owned()));
+    RedisStore::connect(RedisOptions { username, password, ..b.options() }).await.unwrap()
+}
+
+/// What was refused before it ran has done nothing; a script that was refused one of its commands may have run others.
+#[tokio::test]
+#[ignore = "needs redis-server: ./tests/run installs it"]
+async fn a_right_that_a_script_lacks_leaves_the_outcome_unknown() {
+    let server = RedisServer::start(&[]).await;
+    let b = OnRedis::at(&server.options().url).await;
+    open(&b).await;
+    let write = || vec![Write { record: record(1), precondition: Precondition::None, image: row(1) }];
+    // MSET comes before ZADD: the image is there, though its mark is not.
+    let store = restricted(&b, &["-zadd"]).await;
+    let refused = store.write(b.shard(), write()).await;
+    assert!(matches!(refused, Err(HotStoreError::Unknown(_))), "{refused:?}");
+    assert!(matches!(read(&b, record(1)).await, Slot::Image { dirty: false, .. }));
+
+    let store = restricted(&b, &["-evalsha"]).await;
+    let refused = store.write(b.shard(), write()).await;
+    assert!(matches!(refused, Err(HotStoreError::Unavailable(_))), "{refused:?}");
+}
