@@ -238,3 +238,36 @@ async fn a_process_that_ends_leaves_a_transaction_whole_or_undone(h: Harness) {
     }
     no_transaction_is_open(&h).await;
 }
+
+/// A read that has to wait, which takes a lock on the whole table: SQLite's readers wait for nobody.
+mod slow_read {
+    use super::*;
+
+    on_mysql!(a_connection_whose_read_was_given_up_is_never_used_again);
+
+    pub(super) async fn a_connection_whose_read_was_given_up_is_never_used_again(h: Harness) {
+        let schema = h.items(VersionGuard::Column).await;
+        h.apply(&schema, &[put(&schema, "a", 10), put(&schema, "b", 11)]).await.unwrap();
+        let database = h
+            .another(|options| {
+                options.pool = 1;
+                options.statement_timeout = Duration::from_millis(100);
+            })
+            .await;
+        let mut theirs = h.somebody_else().await;
+        for round in 0..6_u64 {
+            let before = connection(&h, &database).await;
+            theirs.run(&format!("LOCK TABLES {} WRITE", schema.table.table)).await;
+            let keys = [id("a")];
+            let read = drop_after(Duration::from_millis(round * 40), database.read(&schema, &keys)).await;
+            if let Some(outcome) = read {
+                assert_eq!(outcome.unwrap_err().class(), ErrorClass::Transient);
+            }
+            eventually("a connection in doubt is left behind", async || connection(&h, &database).await != before)
+                .await;
+            theirs.run("UNLOCK TABLES").await;
+            let read = database.read(&schema, &[id("b")]).await.unwrap();
+            assert_eq!(read, [present(11, item("b", 11))], "the answer to this question");
+        }
+    }
+}
