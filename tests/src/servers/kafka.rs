@@ -99,6 +99,11 @@ impl Kafka {
              transaction.state.log.replication.factor=1\n\
              transaction.state.log.min.isr=1\n\
              group.initial.rebalance.delay.ms=0\n\
+             # With the new group protocol these are the broker's; its own are 45 s and 5 s.\n\
+             group.consumer.min.session.timeout.ms=6000\n\
+             group.consumer.session.timeout.ms=6000\n\
+             group.consumer.min.heartbeat.interval.ms=500\n\
+             group.consumer.heartbeat.interval.ms=500\n\
              # A broker that was killed is let in again only when its old session has run out.\n\
              broker.session.timeout.ms=2000\n\
              broker.heartbeat.interval.ms=250\n",

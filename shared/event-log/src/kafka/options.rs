@@ -12,7 +12,9 @@ pub enum GroupProtocol {
     /// The members assign among themselves (cooperative-sticky); any broker.
     #[default]
     Classic,
-    /// The broker assigns (KIP-848); brokers from 4.0. The session timeout is the broker's setting then.
+    /// The broker assigns (KIP-848); brokers from 4.0. The session timeout is the broker's setting then
+    /// (`group.consumer.session.timeout.ms`, 45 s unless it is changed), and members learn of a new assignment with
+    /// their next heartbeat (`group.consumer.heartbeat.interval.ms`, 5 s).
     Consumer,
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use event_log::{
-    EventPublisher, EventSource, LogError, LogReader, Outgoing, PublishError,
+    EventPublisher, EventSource, LogError, LogReader, Outgoing, Progress, PublishError,
     embedded::{EmbeddedLog, EmbeddedOptions, EmbeddedSource, LastWords},
 };
 use model::Topic;
@@ -18,8 +18,8 @@ use tempfile::TempDir;
 use crate::{
     cases::contract,
     harness::{
-        Backend, Observed, REQUEST_WINDOW, SETTINGS, at, drained, fill, outgoing, progress, publish, read_all, text,
-        within,
+        Backend, Observed, REQUEST_WINDOW, SETTINGS, at, drained, fill, outgoing, progress, publish, read, read_all,
+        text, within,
     },
 };
 
@@ -259,6 +259,82 @@ async fn what_is_drained_leaves_memory_and_file() {
     let log = with_orders(at_once).await;
     assert_eq!(log.bounds(&[at(&orders(), 0), at(&orders(), 1)]).await, Ok(vec![(200, 200), (0, 1)]));
     assert_eq!(publish(&log, vec![outgoing(&orders(), 0, "on")]).await, [200]);
+}
+
+#[tokio::test]
+async fn what_the_window_keeps_is_read_from_the_file_also_after_a_restart_and_counts_not_against_the_bound() {
+    let dir = tempfile::tempdir().unwrap();
+    let small = EmbeddedOptions { max_log_bytes: 20_000, ..options(dir.path()) };
+    let log = with_orders(small.clone()).await;
+    let mut drained = 0;
+    // Several times of what the log may hold undrained.
+    for round in 0..10usize {
+        fill(&log, &orders(), 0, round * 100..(round + 1) * 100).await;
+        fill(&log, &orders(), 1, round..round + 1).await;
+        drained += 100;
+        commit(&log, 0, drained).await;
+        assert!(log.fill().0 < 2_000, "{:?}", log.fill());
+    }
+    let expected: Vec<_> = (0..1000).map(|n| n.to_string()).collect();
+    for _ in 0..2 {
+        assert_eq!(log.bounds(&[at(&orders(), 0), at(&orders(), 1)]).await, Ok(vec![(0, 1000), (0, 10)]));
+        assert_eq!(read_all(&log, &at(&orders(), 0)).await.iter().map(text).collect::<Vec<_>>(), expected);
+        let part = read(&log, &at(&orders(), 0), 150, 350).await;
+        assert_eq!(part.iter().map(|record| record.offset).collect::<Vec<_>>(), (150..350).collect::<Vec<_>>());
+        assert_eq!(read_all(&log, &at(&orders(), 1)).await.len(), 10);
+    }
+    log.close().await;
+    let log = with_orders(small).await;
+    assert_eq!(read_all(&log, &at(&orders(), 0)).await.iter().map(text).collect::<Vec<_>>(), expected);
+    let committed = log.committed(&[at(&orders(), 0)]).await.unwrap()[0].unwrap();
+    assert_eq!((committed.done, committed.window), (progress(1000, 1), Progress::BEGINNING));
+}
+
+#[tokio::test]
+async fn a_log_says_that_it_is_nearly_full_before_it_refuses() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = with_orders(EmbeddedOptions { max_log_bytes: 100_000, ..options(dir.path()) }).await;
+    assert!(log.has_room(1, 500_000), "what never fits is not a matter of room");
+    let payload = "x".repeat(1_000);
+    let mut taken = 0;
+    while log.has_room(1, 2_100) {
+        publish(&log, vec![outgoing(&orders(), 0, &payload)]).await;
+        taken += 1;
+    }
+    assert!(taken > 30, "{taken}");
+    publish(&log, vec![outgoing(&orders(), 0, &payload)]).await;
+    commit(&log, 0, taken + 1).await;
+    assert!(log.has_room(1, 2_100));
+}
+
+/// A file as the first releases wrote it.
+#[tokio::test]
+async fn a_file_of_the_first_format_is_taken_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = with_orders(options(dir.path())).await;
+    for round in 0..3usize {
+        fill(&log, &orders(), 0, round * 10..(round + 1) * 10).await;
+    }
+    commit(&log, 0, 14).await;
+    log.close().await;
+    let mut connection = sqlite(dir.path()).await;
+    for statement in [
+        "ALTER TABLE committed DROP COLUMN window_offset",
+        "ALTER TABLE committed DROP COLUMN window_epoch",
+        "DELETE FROM blobs WHERE sequence = 1",
+        "PRAGMA user_version = 1",
+    ] {
+        sqlx::query(statement).execute(&mut connection).await.unwrap();
+    }
+    connection.close().await.unwrap();
+    for _ in 0..2 {
+        let log = with_orders(options(dir.path())).await;
+        assert_eq!(log.bounds(&[at(&orders(), 0)]).await, Ok(vec![(14, 30)]), "nothing was kept for a window");
+        let committed = log.committed(&[at(&orders(), 0)]).await.unwrap()[0].unwrap();
+        assert_eq!((committed.done, committed.window), (progress(14, 1), progress(14, 1)));
+        assert_eq!(read_all(&log, &at(&orders(), 0)).await.len(), 16);
+        log.close().await;
+    }
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::{
 };
 
 use event_log::{
-    Committed, EventPublisher, EventSource, LogError, LogReader, LogSettings, PublishError,
+    EventPublisher, EventSource, LogError, LogReader, LogSettings, PublishError,
     kafka::{GroupProtocol, KafkaLog, KafkaOptions, KafkaSource},
 };
 use model::Topic;
@@ -22,11 +22,12 @@ use rdkafka::{
 
 use crate::{
     cases::contract,
-    harness::{Backend, Observed, REQUEST_WINDOW, SETTINGS, at, drained, fill, outgoing, progress, publish, within},
+    harness::{Backend, Observed, REQUEST_WINDOW, SETTINGS, at, fill, outgoing, progress, publish, within},
 };
 
 const VARIABLE: &str = "SHOCK_ABSORBER_TEST_KAFKA";
 
+#[derive(Clone)]
 struct Kafka<const NEW_PROTOCOL: bool> {
     log: KafkaLog,
     options: KafkaOptions,
@@ -74,6 +75,8 @@ impl<const NEW_PROTOCOL: bool> Backend for Kafka<NEW_PROTOCOL> {
 }
 
 type Classic = Kafka<false>;
+
+mod assignment;
 
 mod classic {
     use super::{Kafka, contract};
@@ -193,168 +196,6 @@ async fn an_offset_that_somebody_committed_without_an_epoch_is_refused() {
     assert!(matches!(&first, Err(LogError::Unfit(_))), "{first:?}");
     let again = within("the refusal", source.next()).await;
     assert!(matches!(&again, Err(LogError::Unfit(_))), "it stays so: {again:?}");
-}
-
-/// Deletes a topic and makes it anew, with so many records in its first partition.
-async fn make_anew<const NEW: bool>(backend: &Kafka<NEW>, topic: &Topic, records: usize) {
-    let admin = admin(&backend.options);
-    let deleted = admin.delete_topics(&[topic.as_str()], &AdminOptions::new()).await.unwrap();
-    assert!(deleted[0].is_ok(), "{deleted:?}");
-    within("making the topic anew", async {
-        let new = NewTopic::new(topic.as_str(), 1, TopicReplication::Fixed(1));
-        // While the old one is being deleted the name is taken.
-        while admin.create_topics([&new], &AdminOptions::new()).await.unwrap()[0].is_err() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
-    let mut written = 0;
-    within("filling the new topic", async {
-        while written < records {
-            // The producer may not know the new topic yet.
-            let answers = backend.log.publish(vec![outgoing(topic, 0, &written.to_string())]).await;
-            written += usize::from(answers[0].is_ok());
-        }
-    })
-    .await;
-}
-
-/// Goes on until as many records of the partition as there shall be were delivered under one assignment; errors that
-/// pass are nothing.
-async fn until_delivered(member: &mut Observed<KafkaSource>, topic: &Topic, records: usize) {
-    within("the new topic's records", async {
-        while member.delivered_of(&at(topic, 0)).len() != records || member.owned[&at(topic, 0)][0].offset != 0 {
-            match member.source.next().await {
-                Ok(event) => member.observe(event),
-                Err(LogError::Unavailable(_)) => {}
-                Err(error) => panic!("{error}"),
-            }
-        }
-    })
-    .await;
-}
-
-async fn a_topic_made_anew_is_drained_from_its_beginning<const NEW: bool>(records: usize) {
-    let backend = Kafka::<NEW>::start().await;
-    let topic = backend.topic("orders");
-    backend.log.ensure_topic(&topic, 1, SETTINGS).await.unwrap();
-    fill(&backend.log, &topic, 0, 0..20).await;
-    let mut member = Observed::subscribed(backend.join(), std::slice::from_ref(&topic)).await;
-    member.until("all records", |m| m.delivered() == 20).await;
-    member.note_all(3);
-    while drained(&backend.log, &[at(&topic, 0)]).await != [Some(progress(20, 3))] {
-        member.linger(Duration::from_millis(100)).await;
-    }
-    // Noted, but not committed when the topic goes.
-    fill(&backend.log, &topic, 0, 20..25).await;
-    member.until("the latest", |m| m.delivered() == 25).await;
-    member.note_all(3);
-    make_anew(&backend, &topic, records).await;
-    until_delivered(&mut member, &topic, records).await;
-    assert_eq!(member.last_assigned[0].committed, None);
-    let expected: Vec<_> = (0..records).map(|n| n.to_string()).collect();
-    assert_eq!(member.delivered_of(&at(&topic, 0)), expected);
-    member.note_all(4);
-    within("closing", member.source.close(Duration::from_secs(10))).await.unwrap();
-    assert_eq!(drained(&backend.log, &[at(&topic, 0)]).await, [Some(progress(records as i64, 4))]);
-}
-
-macro_rules! made_anew {
-    ($($name:ident: $protocol:literal, $records:literal;)*) => {
-        $(
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            #[ignore = "needs a server: ./tests/run starts one"]
-            async fn $name() {
-                a_topic_made_anew_is_drained_from_its_beginning::<$protocol>($records).await;
-            }
-        )*
-    };
-}
-
-made_anew! {
-    a_shorter_topic_made_anew_under_a_member_is_drained_from_its_beginning: false, 7;
-    a_longer_topic_made_anew_under_a_member_is_drained_from_its_beginning: false, 60;
-    the_same_for_a_shorter_one_with_the_new_protocol: true, 7;
-    the_same_for_a_longer_one_with_the_new_protocol: true, 60;
-}
-
-async fn delete_records(backend: &Classic, topic: &Topic, before: i64) {
-    let mut offsets = TopicPartitionList::new();
-    offsets.add_partition_offset(topic.as_str(), 0, Offset::Offset(before)).unwrap();
-    let deleted = admin(&backend.options).delete_records(&offsets, &AdminOptions::new()).await.unwrap();
-    assert!(deleted.elements()[0].error().is_ok(), "{deleted:?}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs a server: ./tests/run starts one"]
-async fn what_was_deleted_before_it_was_drained_is_passed_over_under_a_new_assignment_only() {
-    let backend = Classic::start().await;
-    let topic = backend.topic("orders");
-    backend.log.ensure_topic(&topic, 1, SETTINGS).await.unwrap();
-    fill(&backend.log, &topic, 0, 0..20).await;
-    let mut member = Observed::subscribed(backend.join(), std::slice::from_ref(&topic)).await;
-    member.until("all records", |m| m.delivered() == 20).await;
-    member.source.note_progress(&[(at(&topic, 0), progress(5, 2))]);
-    within("closing", member.source.close(Duration::from_secs(10))).await.unwrap();
-    delete_records(&backend, &topic, 8).await;
-
-    let mut heir = Observed::subscribed(backend.join(), std::slice::from_ref(&topic)).await;
-    heir.until("what is left", |m| m.delivered() == 12).await;
-    assert_eq!(heir.last_assigned[0].committed, Some(progress(8, 2)), "in the epoch that was known last");
-    assert_eq!(heir.owned[&at(&topic, 0)][0].offset, 8);
-
-    // Now under its feet, where it has not read yet.
-    heir.source.pause(&[at(&topic, 0)]).unwrap();
-    heir.linger(Duration::from_millis(300)).await;
-    fill(&backend.log, &topic, 0, 20..40).await;
-    delete_records(&backend, &topic, 30).await;
-    heir.source.resume(&[at(&topic, 0)]).unwrap();
-    within("what is left of the rest", async {
-        while heir.delivered_of(&at(&topic, 0)).last().is_none_or(|last| last != "39") {
-            match heir.source.next().await {
-                // It panics where records are left out under one assignment.
-                Ok(event) => heir.observe(event),
-                Err(LogError::Unavailable(_)) => {}
-                Err(error) => panic!("{error}"),
-            }
-        }
-    })
-    .await;
-    assert_eq!(heir.last_assigned[0].committed, Some(progress(30, 2)));
-    assert_eq!(heir.owned[&at(&topic, 0)].len(), 10);
-    heir.note_all(2);
-    within("closing", heir.source.close(Duration::from_secs(10))).await.unwrap();
-    assert_eq!(drained(&backend.log, &[at(&topic, 0)]).await, [Some(progress(40, 2))]);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs a server: ./tests/run starts one"]
-async fn a_committed_offset_behind_the_log_s_end_means_another_log() {
-    let backend = Classic::start().await;
-    let topic = backend.topic("orders");
-    backend.log.ensure_topic(&topic, 1, SETTINGS).await.unwrap();
-    fill(&backend.log, &topic, 0, 0..5).await;
-    let (brokers, group, name) = (backend.options.brokers.clone(), backend.options.group.clone(), topic.to_string());
-    tokio::task::spawn_blocking(move || {
-        let earlier: BaseConsumer =
-            ClientConfig::new().set("bootstrap.servers", brokers).set("group.id", group).create().unwrap();
-        let mut offsets = TopicPartitionList::new();
-        let mut element = offsets.add_partition(&name, 0);
-        element.set_offset(Offset::Offset(50)).unwrap();
-        element.set_metadata("epoch=3");
-        earlier.commit(&offsets, CommitMode::Sync).unwrap();
-    })
-    .await
-    .unwrap();
-    // As the first releases wrote it.
-    let old = Committed { done: progress(50, 3), window: progress(50, 3) };
-    assert_eq!(backend.log.committed(&[at(&topic, 0)]).await, Ok(vec![Some(old)]));
-    let mut member = Observed::subscribed(backend.join(), std::slice::from_ref(&topic)).await;
-    member.until("all records", |m| m.delivered() == 5).await;
-    assert_eq!(member.last_assigned[0].committed, None);
-    member.note_all(4);
-    within("closing", member.source.close(Duration::from_secs(10))).await.unwrap();
-    assert_eq!(drained(&backend.log, &[at(&topic, 0)]).await, [Some(progress(5, 4))]);
 }
 
 #[tokio::test]
