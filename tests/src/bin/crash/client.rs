@@ -39,12 +39,14 @@ impl Worker {
     pub(crate) async fn run(mut self, stop: watch::Receiver<bool>) {
         let mut known = Known::new();
         while !*stop.borrow() {
-            match self.rng.random_range(0..100) {
+            let outcome = match self.rng.random_range(0..100) {
                 0..30 => self.read(&mut known).await,
                 30..37 => self.batch(&mut known).await,
                 _ => self.write(&mut known).await,
-            }
-            tokio::time::sleep(Duration::from_millis(self.rng.random_range(0..12))).await;
+            };
+            // Whoever was refused for want of a store gains nothing from coming back at once.
+            let most = if outcome == Outcome::Refused(Refusal::Other) { 100 } else { 10 };
+            tokio::time::sleep(Duration::from_millis(self.rng.random_range(0..most))).await;
         }
     }
 
@@ -59,7 +61,7 @@ impl Worker {
         self.replicas.choose(&mut self.rng).unwrap_or(&self.replicas[0]).clone()
     }
 
-    async fn read(&mut self, known: &mut Known) {
+    async fn read(&mut self, known: &mut Known) -> Outcome {
         let place = self.place();
         let client = self.replica();
         let (outcome, span) = read(&self.recorder, &client, place).await;
@@ -67,9 +69,10 @@ impl Worker {
             known.insert(place, Stamp { version, epoch });
         }
         self.record(place, Action::Read, span, None, outcome);
+        outcome
     }
 
-    async fn write(&mut self, known: &mut Known) {
+    async fn write(&mut self, known: &mut Known) -> Outcome {
         let place = self.place();
         let action = self.action(place, known);
         let acknowledge = self.acknowledge();
@@ -94,9 +97,10 @@ impl Worker {
             }
         }
         self.settle(place, action, from, None, outcome, known);
+        outcome
     }
 
-    async fn batch(&mut self, known: &mut Known) {
+    async fn batch(&mut self, known: &mut Known) -> Outcome {
         let number = self.rng.random_range(2..6);
         let first = self.place();
         let items: Vec<(Place, Action)> = (0..number)
@@ -116,9 +120,12 @@ impl Worker {
         let from = self.recorder.now();
         let acknowledge = self.acknowledge();
         let results = self.replica().acknowledging(acknowledge).batch_write(&messages).await;
+        let mut last = Outcome::Unknown;
         for (index, ((place, action), result)) in (0..).zip(items.into_iter().zip(results)) {
-            self.settle(place, action, from, Some(BatchPlace { batch, index }), outcome_of(result), known);
+            last = outcome_of(result);
+            self.settle(place, action, from, Some(BatchPlace { batch, index }), last, known);
         }
+        last
     }
 
     fn settle(
