@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use shock_absorber_client::{Client, Row, Value};
 use shock_absorber_tests::{ServiceSettings, System, eventually};
 
@@ -151,4 +151,30 @@ async fn the_partitions_of_a_killed_drain_move_to_the_other() -> Result<()> {
         system.client.put("entries", entry(n, "after")).await?;
     }
     drained(&system, "SELECT COUNT(*) FROM entries WHERE note = 'after'", 64).await
+}
+
+/// A torn tail is cut behind the last whole command, also of a transaction; its first half must not run at a later start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a server: ./tests/run starts one"]
+async fn a_transaction_that_a_power_loss_tore_is_never_run_in_half() -> Result<()> {
+    let mut system = system().await?;
+    system.client.put("entries", entry(1, "before")).await?;
+    drained(&system, "SELECT COUNT(*) FROM entries WHERE note = 'before'", 1).await?;
+    let redis = &mut system.own.as_mut().context("no servers of its own")?.redis;
+    redis.kill9();
+    let torn = redis.tear_last_transaction()?;
+    redis.restart().await?;
+    writes_again(&impatient(&system).await?, 2).await?;
+    let redis = &mut system.own.as_mut().context("no servers of its own")?.redis;
+    eventually("new append-only file", HEALED_WITHIN, || {
+        let rewritten = redis.tail_file().map(|file| (file != torn).then_some(()));
+        async move { rewritten }
+    })
+    .await?;
+    redis.kill9();
+    redis.restart().await?;
+    let log = redis.log();
+    ensure!(!log.contains("can not be nested"), "Redis ran half a transaction: {log}");
+    writes_again(&impatient(&system).await?, 3).await?;
+    drained(&system, "SELECT COUNT(*) FROM entries WHERE n IN (1, 2, 3)", 3).await
 }

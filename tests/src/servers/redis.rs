@@ -78,7 +78,7 @@ impl RedisServer {
     /// # Errors
     /// If there is no such file.
     pub fn cut_tail(&self, bytes: u64) -> Result<u64> {
-        let path = self.newest_increment()?.context("Redis has no append-only file")?;
+        let path = self.tail_file()?;
         let file = fs::File::options().write(true).open(&path)?;
         let length = file.metadata()?.len();
         let cut = bytes.min(length);
@@ -92,6 +92,29 @@ impl RedisServer {
     /// If it can't be looked at.
     pub fn tail_bytes(&self) -> Result<u64> {
         Ok(self.newest_increment()?.map(|path| path.metadata()).transpose()?.map_or(0, |data| data.len()))
+    }
+
+    /// Cuts its append-only file in the middle of the last transaction there, as a power loss may, while it is not
+    /// running. Says which file that is.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn tear_last_transaction(&self) -> Result<PathBuf> {
+        let path = self.tail_file()?;
+        let data = fs::read(&path)?;
+        let end = data.windows(4).rposition(|word| word.eq_ignore_ascii_case(b"EXEC"));
+        let end = end.context("there is no transaction in Redis's append-only file")?;
+        // Into its last command: the three before the word are those of the EXEC itself.
+        fs::File::options().write(true).open(&path)?.set_len(end as u64 - 12)?;
+        Ok(path)
+    }
+
+    /// The file that it appends to.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn tail_file(&self) -> Result<PathBuf> {
+        self.newest_increment()?.context("Redis has no append-only file")
     }
 
     /// Takes all its data away, while it is not running.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ::redis::cmd;
 use bytes::Bytes;
 use model::{Epoch, Shard, Version};
 
@@ -73,6 +74,26 @@ impl EncodedRestore {
 }
 
 impl RedisStore {
+    /// Lets Redis write its append-only file anew, once after each of its starts. A file that ended in the middle of a
+    /// transaction was cut behind the last whole *command* of it, and Redis goes on writing there: the next start
+    /// would run the first half of that transaction, hidden in one of later (seen with 7.0.15). What is written anew
+    /// holds what this start has made of the file, which is whole.
+    async fn rewrite_torn_file(&self) -> Result<(), HotStoreError> {
+        let mut rewritten = self.rewritten.lock().await;
+        let live = self.run_id().await?;
+        if *rewritten == live {
+            return Ok(());
+        }
+        match self.command(&cmd("BGREWRITEAOF")).await {
+            Err(error @ HotStoreError::Unknown(_)) => return Err(error),
+            // Another replica was faster, or it is forbidden to us: an opening must not hang on it.
+            Err(error) => tracing::info!(%error, "Redis was asked to write its append-only file anew, and does not"),
+            Ok(_) => {}
+        }
+        *rewritten = live;
+        Ok(())
+    }
+
     pub(super) async fn store_checkpoint(
         &self,
         shard: Shard,
@@ -85,6 +106,7 @@ impl RedisStore {
     }
 
     pub(super) async fn claim_shard(&self, shard: Shard, token: &OpeningToken) -> Result<Option<Claim>, HotStoreError> {
+        self.rewrite_torn_file().await?;
         let call = scripts::CLAIM.call(1).arg(&self.keys(shard)?.header).arg(&token.0);
         let mut reply = self.call(shard, call).await?;
         if reply.is_word("OPEN") {

@@ -35,6 +35,13 @@ impl RedisStore {
         Ok(judge(&facts, shards))
     }
 
+    /// Names this life of the server.
+    pub(super) async fn run_id(&self) -> Result<String, HotStoreError> {
+        let mut info = cmd("INFO");
+        info.arg("server");
+        Ok(fields(&text(&self.command(&info).await?)).remove("run_id").unwrap_or_default())
+    }
+
     /// The number of shards under which the store was first used: now, if there is none yet.
     async fn stored_shard_count(&self, shards: usize) -> Result<String, HotStoreError> {
         let key = keys::shard_count(self.prefix());

@@ -4,6 +4,7 @@ use std::{fmt, time::Duration};
 
 use ::redis::{Cmd, Value};
 use model::{Epoch, Namespace, Shard, Version};
+use tokio::sync::Mutex;
 
 use super::{
     RedisOptions,
@@ -28,6 +29,8 @@ pub struct RedisStore {
     shards: Vec<ShardKeys>,
     prefix: String,
     request_window: Duration,
+    /// The life of the server in which it was asked to write its append-only file anew.
+    pub(super) rewritten: Mutex<String>,
 }
 
 impl fmt::Debug for RedisStore {
@@ -47,7 +50,13 @@ impl RedisStore {
             .map(|_| Link::new(info.clone(), options.connect_timeout, options.response_timeout))
             .collect::<Result<Vec<_>, _>>()?;
         let shards = options.shards.all().map(|shard| ShardKeys::new(&options.prefix, shard)).collect();
-        let store = Self { links, shards, prefix: options.prefix, request_window: options.request_window };
+        let store = Self {
+            links,
+            shards,
+            prefix: options.prefix,
+            request_window: options.request_window,
+            rewritten: Mutex::default(),
+        };
         store.command(&::redis::cmd("PING")).await?;
         Ok(store)
     }

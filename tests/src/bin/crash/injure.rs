@@ -177,8 +177,13 @@ impl<'a> Injurer<'a> {
             proxy.set(Weather::Fair);
         }
         let stand = &mut *self.stand;
-        tokio::try_join!(stand.redis.answers(), stand.kafka.answers(), stand.mariadb.answers())?;
         let ended = &mut self.injuries.ended_by_themselves;
+        // Where it was killed while it wrote its file anew and that was torn, it mends the file and wants a second start.
+        if stand.redis.answers().await.is_err() {
+            *ended += 1;
+            stand.redis.relaunch()?;
+        }
+        tokio::try_join!(stand.redis.answers(), stand.kafka.answers(), stand.mariadb.answers())?;
         for services in [&mut stand.ingests, &mut stand.drains] {
             let readied = try_join_all(services.iter_mut().map(ready)).await?;
             *ended += readied.into_iter().map(u64::from).sum::<u64>();
