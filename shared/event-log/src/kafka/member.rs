@@ -47,7 +47,7 @@ const IDLE_WAIT: Duration = Duration::from_millis(100);
 const CHUNK_RECORDS: usize = 500;
 const CHUNK_BYTES: usize = 4 << 20;
 /// All partitions are taken up again at most so often.
-const RESTART_INTERVAL: Duration = Duration::from_secs(2);
+const RESTART_INTERVAL: Duration = Duration::from_secs(3);
 /// Errors that pass are reported at most so often.
 const ERROR_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -79,6 +79,8 @@ pub(super) struct Member {
     next_error: Instant,
     subscribed: Vec<Topic>,
     next_restart: Instant,
+    /// Why everything has to be taken up again as soon as it may.
+    restart_due: Option<String>,
 }
 
 enum Flow {
@@ -118,6 +120,7 @@ impl Member {
             next_error: now,
             subscribed: Vec::new(),
             next_restart: now,
+            restart_due: None,
         })
     }
 
@@ -202,10 +205,14 @@ impl Member {
 
     /// The log is not what it was: gives all partitions up without a commit and joins anew, so that each is taken up
     /// where that is right now.
-    fn start_again(&mut self, why: &str) {
+    fn start_again(&mut self, why: String) {
         let now = Instant::now();
-        // Until then what is wrong stays wrong, and is noticed again.
-        if now < self.next_restart || self.subscribed.is_empty() {
+        if now < self.next_restart {
+            // The client says it once, and then reads that partition no more: it must not be forgotten.
+            self.restart_due = Some(why);
+            return;
+        }
+        if self.subscribed.is_empty() {
             return;
         }
         self.next_restart = now + RESTART_INTERVAL;
@@ -219,6 +226,9 @@ impl Member {
     /// whoever closes must learn of the commit all the same.
     fn leave(&mut self) -> Result<(), LogError> {
         self.context.close();
+        if self.context.is_distrusted() {
+            return Ok(());
+        }
         let due = self.context.ledger().due(Instant::now());
         if let Some(why) = self.context.compare(&self.consumer, &due)? {
             return Err(LogError::Fatal(why));
@@ -239,13 +249,16 @@ impl Member {
             return;
         }
         self.next_commit = now + COMMIT_INTERVAL;
-        if self.consumer.assignment_lost() {
+        if let Some(why) = self.restart_due.take() {
+            return self.start_again(why);
+        }
+        if self.consumer.assignment_lost() || self.context.is_distrusted() {
             return;
         }
         let due = self.context.ledger().due(now);
         match self.context.compare(&self.consumer, &due) {
             Ok(None) => {}
-            Ok(Some(why)) => return self.start_again(&why),
+            Ok(Some(why)) => return self.start_again(why),
             Err(error) => {
                 // The question may have taken long: records first.
                 self.next_commit = Instant::now() + COMMIT_INTERVAL;
@@ -345,7 +358,7 @@ impl Member {
         }
         if let Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) = error.rdkafka_error_code()
         {
-            self.start_again("the log does not hold the offset that was to be read next");
+            self.start_again("the log does not hold the offset that was to be read next".to_owned());
             return None;
         }
         let now = Instant::now();

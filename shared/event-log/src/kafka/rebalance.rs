@@ -93,6 +93,10 @@ impl MemberContext {
         self.distrusted.store(true, Ordering::Relaxed);
     }
 
+    pub(super) fn is_distrusted(&self) -> bool {
+        self.distrusted.load(Ordering::Relaxed)
+    }
+
     pub(super) fn ledger(&self) -> MutexGuard<'_, ProgressLedger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -213,7 +217,7 @@ impl MemberContext {
 
     fn revoked(&self, consumer: &BaseConsumer<Self>, partitions: &TopicPartitionList) {
         let theirs = partitions_of(partitions);
-        let lost = consumer.assignment_lost() || self.distrusted.load(Ordering::Relaxed);
+        let lost = consumer.assignment_lost() || self.is_distrusted();
         if !lost {
             let due = self.ledger().due_for(&theirs, Instant::now());
             if let Err(error) = self.commit_before_parting(consumer, &due) {

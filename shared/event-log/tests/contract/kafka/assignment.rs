@@ -213,28 +213,32 @@ async fn what_was_deleted_before_it_was_drained_is_passed_over_under_a_new_assig
     assert_eq!(heir.last_assigned[0].committed, Some(progress(8, 2)), "in the epoch that was known last");
     assert_eq!(heir.owned[&at(&topic, 0)][0].offset, 8);
 
-    // Now under its feet, where it has not read yet.
-    heir.source.pause(&[at(&topic, 0)]).unwrap();
-    heir.linger(Duration::from_millis(300)).await;
-    fill(&backend.log, &topic, 0, 20..40).await;
-    delete_records(&backend, &topic, 30).await;
-    heir.source.resume(&[at(&topic, 0)]).unwrap();
-    within("what is left of the rest", async {
-        while heir.delivered_of(&at(&topic, 0)).last().is_none_or(|last| last != "39") {
-            match heir.source.next().await {
-                // It panics where records are left out under one assignment.
-                Ok(event) => heir.observe(event),
-                Err(LogError::Unavailable(_)) => {}
-                Err(error) => panic!("{error}"),
+    // Now under its feet, where it has not read yet; and once more at once.
+    for end in [40, 60] {
+        heir.source.pause(&[at(&topic, 0)]).unwrap();
+        heir.linger(Duration::from_millis(300)).await;
+        fill(&backend.log, &topic, 0, end - 20..end).await;
+        let first = end as i64 - 10;
+        delete_records(&backend, &topic, first).await;
+        heir.source.resume(&[at(&topic, 0)]).unwrap();
+        let last = (end - 1).to_string();
+        within("what is left of the rest", async {
+            while heir.delivered_of(&at(&topic, 0)).last() != Some(&last) {
+                match heir.source.next().await {
+                    // It panics where records are left out under one assignment.
+                    Ok(event) => heir.observe(event),
+                    Err(LogError::Unavailable(_)) => {}
+                    Err(error) => panic!("{error}"),
+                }
             }
-        }
-    })
-    .await;
-    assert_eq!(heir.last_assigned[0].committed, Some(progress(30, 2)));
-    assert_eq!(heir.owned[&at(&topic, 0)].len(), 10);
+        })
+        .await;
+        assert_eq!(heir.last_assigned[0].committed, Some(progress(first, 2)));
+        assert_eq!(heir.owned[&at(&topic, 0)].len(), 10);
+    }
     heir.note_all(2);
     within("closing", heir.source.close(Duration::from_secs(10))).await.unwrap();
-    assert_eq!(drained(&backend.log, &[at(&topic, 0)]).await, [Some(progress(40, 2))]);
+    assert_eq!(drained(&backend.log, &[at(&topic, 0)]).await, [Some(progress(60, 2))]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
