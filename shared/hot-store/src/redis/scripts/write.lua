@@ -14,10 +14,22 @@ if in_use > 0.9 then return FULL end
 local EXISTS, MISSING, CHANGED, COLD, REPEATED, REUSED = -1, -2, -3, -4, -5, -6
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local written, lengths = {}, {} -- heads and lengths of payloads that this very call writes
+local written = {} -- where in `values` stands what this very call writes
 local requests = {} -- values of requests that it stores
 local values, marks, answer = {}, {}, {epoch}
-local behind, bytes = {}, {} -- by namespace: marks, and what the dirty images grow by
+local bytes, tables = {}, 0 -- by namespace, what the dirty images grow by; and how many namespaces
+local namespace, beginning -- of the last record, and how its name begins: the next one's is nearly always the same
+
+-- Whether the record of the given key was dirty before this call. All are asked for at once, where any is needed.
+local scores
+local function was_dirty(i)
+  if not scores then
+    local names = {}
+    for j = 4, #KEYS do names[j - 3] = string.sub(KEYS[j], NAME_AT) end
+    scores = redis.call('ZMSCORE', KEYS[2], unpack(names))
+  end
+  return scores[i - 3]
+end
 
 local function refusal(condition, asked, kind, version)
   if condition == 'n' then return nil end
@@ -43,7 +55,10 @@ for i = 4, #KEYS do
   local asked, payload = ARGV[2 * (i - 4) + 2], ARGV[2 * (i - 4) + 3]
   local condition = string.sub(asked, 2, 2)
   local name = string.sub(key, NAME_AT)
-  local namespace = namespace_of(name)
+  if not beginning or string.sub(name, 1, #beginning) ~= beginning then
+    namespace = namespace_of(name)
+    beginning = namespace .. '\0'
+  end
 
   local request, digest, earlier_version, earlier_epoch, earlier_digest
   local request_at = condition == '@' and 29 or 3
@@ -64,14 +79,16 @@ for i = 4, #KEYS do
       answer[#answer + 1] = 0
     end
   else
-    local kind, version, since = slot(written[key] or redis.call('GETRANGE', key, 0, HEAD_END), epoch, lowest)
+    local at = written[key]
+    local head = at and values[at] or redis.call('GETRANGE', key, 0, HEAD_END)
+    local kind, version, since = slot(head, epoch, lowest)
     local refused = refusal(condition, asked, kind, version)
     if refused then
       answer[#answer + 1] = refused
       answer[#answer + 1] = 0
     else
       clock = math.max(clock + 1, now)
-      local dirty = is_image(kind) and (written[key] or redis.call('ZSCORE', KEYS[2], name))
+      local dirty = is_image(kind) and (at or was_dirty(i))
       local next_since = 0
       if dirty then
         -- What the store knows of a dirty record, it knows for sure: only its own `since` goes on.
@@ -80,24 +97,18 @@ for i = 4, #KEYS do
         next_since = clock
       end
       local more = #payload
-      if dirty then more = more - (lengths[key] or redis.call('STRLEN', key) - HEAD_END - 1) end
-      bytes[namespace] = (bytes[namespace] or 0) + more
-      lengths[key] = #payload
-
-      local head = head_of(string.sub(asked, 1, 1), clock, epoch, next_since)
-      written[key] = head
-      values[#values + 1] = key
-      values[#values + 1] = head .. payload
-      local mark = string.format('%.0f', clock)
-      marks[#marks + 1] = mark
-      marks[#marks + 1] = name
-      local of_table = behind[namespace]
-      if not of_table then
-        of_table = {}
-        behind[namespace] = of_table
+      if dirty then more = more - ((at and #values[at] or redis.call('STRLEN', key)) - HEAD_END - 1) end
+      if not bytes[namespace] then
+        bytes[namespace] = 0
+        tables = tables + 1
       end
-      of_table[#of_table + 1] = mark
-      of_table[#of_table + 1] = name
+      bytes[namespace] = bytes[namespace] + more
+
+      values[#values + 1] = key
+      values[#values + 1] = head_of(string.sub(asked, 1, 1), clock, epoch, next_since) .. payload
+      written[key] = #values
+      marks[#marks + 1] = string.format('%.0f', clock)
+      marks[#marks + 1] = name
       if request then requests[request] = request_value(clock, epoch, digest) end
       answer[#answer + 1] = clock
       answer[#answer + 1] = next_since
@@ -111,7 +122,19 @@ if #values > 0 then
   call_with('ZADD', KEYS[2], marks)
   call_with('ZADD', KEYS[3], marks)
   -- NX: of a record that is dirty already, the database lacks more than this write.
-  for namespace, of_table in pairs(behind) do redis.call('ZADD', behind_key(namespace), 'NX', unpack(of_table)) end
+  for of_table in pairs(bytes) do
+    local its = marks
+    if tables > 1 then
+      its = {}
+      for m = 2, #marks, 2 do
+        if namespace_of(marks[m]) == of_table then
+          its[#its + 1] = marks[m - 1]
+          its[#its + 1] = marks[m]
+        end
+      end
+    end
+    redis.call('ZADD', behind_key(of_table), 'NX', unpack(its))
+  end
   count_bytes(bytes)
   for request, value in pairs(requests) do redis.call('SET', request, value, 'PX', ARGV[1]) end
 end
