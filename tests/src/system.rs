@@ -139,6 +139,16 @@ impl System {
         Ok(client)
     }
 
+    /// Another drain replica, with these settings over those of the others.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub async fn another_drain(&mut self, settings: &[(&str, &str)]) -> Result<()> {
+        let all = settings.iter().fold(self.settings.clone(), |all, (key, value)| all.set(key, value));
+        self.services.push(Service::start("drain-svc", all).await?);
+        Ok(())
+    }
+
     /// kill -9 of all our processes, then their start.
     ///
     /// # Errors
