@@ -83,6 +83,21 @@ async fn a_restart_can_lose_everything_or_the_tail() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_dirty_is_there_for_as_long_as_it_is() {
+    let b = in_memory().await;
+    open(&b).await;
+    let written = put(&b, record(1), row(1)).await;
+    tokio::time::advance(Duration::from_secs(30 * 86_400)).await;
+    assert_eq!(read(&b, record(1)).await, image_slot(written, row(1), true));
+    let restored = Restore::Dirty { record: record(2), version: version(5), behind: version(5), image: row(2) };
+    b.restart().await;
+    open_with(&b, false, vec![restored], written).await;
+    tokio::time::advance(Duration::from_secs(30 * 86_400)).await;
+    assert_eq!(read(&b, record(1)).await, image_slot(written, row(1), true));
+    assert_eq!(read(&b, record(2)).await, image_slot(version(5), row(2), true));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_horizon_is_not_undercut_when_the_wall_clock_steps_back() {
     let micros = Arc::new(AtomicU64::new(7_200_000_000));
     let clock = Arc::clone(&micros);

@@ -74,9 +74,15 @@ impl Link {
         }
     }
 
-    /// Sends a plain command.
+    /// Sends a plain command. Unlike a script, one that the server answers with an error has done nothing.
     pub(super) async fn command(&self, command: &Cmd) -> Result<Value, HotStoreError> {
-        Ok(self.send(command).await?)
+        self.send(command).await.map_err(|failure| match failure {
+            Failure::Refused(error) => match refusal(&error) {
+                HotStoreError::Unknown(problem) => HotStoreError::Unavailable(problem),
+                other => other,
+            },
+            other => other.into(),
+        })
     }
 
     async fn send(&self, command: &Cmd) -> Result<Value, Failure> {

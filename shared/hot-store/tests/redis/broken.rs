@@ -91,6 +91,23 @@ async fn restricted(b: &OnRedis, less: &[&str]) -> RedisStore {
     RedisStore::connect(RedisOptions { username, password, ..b.options() }).await.unwrap()
 }
 
+/// Several replicas open shards at the same time, and one of them is the first to ask.
+#[tokio::test]
+#[ignore = "needs redis-server: ./tests/run installs it"]
+async fn an_opening_does_not_mind_that_the_file_is_being_written_anew() {
+    let server = RedisServer::start(&["--auto-aof-rewrite-percentage", "0"]).await;
+    let url = server.options().url;
+    let first = OnRedis::at(&url).await;
+    let mut refused = 0;
+    for _ in 0..20 {
+        let b = OnRedis::at(&url).await;
+        let asked = redis::cmd("BGREWRITEAOF").exec_async(&mut first.raw.clone()).await;
+        refused += u32::from(asked.is_err());
+        open(&b).await;
+    }
+    assert!(refused > 0, "it was never being written when an opening began");
+}
+
 /// What was refused before it ran has done nothing; a script that was refused one of its commands may have run others.
 #[tokio::test]
 #[ignore = "needs redis-server: ./tests/run installs it"]
