@@ -40,6 +40,8 @@ enum Command {
     Update(record::UpdateArgs),
     /// Delete a record
     Delete(record::DeleteArgs),
+    /// Wait until the database has what was written
+    Wait(record::WaitArgs),
     /// Tables: list, show, enable, disable, prepare
     #[command(subcommand)]
     Table(table::TableCommand),
@@ -58,6 +60,7 @@ async fn main() -> Result<()> {
         Command::Put(arguments) => record::put(arguments, &endpoint).await,
         Command::Update(arguments) => record::update(arguments, &endpoint).await,
         Command::Delete(arguments) => record::delete(arguments, &endpoint).await,
+        Command::Wait(arguments) => record::wait(arguments, &endpoint).await,
         Command::Table(command) => table::run(command, &config, &endpoint).await,
         Command::Config(command) => config::run(command, &config),
     }

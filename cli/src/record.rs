@@ -17,9 +17,22 @@ pub(crate) struct WriteOptions {
     /// Only if the record still has this etag
     #[arg(long)]
     etag: Option<String>,
-    /// The level to wait for: logged, queued, applied
-    #[arg(long, default_value = "queued")]
-    ack: String,
+    /// The level to wait for: logged, queued, applied; the table's default if it is not given
+    #[arg(long)]
+    ack: Option<String>,
+    /// An id of this write: sent again with the same one within the request window, it takes effect once
+    #[arg(long)]
+    request_id: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WaitArgs {
+    /// The tokens that writes have answered
+    #[arg(required = true)]
+    token: Vec<String>,
+    /// How long to wait, at most 30s
+    #[arg(long, default_value = "30s", value_parser = runtime::config::parse_duration)]
+    wait: std::time::Duration,
 }
 
 #[derive(Debug, Args)]
@@ -87,16 +100,20 @@ impl Session {
             Some(etag) => write.only_if(Precondition::Etag(etag.clone())),
             None => write,
         };
-        let level = match options.ack.as_str() {
-            "logged" => AckLevel::Logged,
-            "queued" => AckLevel::Queued,
-            "applied" => AckLevel::Applied,
-            other => bail!("{other} is no level: use logged, queued or applied"),
+        let write = match &options.request_id {
+            Some(id) => write.request_id(id),
+            None => write,
         };
-        let Accepted { reached, etag, .. } =
-            self.client.acknowledging(Acknowledge::required(level)).write(&write).await?;
+        let acknowledge = match options.ack.as_deref() {
+            None => Acknowledge::default(),
+            Some("logged") => Acknowledge::required(AckLevel::Logged),
+            Some("queued") => Acknowledge::required(AckLevel::Queued),
+            Some("applied") => Acknowledge::required(AckLevel::Applied),
+            Some(other) => bail!("{other} is no level: use logged, queued or applied"),
+        };
+        let Accepted { reached, etag, token } = self.client.acknowledging(acknowledge).write(&write).await?;
         let reached = reached.map_or_else(|| "accepted".into(), |level| format!("{level:?}").to_uppercase());
-        println!("{reached}  etag {etag}");
+        println!("{reached}  etag {etag}  token {token}");
         Ok(())
     }
 }
@@ -126,4 +143,13 @@ pub(crate) async fn delete(arguments: DeleteArgs, endpoint: &str) -> Result<()> 
     let session = Session::open(endpoint, &arguments.target).await?;
     let write = Write::delete(&session.table.table, session.row(&arguments.key)?);
     session.write(write, &arguments.options).await
+}
+
+pub(crate) async fn wait(arguments: WaitArgs, endpoint: &str) -> Result<()> {
+    let client = Client::connect(endpoint).await.context("is it running? `shock-absorber dev` starts it")?;
+    if !client.wait_applied(&arguments.token, arguments.wait).await? {
+        bail!("the database does not have all of it yet");
+    }
+    println!("APPLIED");
+    Ok(())
 }

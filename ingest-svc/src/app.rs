@@ -21,7 +21,7 @@ pub use options::OptionsError;
 pub use servers::{RunError, run};
 
 use crate::{
-    Core,
+    Core, backlog,
     grpc::{self, ApiError, Gate},
     opening::{self, checkpoint},
     relay,
@@ -122,6 +122,7 @@ where
     let ending = || shutdown.ending().clone();
     shutdown.spawn_background("opening of shards", endless(opening::run(core.clone(), ending())));
     shutdown.spawn_background("checkpoints", endless(checkpoint::run(core.clone(), ending())));
+    shutdown.spawn_background("backlog", endless(backlog::run(core.clone(), ending())));
     shutdown.spawn_background("relay", endless(relay::run(core.clone(), ending())));
     shutdown.spawn_background("table refresh", endless(tables::run(core.clone(), ending())));
     shutdown.spawn_background("readiness", endless(report_shards(core.clone(), shards.clone(), ending())));

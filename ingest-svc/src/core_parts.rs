@@ -8,7 +8,7 @@ use model::{Chance, ShardCount, TableRef};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
-use crate::{accept::AckLevel, opening::OpeningProgress, tables::TableOptions};
+use crate::{accept::AckLevel, backlog::Backlogs, opening::OpeningProgress, tables::TableOptions};
 
 /// How long records stay in the hot store once the database has them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,6 +122,11 @@ pub struct IngestOptions {
     pub relay_batch: usize,
     /// How often the relay sweeps.
     pub relay_interval: Duration,
+    /// How often what waits for the database is counted.
+    pub backlog_interval: Duration,
+    /// How long the log keeps events: when the oldest record has waited for half of it, writes are refused. `None`: until
+    /// they are drained.
+    pub log_retention: Option<Duration>,
     /// How often the end of the log is written into the shards.
     pub checkpoint_interval: Duration,
     /// How often closed shards are looked for.
@@ -152,6 +157,8 @@ impl Default for IngestOptions {
             max_background_batches: 1024,
             relay_batch: 256,
             relay_interval: Duration::from_secs(1),
+            backlog_interval: Duration::from_secs(1),
+            log_retention: Some(Duration::from_secs(168 * 3600)),
             checkpoint_interval: Duration::from_secs(1),
             opening_interval: Duration::from_millis(250),
             shards_at_once: 16,
@@ -179,6 +186,7 @@ pub struct Core<H, L, D> {
     pub tasks: TaskTracker,
     pub(crate) cold_reads: Semaphore,
     pub(crate) background: Arc<Semaphore>,
+    pub(crate) backlogs: Backlogs,
     pub(crate) opening: watch::Sender<OpeningProgress>,
 }
 
@@ -200,6 +208,7 @@ impl<H, L, D> Core<H, L, D> {
             tasks: TaskTracker::new(),
             cold_reads: Semaphore::new(options.max_cold_reads.max(1)),
             background: Arc::new(Semaphore::new(options.max_background_batches)),
+            backlogs: Backlogs::default(),
             opening: watch::Sender::new(progress),
             options,
         }

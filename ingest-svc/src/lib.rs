@@ -9,6 +9,8 @@
 
 pub mod accept;
 pub mod app;
+pub mod applied;
+pub mod backlog;
 mod core_parts;
 mod error;
 mod etag;

@@ -193,6 +193,25 @@ class ClientTest(unittest.TestCase):
         self.assertEqual([i.reason for i in info], ["UNKNOWN_COLUMN"])
         self.assertEqual(self.get(good).etag, results[3].result.etag)
 
+    def test_a_write_that_is_sent_again_takes_effect_once(self):
+        row, request_id = self.payment(), uuid.uuid4().hex
+        create = self.records.CreateRecordRequest(table=self.payments, row=row, request_id=request_id)
+        first = self.record.CreateRecord(create).result
+        self.assertEqual(self.record.CreateRecord(create).result.etag, first.etag)
+        other = self.payment(id=row.columns["id"], amount=self.value(decimal_value="1.00"))
+        create = self.records.CreateRecordRequest(table=self.payments, row=other, request_id=request_id)
+        self.refused(grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_ID_REUSED", self.record.CreateRecord, create)
+        self.assertEqual(self.get(row).row.columns["amount"].decimal_value, "1250.50")
+
+    def test_a_token_can_be_waited_for(self):
+        put = self.records.PutRecordRequest(table=self.payments, row=self.payment())
+        token = self.record.PutRecord(put).result.token
+        wait = self.records.WaitAppliedRequest(tokens=[token])
+        wait.wait.FromSeconds(20)
+        self.assertTrue(self.record.WaitApplied(wait).applied)
+        nobody_s = self.records.WaitAppliedRequest(tokens=[token, "x"])
+        self.refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT", self.record.WaitApplied, nobody_s)
+
     def test_tables_and_reflection(self):
         tables = self.table_service.ListTables(self.tables.ListTablesRequest()).tables
         payments = [t for t in tables if t.table.table == "payments"]

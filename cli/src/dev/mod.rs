@@ -79,6 +79,7 @@ impl Embedded {
         // First the log, since opening it locks the directory.
         let options = EmbeddedOptions {
             max_log_bytes: settings.embedded.max_log_bytes,
+            request_window: settings.request_window,
             ..EmbeddedOptions::new(directory.join("log"))
         };
         let log = EmbeddedLog::open(options).await?;
@@ -86,7 +87,8 @@ impl Embedded {
         let url = format!("sqlite://{}", directory.join("main.db").display());
         let options = DatabaseOptions { create_if_missing: true, ..DatabaseOptions::new(name.clone(), url) };
         let database = Arc::new(AnyDatabase::connect(options).await?);
-        let hot = MemoryStore::new(ShardCount::new(settings.shards)?, settings.embedded.max_hot_bytes);
+        let hot = MemoryStore::new(ShardCount::new(settings.shards)?, settings.embedded.max_hot_bytes)
+            .with_request_window(settings.request_window);
         let tables = Arc::new(TableDirectory::new(vec![(name, database.clone())]));
         let core = Arc::new(ingest_svc::app::core(settings, Arc::new(hot), Arc::new(log.clone()), tables)?);
         ingest_svc::startup::prepare(&core).await?;

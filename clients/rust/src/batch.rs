@@ -17,24 +17,19 @@ type ItemResult = Result<Accepted, ClientError>;
 enum Verdict {
     /// It took effect.
     Touched,
-    /// It may have taken effect, or may still do so: neither it nor any other of its key is sent again, lest it lands
-    /// behind them.
-    Unknown,
+    /// It may have taken effect, or may still do so. Nothing before it is sent again, lest that lands behind it. `named`:
+    /// it has a request id, so it may be sent again itself, if nothing behind it may have taken effect.
+    Unknown { named: bool },
     /// It certainly had no effect; `passing`: sending it again by itself may help.
     Refused { passing: bool },
 }
 
 impl Verdict {
-    fn of(result: &ItemResult) -> Self {
+    fn of(result: &ItemResult, named: bool) -> Self {
         match result {
             Ok(_) => Self::Touched,
-            Err(error) => {
-                let passing = Repeat::Write.may_follow(error);
-                match (error.is_refusal(), passing) {
-                    (true, passing) => Self::Refused { passing },
-                    (false, _) => Self::Unknown,
-                }
-            }
+            Err(error) if error.is_refusal() => Self::Refused { passing: Repeat::Write.may_follow(error) },
+            Err(error) => Self::Unknown { named: named && Repeat::NamedWrite.may_follow(error) },
         }
     }
 }
@@ -55,8 +50,15 @@ fn to_send_again<G: Eq + Hash>(verdicts: &[Verdict], groups: &[G]) -> Vec<usize>
     for (at, (verdict, group)) in verdicts.iter().zip(groups).enumerate().rev() {
         let tail = tails.entry(group).or_default();
         match verdict {
-            Verdict::Unknown => *tail = Tail { closed: true, ..Tail::default() },
+            // Its fate is open, and what lies before it must not land behind it; nor it behind another such one.
+            Verdict::Unknown { .. } if tail.closed => *tail = Tail { closed: true, ..Tail::default() },
+            Verdict::Unknown { named: false } => *tail = Tail { closed: true, ..Tail::default() },
             _ if tail.closed => {}
+            Verdict::Unknown { named: true } => {
+                tail.untouched.push(at);
+                tail.worth = tail.untouched.len();
+                tail.closed = true;
+            }
             Verdict::Touched => tail.closed = true,
             Verdict::Refused { passing } => {
                 tail.untouched.push(at);
@@ -83,9 +85,11 @@ impl Client {
         let mut results: Vec<ItemResult> = Vec::with_capacity(writes.len());
         let mut unsettled = vec![false; writes.len()];
         let mut pending: Vec<usize> = (0..writes.len()).collect();
-        let mut backoff = self.backoff(self.acknowledge().wait);
+        let mut backoff = self.backoff_of_writes();
+        let ids: Vec<Option<String>> = writes.iter().map(|write| self.id_of(write)).collect();
         while !pending.is_empty() {
-            let sent: Vec<&Write> = pending.iter().map(|&at| &writes[at]).collect();
+            let sent: Vec<(&Write, Option<&str>)> =
+                pending.iter().map(|&at| (&writes[at], ids[at].as_deref())).collect();
             let outcomes = self.send_batch(&sent, self.attempt_limit(&backoff)).await;
             if results.is_empty() {
                 results = outcomes;
@@ -94,7 +98,7 @@ impl Client {
                     results[at] = outcome;
                 }
             }
-            let again = self.find_to_send_again(writes, &results, &pending).await;
+            let again = self.find_to_send_again(writes, &ids, &results, &pending).await;
             let asked = again.iter().filter_map(|&at| results[at].as_ref().err()?.retry_after()).max();
             let delay = if again.is_empty() { None } else { backoff.delay(asked, rand::random()) };
             let Some(delay) = delay else { break };
@@ -115,9 +119,15 @@ impl Client {
         results
     }
 
-    async fn find_to_send_again(&self, writes: &[Write], results: &[ItemResult], pending: &[usize]) -> Vec<usize> {
-        let verdicts: Vec<Verdict> = pending.iter().map(|&at| Verdict::of(&results[at])).collect();
-        let worth = |v: &Verdict| matches!(v, Verdict::Refused { passing: true });
+    async fn find_to_send_again(
+        &self,
+        writes: &[Write],
+        ids: &[Option<String>],
+        results: &[ItemResult],
+        pending: &[usize],
+    ) -> Vec<usize> {
+        let verdicts: Vec<Verdict> = pending.iter().map(|&at| Verdict::of(&results[at], ids[at].is_some())).collect();
+        let worth = |v: &Verdict| matches!(v, Verdict::Refused { passing: true } | Verdict::Unknown { named: true });
         if !verdicts.iter().any(worth) {
             return Vec::new();
         }
@@ -138,9 +148,9 @@ impl Client {
     }
 
     /// One attempt at some writes.
-    async fn send_batch(&self, writes: &[&Write], limit: std::time::Duration) -> Vec<ItemResult> {
+    async fn send_batch(&self, writes: &[(&Write, Option<&str>)], limit: std::time::Duration) -> Vec<ItemResult> {
         let message = v1::BatchWriteRequest {
-            items: writes.iter().map(|write| write.to_item()).collect(),
+            items: writes.iter().map(|(write, id)| write.to_item(*id)).collect(),
             acknowledgement: Some(self.acknowledge().to_proto()),
         };
         let answer =
@@ -179,6 +189,8 @@ mod tests {
     const PASSING: Verdict = Refused { passing: true };
     const NONE: [usize; 0] = [];
     const FINAL: Verdict = Refused { passing: false };
+    const UNKNOWN: Verdict = Unknown { named: false };
+    const NAMED: Verdict = Unknown { named: true };
 
     #[test]
     fn a_refused_write_does_not_land_behind_a_later_one_of_its_key() {
@@ -197,30 +209,42 @@ mod tests {
 
     #[test]
     fn a_write_of_unknown_outcome_keeps_back_all_of_its_key() {
-        assert_eq!(to_send_again(&[PASSING, Unknown, PASSING, PASSING], &["a", "a", "a", "b"]), [3]);
+        assert_eq!(to_send_again(&[PASSING, UNKNOWN, PASSING, PASSING], &["a", "a", "a", "b"]), [3]);
+    }
+
+    #[test]
+    fn a_named_write_of_unknown_outcome_is_sent_again_if_nothing_behind_it_may_have_taken_effect() {
+        assert_eq!(to_send_again(&[NAMED], &["a"]), [0]);
+        assert_eq!(to_send_again(&[Touched, NAMED, FINAL], &["a", "a", "a"]), [1, 2]);
+        assert_eq!(to_send_again(&[PASSING, NAMED], &["a", "a"]), [1], "what was refused would land behind it");
+        assert_eq!(to_send_again(&[NAMED, Touched], &["a", "a"]), NONE);
+        assert_eq!(to_send_again(&[NAMED, NAMED], &["a", "a"]), NONE, "the second one may have taken effect alone");
+        assert_eq!(to_send_again(&[UNKNOWN, NAMED], &["a", "a"]), NONE);
     }
 
     proptest! {
         #[test]
         fn order_per_key_is_kept(items in prop::collection::vec(
-            (prop_oneof![Just(Touched), Just(Unknown), Just(PASSING), Just(FINAL)], 0..4_u8), 0..30,
+            (prop_oneof![Just(Touched), Just(UNKNOWN), Just(NAMED), Just(PASSING), Just(FINAL)], 0..4_u8), 0..30,
         )) {
             let (verdicts, groups): (Vec<_>, Vec<_>) = items.into_iter().unzip();
             let again = to_send_again(&verdicts, &groups);
             prop_assert!(again.is_sorted());
             for (at, group) in groups.iter().enumerate() {
                 let later: Vec<usize> = (at + 1..groups.len()).filter(|&later| groups[later] == *group).collect();
+                let unknown = |o: &usize| groups[*o] == *group && matches!(verdicts[*o], Unknown { .. });
                 if again.contains(&at) {
-                    prop_assert!(verdicts[at] != Touched);
-                    prop_assert!((0..groups.len()).all(|o| groups[o] != *group || verdicts[o] != Unknown));
+                    prop_assert!(!matches!(verdicts[at], Touched | UNKNOWN));
+                    // Of all of its key nothing else is open, and it does not land behind what is.
+                    prop_assert!((0..groups.len()).filter(unknown).all(|o| verdicts[o] == NAMED && o <= at));
+                    prop_assert!((0..groups.len()).filter(unknown).count() <= 1);
                     // Whatever of this key comes later had no effect yet, and is sent behind it.
                     let untouched = |l: &usize| matches!(verdicts[*l], Refused { .. });
                     prop_assert!(later.iter().all(|l| untouched(l) && again.contains(l)));
-                } else if verdicts[at] == PASSING {
-                    // Left behind only because something later has taken effect, or nobody knows of something.
+                } else if matches!(verdicts[at], PASSING | NAMED) {
+                    // Left behind only because something later has taken effect, or nobody knows of something else.
                     let touched = later.iter().any(|&l| verdicts[l] == Touched);
-                    let unknown = (0..groups.len()).any(|o| groups[o] == *group && verdicts[o] == Unknown);
-                    prop_assert!(touched || unknown);
+                    prop_assert!(touched || (0..groups.len()).any(|o| o != at && unknown(&o)));
                 }
             }
             for &at in &again {

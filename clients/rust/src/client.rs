@@ -32,6 +32,8 @@ struct Shared {
     timeout: Duration,
     attempt_timeout: Duration,
     retries: bool,
+    request_ids: bool,
+    request_window: Duration,
     /// The columns of primary keys that were looked up; a primary key does not change while a table is in use.
     keys: Mutex<HashMap<TableRef, Arc<[String]>>>,
 }
@@ -63,6 +65,8 @@ impl Client {
             timeout: builder.timeout,
             attempt_timeout: builder.attempt_timeout,
             retries: builder.retries,
+            request_ids: builder.request_ids,
+            request_window: builder.request_window,
             keys: Mutex::default(),
         };
         Self { shared: Arc::new(shared), acknowledge: builder.acknowledge }
@@ -124,9 +128,11 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn write(&self, write: &Write) -> Result<Accepted, ClientError> {
-        let build = || write.to_proto(Some(self.acknowledge));
+        let id = self.id_of(write);
+        let build = || write.to_proto(Some(self.acknowledge), id.as_deref());
+        let repeat = if id.is_some() { Repeat::NamedWrite } else { Repeat::Write };
         let result = self
-            .call(Repeat::Write, self.acknowledge.wait, build, |mut connection, request| async move {
+            .call(repeat, self.acknowledge.wait, build, |mut connection, request| async move {
                 let (metadata, extensions, operation) = request.into_parts();
                 macro_rules! send {
                     ($method:ident, $message:expr) => {{
@@ -176,6 +182,26 @@ impl Client {
             .await?;
         let row = found.row.ok_or_else(|| ClientError::BadAnswer("there is no row in it".into()))?;
         Ok(Found { row: Row::from_proto(row)?, etag: found.etag })
+    }
+
+    /// Waits until the database has the writes that the tokens of their answers name, or newer ones of their records;
+    /// `false` if it has not by the end of the wait. The server takes as many tokens as items of a batch, and a wait of
+    /// 30 s at most.
+    ///
+    /// # Errors
+    /// [`ClientError`]; `OUTCOME_UNKNOWN` for a write that was LOGGED only, if the hot store was restarted since.
+    pub async fn wait_applied(&self, tokens: &[String], wait: Duration) -> Result<bool, ClientError> {
+        let given = prost_types::Duration {
+            seconds: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
+            nanos: wait.subsec_nanos() as i32,
+        };
+        let build = || v1::WaitAppliedRequest { tokens: tokens.to_vec(), wait: Some(given) };
+        let answer = self
+            .call(Repeat::Harmless, wait, build, |mut connection, request| async move {
+                connection.records.wait_applied(request).await
+            })
+            .await?;
+        Ok(answer.applied)
     }
 
     /// The tables of the configured databases, enabled or not.
@@ -239,12 +265,24 @@ impl Client {
         Table::from_answer(answer.table)
     }
 
+    /// The request id under which all attempts of a call make a write.
+    pub(crate) fn id_of(&self, write: &Write) -> Option<String> {
+        write.id(self.shared.request_ids)
+    }
+
+    /// The same, but no longer than the server remembers request ids: behind that a second attempt could be a second
+    /// write.
+    pub(crate) fn backoff_of_writes(&self) -> Backoff {
+        let within = (self.shared.timeout + self.acknowledge.wait).min(self.shared.request_window);
+        self.backoff_within(within)
+    }
+
     pub(crate) fn acknowledge(&self) -> Acknowledge {
         self.acknowledge
     }
 
-    pub(crate) fn backoff(&self, wait: Duration) -> Backoff {
-        let deadline = Instant::now() + self.shared.timeout + wait;
+    fn backoff_within(&self, within: Duration) -> Backoff {
+        let deadline = Instant::now() + within;
         if self.shared.retries { Backoff::new(deadline) } else { Backoff::none(deadline) }
     }
 
@@ -281,7 +319,10 @@ impl Client {
     where
         F: Future<Output = Result<Response<A>, Status>>,
     {
-        let mut backoff = self.backoff(wait);
+        let mut backoff = match repeat {
+            Repeat::Harmless => self.backoff_within(self.shared.timeout + wait),
+            Repeat::Write | Repeat::NamedWrite => self.backoff_of_writes(),
+        };
         let mut settled = true;
         loop {
             let limit = backoff.remaining().min(self.shared.attempt_timeout + wait);

@@ -18,6 +18,8 @@ pub struct Builder {
     pub(crate) timeout: Duration,
     pub(crate) attempt_timeout: Duration,
     pub(crate) retries: bool,
+    pub(crate) request_ids: bool,
+    pub(crate) request_window: Duration,
     connect_timeout: Duration,
     max_message_bytes: usize,
     pub(crate) acknowledge: Acknowledge,
@@ -31,6 +33,8 @@ impl Builder {
             timeout: Duration::from_secs(15),
             attempt_timeout: Duration::from_secs(5),
             retries: true,
+            request_ids: true,
+            request_window: Duration::from_secs(120),
             connect_timeout: Duration::from_secs(2),
             max_message_bytes: 4 * 1024 * 1024,
             acknowledge: Acknowledge::default(),
@@ -67,6 +71,20 @@ impl Builder {
     #[must_use]
     pub fn without_retries(self) -> Self {
         Self { retries: false, ..self }
+    }
+
+    /// Gives writes that have no request id of their own none either. Then a write of unknown outcome is not sent
+    /// again; and the server has one key less to keep per write.
+    #[must_use]
+    pub fn without_request_ids(self) -> Self {
+        Self { request_ids: false, ..self }
+    }
+
+    /// For how long the server remembers request ids: its `request_window`, 2 minutes unless it is told otherwise. A
+    /// write of unknown outcome is sent again within this time only.
+    #[must_use]
+    pub fn request_window(self, request_window: Duration) -> Self {
+        Self { request_window, ..self }
     }
 
     /// The limit for making a connection, 2 s by default.

@@ -19,10 +19,13 @@
 //!
 //! - **Reads, enabling and disabling tables:** whenever the server was unavailable or overloaded, the connection broke,
 //!   or an attempt was not answered in time.
-//! - **Writes:** only when it is certain that nothing was touched: the server refused ([`Reason::is_refusal`]), or the
-//!   connection could not be made. After an unknown outcome the first attempt could take effect late, behind later
-//!   writes of the record, and bring an old value back, since the server does not deduplicate request ids yet. Such a
-//!   call fails, and [`ClientError::is_outcome_unknown`] says so.
+//! - **Writes:** when it is certain that nothing was touched: the server refused ([`Reason::is_refusal`]), or the
+//!   connection could not be made. Also after an unknown outcome, since every write carries a request id, one of yours
+//!   ([`Write::request_id`]) or one that each call gets: the server makes it once, whichever attempt arrives first, as
+//!   long as it remembers the id ([`Builder::request_window`]). Without an id ([`Builder::without_request_ids`]) the first
+//!   attempt could take effect late, behind later writes of the record, and bring an old value back: such a call fails,
+//!   and [`ClientError::is_outcome_unknown`] says so. In a batch a write of unknown outcome is sent again only if no
+//!   later one of its key may have taken effect.
 //!
 //! A call that was abandoned (its future dropped) may still take effect.
 

@@ -12,9 +12,13 @@ use crate::ClientError;
 pub(crate) enum Repeat {
     /// Nothing: it only reads, or leads to the same end whenever it takes effect.
     Harmless,
-    /// The first attempt could take effect after the second one was acknowledged, and after later writes of the record,
-    /// and bring an old value back. So a write is only repeated if the first attempt certainly had no effect.
+    /// A write without a request id: the first attempt could take effect after the second one was acknowledged, and
+    /// after later writes of the record, and bring an old value back. So it is only repeated if the first attempt
+    /// certainly had no effect.
     Write,
+    /// A write with a request id: whichever attempt comes first takes effect, and the server knows the other by its id,
+    /// as long as it remembers that.
+    NamedWrite,
 }
 
 impl Repeat {
@@ -30,7 +34,7 @@ impl Repeat {
             }
             _ => false,
         };
-        passing && (self == Self::Harmless || error.is_refusal())
+        passing && (self != Self::Write || error.is_refusal())
     }
 }
 
@@ -99,13 +103,17 @@ mod tests {
             assert!(Repeat::Harmless.may_follow(error), "{error:?}");
             assert!(!Repeat::Write.may_follow(error), "{error:?}");
         }
-        for repeat in [Repeat::Harmless, Repeat::Write] {
+        for error in [&broken, &late, &answered(Reason::OutcomeUnknown)] {
+            assert!(Repeat::NamedWrite.may_follow(error), "{error:?}");
+        }
+        for repeat in [Repeat::Harmless, Repeat::Write, Repeat::NamedWrite] {
             assert!(repeat.may_follow(&never_sent));
             assert!(repeat.may_follow(&answered(Reason::ShardClosed)));
             assert!(repeat.may_follow(&answered(Reason::Overloaded)));
             assert!(repeat.may_follow(&answered(Reason::Conflict)));
             assert!(!repeat.may_follow(&answered(Reason::EtagMismatch)));
             assert!(!repeat.may_follow(&answered(Reason::WrongType)));
+            assert!(!repeat.may_follow(&answered(Reason::RequestIdReused)));
             assert!(!repeat.may_follow(&answered(Reason::LevelNotReached)));
         }
     }

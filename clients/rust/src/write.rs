@@ -112,6 +112,9 @@ impl Accepted {
     }
 }
 
+/// The length of the ids that are given here.
+const REQUEST_ID_BYTES: usize = 32;
+
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Change {
     Create { row: Row },
@@ -161,7 +164,9 @@ impl Write {
     }
 
     /// The same with an id of this write, which is carried into the event: 1 to 128 visible ASCII characters. The
-    /// server does not deduplicate by it yet.
+    /// server makes a write with the same id once, however often it is sent within its request window, and refuses
+    /// another write with that id. Without one each call gets its own, so that its attempts are one write; with one of
+    /// yours a later call, of another process even, can settle what became of this one.
     #[must_use]
     pub fn request_id(self, id: impl Into<String>) -> Self {
         Self { request_id: id.into(), ..self }
@@ -190,14 +195,23 @@ impl Write {
             Some(Precondition::Etag(etag)) => etag.len(),
             _ => 0,
         };
-        64 + self.table.database.len() + self.table.table.len() + self.request_id.len() + etag + rows
+        let id = self.request_id.len().max(REQUEST_ID_BYTES);
+        64 + self.table.database.len() + self.table.table.len() + id + etag + rows
     }
 
-    pub(crate) fn to_proto(&self, acknowledge: Option<Acknowledge>) -> Operation {
+    /// Its request id: its own, else one that nobody else has; `None` if it has none and shall have none.
+    pub(crate) fn id(&self, give_one: bool) -> Option<String> {
+        if !self.request_id.is_empty() {
+            return Some(self.request_id.clone());
+        }
+        give_one.then(|| format!("{:032x}", rand::random::<u128>()))
+    }
+
+    pub(crate) fn to_proto(&self, acknowledge: Option<Acknowledge>, id: Option<&str>) -> Operation {
         let table = Some(self.table.to_proto());
         let precondition = self.precondition.as_ref().map(Precondition::to_proto);
         let acknowledgement = acknowledge.map(Acknowledge::to_proto);
-        let request_id = self.request_id.clone();
+        let request_id = id.unwrap_or_default().to_owned();
         match &self.change {
             Change::Create { row } => Operation::Create(v1::CreateRecordRequest {
                 table,
@@ -230,8 +244,8 @@ impl Write {
         }
     }
 
-    pub(crate) fn to_item(&self) -> v1::WriteItem {
-        v1::WriteItem { operation: Some(self.to_proto(None)) }
+    pub(crate) fn to_item(&self, id: Option<&str>) -> v1::WriteItem {
+        v1::WriteItem { operation: Some(self.to_proto(None, id)) }
     }
 }
 
@@ -256,7 +270,7 @@ mod tests {
                 Write::delete("main.table", key),
             ] {
                 let write = write.only_if(Precondition::Etag(etag.clone())).request_id(id.clone());
-                let batch = v1::BatchWriteRequest { items: vec![write.to_item()], acknowledgement: None };
+                let batch = v1::BatchWriteRequest { items: vec![write.to_item(write.id(true).as_deref())], acknowledgement: None };
                 prop_assert!(batch.encoded_len() <= write.bytes_at_most());
             }
         }

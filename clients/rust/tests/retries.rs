@@ -29,6 +29,10 @@ async fn client(server: &Scripted) -> Client {
     one_connection(server.endpoint()).connect().await.unwrap()
 }
 
+async fn client_without_ids(server: &Scripted) -> Client {
+    one_connection(server.endpoint()).without_request_ids().connect().await.unwrap()
+}
+
 #[tokio::test]
 async fn a_refused_write_and_a_read_are_sent_again_after_the_delay_that_the_server_asks_for() {
     let closed = || Script::Refuse(refusal(Reason::ShardClosed, Some(DELAY)));
@@ -68,22 +72,22 @@ async fn the_pushback_trailer_delays_and_forbids() {
 }
 
 #[tokio::test]
-async fn what_could_meet_its_own_effect_is_sent_again_only_if_nothing_was_touched() {
+async fn a_write_without_id_is_sent_again_only_if_nothing_was_touched() {
     let put_if = || Write::put("t", row(1)).only_if(Precondition::Etag("1-1".into()));
     for write in [Write::create("t", row(1)), Write::update("t", id(1), row(1)), put_if()] {
         let refused = [Reason::ShardClosed, Reason::HotStoreFull].map(|r| Script::Refuse(refusal(r, None)));
         let server = Scripted::start(refused).await;
-        client(&server).await.write(&write).await.unwrap();
+        client_without_ids(&server).await.write(&write).await.unwrap();
         assert_eq!(server.asked().len(), 3, "{write:?}");
 
         let delay = Some(Duration::from_millis(1));
         let server = Scripted::start([Script::Refuse(refusal(Reason::OutcomeUnknown, delay))]).await;
-        let error = client(&server).await.write(&write).await.unwrap_err();
+        let error = client_without_ids(&server).await.write(&write).await.unwrap_err();
         assert!(error.is_outcome_unknown() && error.is(Reason::OutcomeUnknown), "{error:?}");
         assert_eq!(server.asked().len(), 1, "{write:?}");
 
         let server = Scripted::start([Script::Refuse(Status::unavailable("from a proxy"))]).await;
-        let error = client(&server).await.write(&write).await.unwrap_err();
+        let error = client_without_ids(&server).await.write(&write).await.unwrap_err();
         assert!(error.is_outcome_unknown() && error.reason().is_none(), "{error:?}");
         assert_eq!(server.asked().len(), 1, "{write:?}");
     }
@@ -101,22 +105,21 @@ async fn final_answers_are_final() {
 }
 
 #[tokio::test]
-async fn a_broken_connection_repeats_reads_elsewhere_and_fails_writes_as_unknown() {
+async fn a_broken_connection_repeats_reads_and_named_writes_elsewhere_and_fails_others_as_unknown() {
     let (broken, hung_up) = start_hanging_up().await;
     let server = Scripted::start([]).await;
-    let both = || one_connection(format!("http://{broken}")).endpoint(server.endpoint()).connect_lazy().unwrap();
+    let builder = || one_connection(format!("http://{broken}")).endpoint(server.endpoint());
 
-    let error = both().create("t", row(1)).await.unwrap_err();
+    // The first server may still be at work on it, and a put that lands late would bring an old value back.
+    let error = builder().without_request_ids().connect_lazy().unwrap().put("t", row(1)).await.unwrap_err();
     assert!(matches!(error, ClientError::Transport(_)) && error.is_outcome_unknown(), "{error:?}");
     assert_eq!((*hung_up.lock().unwrap(), server.asked().len()), (1, 0));
 
-    // The first server may still be at work on it, and a put that lands late would bring an old value back.
-    let error = both().put("t", row(1)).await.unwrap_err();
-    assert!(error.is_outcome_unknown(), "{error:?}");
-    assert_eq!((*hung_up.lock().unwrap(), server.asked().len()), (2, 0));
+    builder().connect_lazy().unwrap().get("t", id(1)).await.unwrap();
+    assert_eq!((*hung_up.lock().unwrap(), server.asked().len()), (2, 1));
 
-    both().get("t", id(1)).await.unwrap();
-    assert_eq!((*hung_up.lock().unwrap(), server.asked().len()), (3, 1));
+    builder().connect_lazy().unwrap().create("t", row(1)).await.unwrap();
+    assert_eq!((*hung_up.lock().unwrap(), server.asked().len()), (3, 2));
 }
 
 #[tokio::test]
@@ -151,9 +154,42 @@ async fn attempts_end_with_the_deadline_and_the_last_answer_is_told() {
 }
 
 #[tokio::test]
-async fn a_write_of_unknown_outcome_is_not_sent_again() {
+async fn a_write_of_unknown_outcome_is_sent_again_under_its_id() {
+    let unknown = || {
+        let mut status = refusal(Reason::OutcomeUnknown, None);
+        status.metadata_mut().insert("grpc-retry-pushback-ms", MetadataValue::from(-1));
+        Script::Refuse(status)
+    };
+    let server = Scripted::start([unknown(), unknown(), Script::Accept, Script::Accept]).await;
+    let client = client(&server).await;
+    client.put("t", row(1)).await.unwrap();
+    client.put("t", row(1)).await.unwrap();
+    let ids: Vec<String> = server
+        .asked()
+        .into_iter()
+        .map(|asked| match asked {
+            Asked::Put(put) => put.request_id,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert!(ids[0].len() == 32 && ids[0] == ids[1] && ids[0] == ids[2], "{ids:?}");
+    assert_ne!(ids[0], ids[3], "each call is a write of its own");
+}
+
+#[tokio::test]
+async fn nothing_is_sent_again_when_the_server_may_have_forgotten_its_id() {
+    let server = Scripted::start([Script::Hang, Script::Accept]).await;
+    let window = Duration::from_millis(150);
+    let client = one_connection(server.endpoint()).request_window(window).connect().await.unwrap();
+    let error = client.put("t", row(1)).await.unwrap_err();
+    assert!(error.is_outcome_unknown(), "{error:?}");
+    assert_eq!(server.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn a_write_of_unknown_outcome_and_without_id_is_not_sent_again() {
     let server = Scripted::start([Script::Refuse(refusal(Reason::OutcomeUnknown, None))]).await;
-    let error = client(&server).await.put("t", row(1)).await.unwrap_err();
+    let error = client_without_ids(&server).await.put("t", row(1)).await.unwrap_err();
     assert!(error.is(Reason::OutcomeUnknown) && error.is_outcome_unknown(), "{error:?}");
     assert_eq!(server.asked().len(), 1);
 }
@@ -161,7 +197,12 @@ async fn a_write_of_unknown_outcome_is_not_sent_again() {
 #[tokio::test]
 async fn an_attempt_without_answer_repeats_a_read_but_no_write() {
     let server = Scripted::start([Script::Hang, Script::Accept, Script::Hang]).await;
-    let client = one_connection(server.endpoint()).attempt_timeout(Duration::from_millis(150)).connect().await.unwrap();
+    let client = one_connection(server.endpoint())
+        .without_request_ids()
+        .attempt_timeout(Duration::from_millis(150))
+        .connect()
+        .await
+        .unwrap();
     client.get("t", id(1)).await.unwrap();
     assert_eq!(server.asked().len(), 2);
 

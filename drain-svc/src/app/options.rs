@@ -4,10 +4,7 @@ use database::DatabaseOptions;
 use event_log::kafka::{GroupProtocol, KafkaOptions, KafkaSecurity};
 use hot_store::redis::RedisOptions;
 use model::{DatabaseName, ShardCount};
-use runtime::{
-    Settings,
-    config::{self, KafkaSettings, RedisSettings},
-};
+use runtime::{Settings, config};
 
 use super::RunError;
 
@@ -28,8 +25,8 @@ impl Plan {
         };
         Ok(Self {
             shards,
-            redis: redis(&settings.redis, shards),
-            kafka: kafka(&settings.kafka),
+            redis: redis(settings, shards),
+            kafka: kafka(settings),
             databases: settings.databases.iter().map(database).collect::<Result<_, RunError>>()?,
         })
     }
@@ -40,7 +37,7 @@ fn given(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-fn redis(settings: &RedisSettings, shards: ShardCount) -> RedisOptions {
+fn redis(Settings { redis: settings, request_window, .. }: &Settings, shards: ShardCount) -> RedisOptions {
     RedisOptions {
         url: settings.url.expose().to_owned(),
         username: given(&settings.username),
@@ -52,11 +49,11 @@ fn redis(settings: &RedisSettings, shards: ShardCount) -> RedisOptions {
         response_timeout: settings.response_timeout,
         prefix: settings.prefix.clone(),
         shards,
-        ..RedisOptions::default()
+        request_window: *request_window,
     }
 }
 
-fn kafka(settings: &KafkaSettings) -> KafkaOptions {
+fn kafka(Settings { kafka: settings, request_window, .. }: &Settings) -> KafkaOptions {
     KafkaOptions {
         group_protocol: match settings.group_protocol {
             config::GroupProtocol::Classic => GroupProtocol::Classic,
@@ -66,6 +63,7 @@ fn kafka(settings: &KafkaSettings) -> KafkaOptions {
         group_instance_id: given(&settings.group_instance_id),
         max_message_bytes: settings.max_message_bytes,
         allow_single_node: settings.allow_single_node,
+        request_window: *request_window,
         security: KafkaSecurity {
             protocol: Some(settings.security_protocol.as_str().to_owned()),
             mechanism: given(&settings.sasl_mechanism),

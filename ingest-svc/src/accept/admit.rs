@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use database::Database;
 use event_log::{EventPublisher, LogReader};
 use hot_store::HotStore;
-use model::Shard;
+use jiff::Timestamp;
+use model::{Shard, TableRef};
 
 use super::{AckLevel, WriteError, store::Item, validate::Intent};
-use crate::Core;
+use crate::{Core, MaxBacklog};
 
 type Outcome = Result<super::Accepted, WriteError>;
 
@@ -20,6 +21,20 @@ where
     L: EventPublisher + LogReader,
     D: Database,
 {
+    let now = core.options.wall_clock.now();
+    let mut full: BTreeMap<TableRef, Option<String>> = BTreeMap::new();
+    for item in by_shard.values().flatten() {
+        let table = &item.checked.table.schema.table;
+        if !full.contains_key(table) {
+            full.insert(table.clone(), excess(core, table, now));
+        }
+    }
+    for (table, problem) in full {
+        if let Some(problem) = problem {
+            let error = WriteError::BacklogFull { table: table.clone(), problem };
+            refuse(by_shard, results, |item| item.checked.table.schema.table == table, &error);
+        }
+    }
     if !core.log.is_available() {
         return refuse(by_shard, results, needs_log, &WriteError::LogDown);
     }
@@ -31,6 +46,15 @@ where
     if records > 0 && !core.log.has_room(records, bytes) {
         refuse(by_shard, results, needs_log, &WriteError::LogQueueFull);
     }
+}
+
+/// What of a table's backlog is too much to take more.
+fn excess<H, L, D>(core: &Core<H, L, D>, table: &TableRef, now: Timestamp) -> Option<String> {
+    let MaxBacklog { records, bytes, age } = core.options.rules.of(table).max_backlog;
+    // What the log deletes before it is drained would be lost with the hot store.
+    let half = core.options.log_retention.map(|retention| retention / 2);
+    let age = [age, half].into_iter().flatten().min();
+    core.backlogs.of(table).excess(MaxBacklog { records, bytes, age }, now)
 }
 
 fn needs_log(item: &Item) -> bool {

@@ -55,6 +55,16 @@ pub enum WriteError {
     /// The event log is known to be away; the write was refused before anything was touched.
     #[error("the event log can't be reached, so QUEUED can't be promised: try again, or ask for LOGGED")]
     LogDown,
+    /// Too much of the table waits for the database; the write was refused before anything was touched.
+    #[error(
+        "table {table} takes no more for now: {problem}, which is past its cap; try again when the drain has caught up"
+    )]
+    BacklogFull {
+        /// The table.
+        table: TableRef,
+        /// What there is too much of.
+        problem: String,
+    },
     /// The event log's queue is full; the write was refused before anything was touched.
     #[error("more is on its way to the event log than it takes at once: try again, or ask for LOGGED")]
     LogQueueFull,

@@ -6,11 +6,7 @@ use database::{AnyDatabase, DatabaseOptions, TableDirectory};
 use event_log::kafka::{GroupProtocol, KafkaLog, KafkaOptions, KafkaSecurity};
 use hot_store::redis::{RedisOptions, RedisStore};
 use model::{DatabaseName, ShardCount};
-use runtime::{
-    Readiness, Settings, Shutdown, admin,
-    config::{self, KafkaSettings, RedisSettings},
-    telemetry::Metrics,
-};
+use runtime::{Readiness, Settings, Shutdown, admin, config, telemetry::Metrics};
 use tokio::net::TcpListener;
 
 use super::{OptionsError, ReadyParts, ServeError, core, options, persist, serve};
@@ -67,8 +63,8 @@ pub async fn run(settings: Settings, metrics: Metrics, shutdown: Shutdown) -> Re
 type Stores = (RedisStore, KafkaLog, Vec<(DatabaseName, Arc<AnyDatabase>)>);
 
 async fn connect(settings: &Settings, shards: ShardCount, databases: &[DatabaseOptions]) -> Result<Stores, StartError> {
-    let hot = RedisStore::connect(redis(&settings.redis, shards)).await?;
-    let log = KafkaLog::connect(kafka(&settings.kafka)).await?;
+    let hot = RedisStore::connect(redis(settings, shards)).await?;
+    let log = KafkaLog::connect(kafka(settings)).await?;
     let mut connected = Vec::with_capacity(databases.len());
     for options in databases {
         connected.push((options.name.clone(), Arc::new(AnyDatabase::connect(options.clone()).await?)));
@@ -85,7 +81,7 @@ fn databases(settings: &Settings) -> Result<Vec<DatabaseOptions>, OptionsError> 
     settings.databases.iter().map(options).collect()
 }
 
-fn redis(settings: &RedisSettings, shards: ShardCount) -> RedisOptions {
+fn redis(Settings { redis: settings, request_window, .. }: &Settings, shards: ShardCount) -> RedisOptions {
     let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     RedisOptions {
         url: settings.url.expose().to_owned(),
@@ -98,11 +94,11 @@ fn redis(settings: &RedisSettings, shards: ShardCount) -> RedisOptions {
         response_timeout: settings.response_timeout,
         prefix: settings.prefix.clone(),
         shards,
-        ..RedisOptions::default()
+        request_window: *request_window,
     }
 }
 
-fn kafka(settings: &KafkaSettings) -> KafkaOptions {
+fn kafka(Settings { kafka: settings, request_window, .. }: &Settings) -> KafkaOptions {
     let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     KafkaOptions {
         group_protocol: match settings.group_protocol {
@@ -118,6 +114,7 @@ fn kafka(settings: &KafkaSettings) -> KafkaOptions {
         min_insync_replicas: settings.min_insync_replicas,
         retention: settings.retention,
         allow_single_node: settings.allow_single_node,
+        request_window: *request_window,
         security: KafkaSecurity {
             protocol: Some(settings.security_protocol.as_str().to_owned()),
             mechanism: given(&settings.sasl_mechanism),

@@ -12,6 +12,9 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 const MAX_FIELDS: usize = 16;
 const MAX_TEXT_CHARS: usize = 400;
 
+/// After what time it is worth asking what became of a write.
+const AFTER_UNKNOWN: Duration = Duration::from_millis(100);
+
 const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// What is wrong with one field of a request.
@@ -45,11 +48,13 @@ pub(super) struct Failure {
     message: String,
     fields: Vec<FieldProblem>,
     metadata: HashMap<String, String>,
+    /// Sending the same again does no harm, whatever became of it: the write has a request id.
+    repeatable: bool,
 }
 
 impl Failure {
     pub(super) fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), fields: Vec::new(), metadata: HashMap::new() }
+        Self { reason, message: message.into(), fields: Vec::new(), metadata: HashMap::new(), repeatable: false }
     }
 
     /// A request of which some fields can't be taken. The first one's reason is the reason of the whole.
@@ -70,6 +75,11 @@ impl Failure {
         self
     }
 
+    /// The same for a write that has a request id, or has none.
+    pub(super) fn repeatable(self, repeatable: bool) -> Self {
+        Self { repeatable, ..self }
+    }
+
     /// The same for a message that lies at `field` of another one.
     pub(super) fn within(mut self, field: &str) -> Self {
         self.fields = self.fields.into_iter().map(|problem| problem.within(field)).collect();
@@ -82,11 +92,14 @@ impl Failure {
 
     /// As the status of a call.
     pub(super) fn into_status(self) -> Status {
-        let retry = retry_delay(self.reason);
+        let retry = match self.reason {
+            Reason::OutcomeUnknown if self.repeatable => Some(AFTER_UNKNOWN),
+            reason => retry_delay(reason),
+        };
         let pushback = match (self.reason, retry) {
             (_, Some(delay)) => Some(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX)),
-            // UNAVAILABLE makes many clients try again by themselves. Until request ids are deduplicated, only who
-            // knows the request can tell whether that is harmless.
+            // UNAVAILABLE makes many clients try again by themselves. Without a request id only who knows the request
+            // can tell whether that is harmless.
             (Reason::OutcomeUnknown, None) => Some(-1),
             (_, None) => None,
         };
@@ -186,6 +199,18 @@ mod tests {
             assert!(!passes || delay.is_some() || reason == Reason::OutcomeUnknown, "{reason}");
             assert!(delay.is_none() || reason.is_refusal(), "{reason}");
         }
+    }
+
+    #[test]
+    fn a_write_of_unknown_outcome_may_be_sent_again_if_it_has_a_request_id() {
+        let failure = Failure::new(Reason::OutcomeUnknown, "nobody knows");
+        let pushback = |failure: Failure| {
+            let status = failure.into_status();
+            let delay = status.get_details_retry_info().and_then(|retry| retry.retry_delay);
+            (status.metadata().get(RETRY_PUSHBACK).unwrap().to_str().unwrap().to_owned(), delay)
+        };
+        assert_eq!(pushback(failure.clone()), ("-1".to_owned(), None));
+        assert_eq!(pushback(failure.repeatable(true)), ("100".to_owned(), Some(AFTER_UNKNOWN)));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use model::{Violation, ViolationReason};
 use proto::Reason;
 
 use super::failure::{Failure, FieldProblem};
-use crate::{Part, StoreError, accept::WriteError, read::ReadError, tables::TableError};
+use crate::{Part, StoreError, accept::WriteError, applied::WaitError, read::ReadError, tables::TableError};
 
 impl From<WriteError> for Failure {
     fn from(error: WriteError) -> Self {
@@ -19,6 +19,9 @@ impl From<WriteError> for Failure {
             WriteError::NotFound(table) => return Self::new(Reason::NotFound, message).with("table", table),
             WriteError::Aborted(table) => return Self::new(Reason::EtagMismatch, message).with("table", table),
             WriteError::Conflict { table, .. } => return Self::new(Reason::Conflict, message).with("table", table),
+            WriteError::BacklogFull { table, .. } => {
+                return Self::new(Reason::BacklogFull, message).with("table", table);
+            }
             WriteError::LevelNotReached { reached, .. } => {
                 return Self::new(Reason::LevelNotReached, message).with("reached", reached.as_str());
             }
@@ -41,6 +44,19 @@ impl From<ReadError> for Failure {
             ReadError::TableNotEnabled(table) => Self::new(Reason::TableNotEnabled, message).with("table", table),
             ReadError::NotFound(table) => Self::new(Reason::NotFound, message).with("table", table),
             ReadError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<WaitError> for Failure {
+    fn from(error: WaitError) -> Self {
+        let message = error.to_string();
+        match error {
+            WaitError::UnknownToken { at } => {
+                Self::of_fields(vec![FieldProblem::invalid(format!("tokens[{at}]"), message)])
+            }
+            WaitError::PerhapsLost { .. } => Self::new(Reason::OutcomeUnknown, message),
+            WaitError::Store(error) => error.into(),
         }
     }
 }

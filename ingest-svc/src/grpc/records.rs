@@ -14,18 +14,20 @@ use tonic::{Request, Response, Status};
 use super::{
     answer,
     failure::Failure,
-    request::{Databases, acknowledge, name},
+    request::{Databases, acknowledge, name, tokens},
     value::row_from_proto,
     work::Work,
 };
 use crate::{
     accept::{Accepted, Writer},
+    applied::Waiter,
     read::Reader,
 };
 
 pub(super) struct Records<H, L, D> {
     pub(super) writer: Writer<H, L, D>,
     pub(super) reader: Reader<H, L, D>,
+    pub(super) waiter: Waiter<H, L, D>,
     pub(super) databases: Arc<Databases>,
     pub(super) max_batch_items: usize,
     pub(super) work: Work,
@@ -45,8 +47,9 @@ where
         let (writer, databases) = (self.writer.clone(), self.databases.clone());
         let write = |operation| async move {
             let (write, acknowledgement) = databases.write(operation)?;
-            let accepted = writer.write(write, acknowledge(acknowledgement)?).await?;
-            Ok(answer::write_result(accepted))
+            let named = write.request_id.is_some();
+            let accepted = writer.write(write, acknowledge(acknowledgement)?).await;
+            accepted.map(answer::write_result).map_err(|error| Failure::from(error).repeatable(named))
         };
         self.work.on(method, request, write).await
     }
@@ -124,8 +127,8 @@ where
                 // What stays so till the end was given to the writer, and got no result from it.
                 outcomes.push(match databases.item(at, item) {
                     Ok(write) => {
+                        places.push((at, field, write.request_id.is_some()));
                         writes.push(write);
-                        places.push((at, field));
                         Err(Failure::new(Reason::OutcomeUnknown, "the item has no result"))
                     }
                     Err(failure) => Err(failure),
@@ -133,8 +136,8 @@ where
             }
             if !writes.is_empty() {
                 let results = writer.write_batch(writes, acknowledge).await;
-                for ((at, field), result) in places.into_iter().zip(results) {
-                    let failed = |error| Failure::from(error).within(&format!("items[{at}].{field}"));
+                for ((at, field, named), result) in places.into_iter().zip(results) {
+                    let failed = |error| Failure::from(error).repeatable(named).within(&format!("items[{at}].{field}"));
                     outcomes[at] = result.map_err(failed);
                 }
             }
@@ -142,6 +145,23 @@ where
             Ok(v1::BatchWriteResponse { results })
         };
         self.work.on("BatchWrite", request, write).await
+    }
+
+    async fn wait_applied(
+        &self,
+        request: Request<v1::WaitAppliedRequest>,
+    ) -> Result<Response<v1::WaitAppliedResponse>, Status> {
+        let (waiter, max) = (self.waiter.clone(), self.max_batch_items);
+        let wait = move |request: v1::WaitAppliedRequest| async move {
+            let count = request.tokens.len();
+            if count > max {
+                let message = format!("there are {count} tokens, the server takes {max}");
+                return Err(Failure::new(Reason::BatchTooLarge, message).with("max_items", max));
+            }
+            let (tokens, wait) = tokens(request)?;
+            Ok(v1::WaitAppliedResponse { applied: waiter.wait(&tokens, wait).await? })
+        };
+        self.work.on("WaitApplied", request, wait).await
     }
 }
 

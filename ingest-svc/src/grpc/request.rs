@@ -12,7 +12,11 @@ use super::{
     failure::{Failure, FieldProblem},
     value::row_from_proto,
 };
-use crate::accept::{AckLevel, Acknowledge, Change, Require, WriteRequest};
+use crate::{
+    Token,
+    accept::{AckLevel, Acknowledge, Change, Require, WriteRequest},
+    applied,
+};
 
 type Taken<T> = Result<T, Vec<FieldProblem>>;
 
@@ -147,17 +151,34 @@ pub(super) fn acknowledge(acknowledgement: Option<v1::Acknowledgement>) -> Resul
         Ok(v1::AckLevel::Applied) => Ok(Some(AckLevel::Applied)),
         Err(_) => Err(wrong(field, format!("{number} is no level"))),
     };
-    let wait = match given.wait {
-        None => Ok(Duration::ZERO),
-        Some(wait) => match Duration::try_from(wait) {
-            Ok(wait) if wait <= Acknowledge::MAX_WAIT => Ok(wait),
-            Ok(_) => Err(wrong("wait", format!("is longer than {} s", Acknowledge::MAX_WAIT.as_secs()))),
-            Err(_) => Err(wrong("wait", "is no length of time".to_owned())),
-        },
-    };
+    let wait = time_from(given.wait, "acknowledgement.wait", Acknowledge::MAX_WAIT);
     let levels = both(level(given.required, "required"), level(given.preferred, "preferred"));
     let ((required, preferred), wait) = both(levels, wait).map_err(Failure::of_fields)?;
     Ok(Acknowledge { required, preferred, wait })
+}
+
+/// The tokens, and how long to wait for them.
+pub(super) fn tokens(request: v1::WaitAppliedRequest) -> Result<(Vec<Token>, Duration), Failure> {
+    let mut problems = Vec::new();
+    let mut tokens = Vec::with_capacity(request.tokens.len());
+    for (at, token) in request.tokens.iter().enumerate() {
+        match token.parse() {
+            Ok(token) => tokens.push(token),
+            Err(error) => problems.push(FieldProblem::invalid(format!("tokens[{at}]"), format!("is {error}"))),
+        }
+    }
+    let tokens = if problems.is_empty() { Ok(tokens) } else { Err(problems) };
+    both(tokens, time_from(request.wait, "wait", applied::MAX_WAIT)).map_err(Failure::of_fields)
+}
+
+/// A length of time up to `max`; none if it is not set.
+fn time_from(given: Option<prost_types::Duration>, field: &str, max: Duration) -> Taken<Duration> {
+    let Some(given) = given else { return Ok(Duration::ZERO) };
+    match Duration::try_from(given) {
+        Ok(time) if time <= max => Ok(time),
+        Ok(_) => Err(vec![FieldProblem::invalid(field, format!("is longer than {} s", max.as_secs()))]),
+        Err(_) => Err(vec![FieldProblem::invalid(field, "is no length of time")]),
+    }
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use super::{
     tables::TableCalls,
     work::Work,
 };
-use crate::{Core, accept::Writer, read::Reader, tables::Tables};
+use crate::{Core, accept::Writer, applied::Waiter, read::Reader, tables::Tables};
 
 /// When the last request has been answered, connections get so long to take the answer and close. One that somebody
 /// keeps open for its own purposes (a health watch never ends) does not hold up the end.
@@ -81,6 +81,7 @@ where
     let records = RecordServer::new(Records {
         writer: Writer::new(core.clone()),
         reader: Reader::new(core.clone()),
+        waiter: Waiter::new(core.clone()),
         databases: databases.clone(),
         max_batch_items: options.max_batch_items,
         work: work.clone(),

@@ -96,3 +96,33 @@ async fn the_answer_names_the_level_that_was_reached() {
     let accepted = world.client().acknowledging(wish).put("payments", payment("p", 1)).await.unwrap();
     assert_eq!(accepted.reached, Some(AckLevel::Queued), "nothing drains here");
 }
+
+#[tokio::test]
+async fn a_write_that_is_sent_again_with_its_id_takes_effect_once() {
+    let world = World::new().await;
+    let client = world.client();
+    let write = |amount| Write::create("payments", payment("p", amount)).request_id("r-1");
+    let first = client.write(&write(1)).await.unwrap();
+    assert_eq!(client.write(&write(1)).await.unwrap().etag, first.etag);
+    let reused = client.write(&write(2)).await.unwrap_err();
+    assert!(reused.is(Reason::RequestIdReused) && reused.is_refusal(), "{reused}");
+    let again = client.batch_write(&[write(1), Write::put("payments", payment("q", 1))]).await;
+    assert_eq!(again[0].as_ref().unwrap().etag, first.etag);
+}
+
+#[tokio::test]
+async fn a_token_can_be_waited_for() {
+    let world = World::new().await;
+    let accepted = world.client().put("payments", payment("p", 1)).await.unwrap();
+    let wait = async |tokens: &[&str], wait| {
+        let tokens: Vec<String> = tokens.iter().map(|token| (*token).to_owned()).collect();
+        world.client().wait_applied(&tokens, wait).await
+    };
+    assert!(wait(&[], Duration::ZERO).await.unwrap());
+    assert!(!wait(&[&accepted.token], Duration::from_millis(20)).await.unwrap(), "nothing drains here");
+    let refused = wait(&[&accepted.token, "x"], Duration::ZERO).await.unwrap_err();
+    assert!(refused.is(Reason::InvalidArgument), "{refused}");
+    assert_eq!(refused.server().unwrap().fields[0].field, "tokens[1]");
+    let refused = wait(&[&accepted.token], Duration::from_secs(31)).await.unwrap_err();
+    assert_eq!(refused.server().unwrap().fields[0].field, "wait");
+}

@@ -159,7 +159,7 @@ impl Database for BentDatabase {
         let state = self.ask()?;
         let zero = ShardRow::default();
         let row = |table: &TableName| state.shard_rows.get(&(table.clone(), shard)).cloned();
-        Ok(tables.iter().map(|table| row(table).unwrap_or(zero.clone())).collect())
+        Ok(tables.iter().map(|table| row(table).unwrap_or(zero)).collect())
     }
 
     async fn apply(&self, batch: Batch<'_>) -> Result<Vec<Applied>, DatabaseError> {

@@ -3,6 +3,7 @@
 
 mod accept;
 mod acknowledge;
+mod backlog;
 mod batches;
 mod checkpoints;
 mod db;

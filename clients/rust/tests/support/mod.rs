@@ -43,6 +43,7 @@ pub(crate) enum Asked {
     Delete(v1::DeleteRecordRequest),
     Get(v1::GetRecordRequest),
     Batch(v1::BatchWriteRequest),
+    Wait(v1::WaitAppliedRequest),
     GetTable,
 }
 
@@ -195,6 +196,14 @@ impl RecordService for Scripted {
         let row = asked.key.clone();
         self.follow(Asked::Get(asked)).await?;
         Ok(Response::new(v1::GetRecordResponse { row, etag: "1-1".into() }))
+    }
+
+    async fn wait_applied(
+        &self,
+        request: Request<v1::WaitAppliedRequest>,
+    ) -> Result<Response<v1::WaitAppliedResponse>, Status> {
+        self.follow(Asked::Wait(request.into_inner())).await?;
+        Ok(Response::new(v1::WaitAppliedResponse { applied: true }))
     }
 
     async fn batch_write(
