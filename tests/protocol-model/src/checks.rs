@@ -2,11 +2,12 @@
 
 use crate::{
     drain::Consumer,
+    log::{Event, highest_version},
     protocol::Protocol,
     rules::Rule,
     state::{Broken, State},
     store::{Slot, Stage},
-    words::{Epoch, Key, Mutation, Op, Seen, TABLES, Table, Version},
+    words::{Epoch, Key, Mutation, Op, REQUESTS, Seen, TABLES, Table, Version},
     write::Progress,
 };
 
@@ -169,17 +170,15 @@ impl Protocol {
                 clock = clock.max(row.high_water);
             }
             for at in start.requests[table]..s.end(table) {
-                let Some(is) = s.log[table].events[at as usize].mutation else { continue };
+                let event = s.log[table].events[at as usize];
                 if self.on(Rule::ClockAboveSeen) {
-                    clock = clock.max(is.version);
+                    clock = clock.max(highest_version(&[event]));
                 }
                 if self.on(Rule::OpenerSkipsVoid) && self.is_void(s, table, start.requests[table], at) {
                     continue;
                 }
-                if at < start.records[table] {
-                    s.store.put_back_request(self, is);
-                    continue;
-                }
+                s.store.put_back_requests(self, &event);
+                let Some(is) = event.mutation.filter(|_| at >= start.records[table]) else { continue };
                 let compare = is.version <= row.high_water && self.on(Rule::CompareWithRow);
                 let compared = compare.then_some((s.database.keys[is.key], row.purge_horizon));
                 self.put_back_in_store(&mut s.store, is, compared, Stage::Queued);
@@ -197,7 +196,7 @@ impl Protocol {
         if self.on(Rule::Fence) {
             let fenced = if self.on(Rule::FenceEveryPartition) { self.scenario.tables } else { 1 };
             for partition in &mut s.log[..fenced] {
-                partition.events.push(crate::log::Event { epoch, mutation: None });
+                partition.events.push(Event::fence(epoch));
             }
         }
     }
@@ -205,7 +204,7 @@ impl Protocol {
     fn relay_at_once(&self, s: &mut State, which: fn(Stage) -> bool) {
         for key in 0..self.scenario.keys {
             if let Some(image) = s.store.image(key).filter(|image| which(image.stage)) {
-                let event = crate::log::Event { epoch: s.store.epoch, mutation: Some(image.is) };
+                let event = Event::of(s.store.epoch, image.is);
                 s.log[self.scenario.table_of[key]].events.push(event);
                 s.store.mark_queued(self, key, image.is.version);
             }
@@ -268,16 +267,18 @@ impl Protocol {
         if !self.scenario.has_requests() {
             return;
         }
-        let mut versions: [Option<Version>; crate::words::REQUESTS] = [None; crate::words::REQUESTS];
+        let mut versions: [Option<Version>; REQUESTS] = [None; REQUESTS];
         for table in 0..self.scenario.tables {
             for at in 0..s.end(table) {
-                let Some(is) = s.log[table].events[at as usize].mutation else { continue };
-                let Some(request) = is.request else { continue };
-                let counts = s.log[table].events[at as usize].epoch == s.log[table].in_force(at);
-                match versions[request.id] {
-                    _ if !counts => {}
-                    Some(version) if version != request.version => return s.breaks(Broken::RequestTwice),
-                    _ => versions[request.id] = Some(request.version),
+                let event = s.log[table].events[at as usize];
+                if event.epoch != s.log[table].in_force(at) {
+                    continue;
+                }
+                for request in event.requests() {
+                    match versions[request.id] {
+                        Some(version) if version != request.version => return s.breaks(Broken::RequestTwice),
+                        _ => versions[request.id] = Some(request.version),
+                    }
                 }
             }
         }

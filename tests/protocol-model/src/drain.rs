@@ -160,7 +160,8 @@ impl Protocol {
         let Some(mut consumer) = s.drains[table][seat].take() else { return };
         let Some(mut batch) = consumer.batch.take() else { return };
         let Step::Begun(verdicts) = batch.step else { return };
-        if s.database.shard[table].owner != seat {
+        // Without the lock that must show in what becomes of the data.
+        if s.database.shard[table].owner != seat && self.on(Rule::LockShardRow) {
             s.breaks(Broken::FormerOwnerCommitted);
         }
         if s.database.shard[table].locked == Some(Locker::Drain(seat)) {

@@ -4,7 +4,7 @@ use crate::{
     protocol::Protocol,
     rules::Rule,
     state::State,
-    words::{Epoch, Mutation, Offset, Op, Seat, Table, Version},
+    words::{Epoch, Mutation, Offset, Op, Request, Seat, Table, Version},
 };
 
 /// A record of a partition.
@@ -12,8 +12,29 @@ use crate::{
 pub(crate) struct Event {
     /// The epoch in which it was produced.
     pub(crate) epoch: Epoch,
-    /// `None` is a fence.
     pub(crate) mutation: Option<Mutation>,
+    /// A request that the event names besides that of its mutation.
+    pub(crate) request: Option<Request>,
+}
+
+impl Event {
+    /// A record's after-image.
+    pub(crate) fn of(epoch: Epoch, is: Mutation) -> Self {
+        Self { epoch, mutation: Some(is), request: None }
+    }
+
+    pub(crate) fn fence(epoch: Epoch) -> Self {
+        Self { epoch, mutation: None, request: None }
+    }
+
+    fn is_fence(&self) -> bool {
+        self.mutation.is_none() && self.request.is_none()
+    }
+
+    /// The requests that it names.
+    pub(crate) fn requests(&self) -> impl Iterator<Item = Request> {
+        self.mutation.and_then(|is| is.request).into_iter().chain(self.request)
+    }
 }
 
 /// Who waits for a produce.
@@ -52,7 +73,7 @@ impl Partition {
 
     fn fences(&self, from: Offset, to: Offset) -> Epoch {
         let part = &self.events[from as usize..to as usize];
-        part.iter().filter(|event| event.mutation.is_none()).map(|event| event.epoch).max().unwrap_or(0)
+        part.iter().filter(|event| event.is_fence()).map(|event| event.epoch).max().unwrap_or(0)
     }
 }
 
@@ -67,12 +88,12 @@ impl Protocol {
             return partition.fences(from, at).max(first);
         }
         let read = &partition.events[from as usize..at as usize];
-        read.iter().rev().find(|event| event.mutation.is_none()).map_or(first, |fence| fence.epoch)
+        read.iter().rev().find(|event| event.is_fence()).map_or(first, |fence| fence.epoch)
     }
 
     /// Sends an event on its way to a partition.
-    pub(crate) fn produce(&self, s: &mut State, by: Producer, table: Table, epoch: Epoch, mutation: Option<Mutation>) {
-        s.under_way.push(Produce { table, event: Event { epoch, mutation }, by });
+    pub(crate) fn produce(&self, s: &mut State, by: Producer, table: Table, event: Event) {
+        s.under_way.push(Produce { table, event, by });
         // What is under way has no order.
         s.under_way.sort_unstable();
     }

@@ -2,7 +2,7 @@
 
 use crate::{
     database::Held,
-    log::{Producer, highest_version},
+    log::{Event, Producer, highest_version},
     protocol::Protocol,
     rules::Rule,
     state::State,
@@ -107,7 +107,7 @@ impl Protocol {
 
     /// An earlier opener's start wins, then the surviving checkpoint, then what the drain group has committed.
     pub(crate) fn choose_start(&self, s: &State) -> Start {
-        if let Some(start) = s.store.opening.and_then(|opening| opening.start) {
+        if let Some(start) = s.store.opening.and_then(|opening| opening.start).filter(|_| self.on(Rule::StartStored)) {
             return start;
         }
         let committed: Offsets = std::array::from_fn(|table| s.log[table].committed);
@@ -166,7 +166,8 @@ impl Protocol {
         opener.step = Step::Begun;
         s.openers[seat] = Some(opener);
         if is_mine {
-            let resumes = s.store.opening.and_then(|it| it.start).is_some_and(|start| start.discard);
+            let stored = s.store.opening.and_then(|it| it.start).filter(|_| self.on(Rule::StartStored));
+            let resumes = stored.is_some_and(|start| start.discard);
             self.begin_in_store(&mut s.store, opener.start, resumes);
             if let Some(opening) = &mut s.store.opening {
                 *opening = Opening { start: Some(opener.start), epoch: opener.epoch, ..*opening };
@@ -193,7 +194,7 @@ impl Protocol {
         opener.step = Step::Fencing;
         for table in 0..self.scenario.tables {
             if self.on(Rule::Fence) && (table == 0 || self.on(Rule::FenceEveryPartition)) {
-                self.produce(s, Producer::Opener(seat), table, opener.epoch, None);
+                self.produce(s, Producer::Opener(seat), table, Event::fence(opener.epoch));
             } else {
                 opener.fences[table] = Some(s.end(table));
             }
@@ -245,28 +246,25 @@ impl Protocol {
         let event = s.log[table].events[at as usize];
         opener.seen = opener.seen.max(highest_version(&[event]));
         let is_void = self.is_void(s, table, opener.start.requests[table], at) && self.on(Rule::OpenerSkipsVoid);
+        if !is_void && event.requests().next().is_some() {
+            if self.on(Rule::StepsUnderToken) && !self.has_token(s, &opener) {
+                s.openers[seat] = None;
+                return;
+            }
+            s.store.put_back_requests(self, &event);
+        }
+        // Below the committed offset only requests are put back.
         if let Some(is) = event.mutation
             && !is_void
+            && at >= opener.start.records[table]
         {
-            let compare = at >= opener.start.records[table]
-                && is.version <= opener.high_water[table]
-                && self.on(Rule::CompareWithRow);
+            let compare = is.version <= opener.high_water[table] && self.on(Rule::CompareWithRow);
             let horizon = if self.on(Rule::PurgeHorizonWithRow) {
                 s.database.shard[table].purge_horizon
             } else {
                 opener.purge_horizon[table]
             };
             opener.compared = Some((is, compare.then_some((s.database.keys[is.key], horizon))));
-            // Below the committed offset only its request is put back.
-            if at < opener.start.records[table] {
-                opener.compared = None;
-                if !self.on(Rule::StepsUnderToken) || self.has_token(s, &opener) {
-                    s.store.put_back_request(self, is);
-                } else {
-                    s.openers[seat] = None;
-                    return;
-                }
-            }
         }
         s.openers[seat] = Some(opener);
     }
@@ -294,11 +292,9 @@ impl Protocol {
         match compared.map(|(held, horizon)| (held.current(), horizon)) {
             Some((Some((version, content)), _)) if version >= is.version => {
                 store.put_back_clean(self, is.key, version, content);
-                store.put_back_request(self, is);
             }
             Some((None, horizon)) if is.version <= horizon => {
                 store.put_back_gone(is.key, horizon);
-                store.put_back_request(self, is);
             }
             _ => store.put_back_dirty(self, is, stage),
         }

@@ -68,6 +68,31 @@ pub(crate) fn print_trace_without(rule: Rule) -> bool {
     found.broken.is_some()
 }
 
+/// Takes a rule away from every scenario, and says which ones notice.
+pub(crate) fn hunt(rule: Rule) -> bool {
+    let mut caught = false;
+    for scenario in scenarios::all() {
+        let found = search(&scenario, Some(rule), LIMIT);
+        let outcome = outcome_of_design(&found);
+        let outcome = outcome.as_ref().unwrap_or_else(|problem| problem);
+        println!("{}: {outcome}, {} states, {:.1} s", scenario.name, found.states, found.took.as_secs_f32());
+        caught |= found.broken.is_some();
+    }
+    caught
+}
+
+/// Searches one scenario of the design.
+pub(crate) fn run_one(name: &str) -> bool {
+    let Some(scenario) = scenarios::all().into_iter().find(|scenario| scenario.name == name) else {
+        eprintln!("there is no scenario {name:?}");
+        return false;
+    };
+    let found = search(&scenario, None, LIMIT);
+    println!("{name}: {} states, {:.1} s", found.states, found.took.as_secs_f32());
+    print_trace(&found);
+    found.broken.is_none()
+}
+
 /// The scenario in which taking a rule away shows.
 pub(crate) fn shown_in(rule: Rule) -> Option<Scenario> {
     let name = scenarios::showing(rule)?;

@@ -64,6 +64,8 @@ rules! {
     StepsUnderToken,
     /// What lies there without a checkpoint is deleted.
     DiscardWithoutCheckpoint,
+    /// The start is stored before the first put, so that a successor resumes from it.
+    StartStored,
     /// Leases and remembered absences are deleted by every opening.
     DropLeases,
     /// The next epoch is drawn from the shard's counter in the database.
@@ -118,7 +120,7 @@ rules! {
     RequestsPutBack,
     /// Request ids are put back from the window's start, also below the committed offset.
     RequestsFromWindow,
-    /// A repeated request whose version was superseded puts its id into the log before the ack.
+    /// A repeated request whose version was superseded, or is gone, puts its id into the log before the ack.
     SupersededRequestLogged,
 
     /// A record that was created unseen is applied only where the row is absent or has at least that version.

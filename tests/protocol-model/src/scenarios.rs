@@ -222,10 +222,11 @@ pub(crate) fn all() -> Vec<Scenario> {
         Scenario::new("tail lost, update, clock", &[put(0), update(0), put(0)], Faults { clocks_back: 1, ..tail })
             .thorough(),
         Scenario::new("tail lost twice", &twice, Faults { tail_losses: 2, claims: 2, ..tail }).thorough(),
+        Scenario::new("all lost, then the tail", &twice, Faults { tail_losses: 1, disk: 1, ..total }).thorough(),
         Scenario::new(
-            "all lost, then the tail",
-            &[put(0), put(0)],
-            Faults { tail_losses: 1, disk: 1, claims: 2, ..total },
+            "all lost, then the tail, two openers",
+            &twice,
+            Faults { claims: 2, tail_losses: 1, disk: 1, ..total },
         )
         .thorough(),
         // Tombstones are purged.
@@ -268,6 +269,12 @@ pub(crate) fn all() -> Vec<Scenario> {
             total,
         )
         .thorough(),
+        Scenario::new(
+            "request, superseded, expired, all lost",
+            &[put(0).request(0), put(0), put(0).request(0), put(0).request(0)],
+            Faults { expiries: 1, ..total },
+        )
+        .thorough(),
         // The horizon for SQL readers.
         Scenario::new("horizon", &[put(0), put(0), put(1)], Faults { horizons: 1, ..none }),
         Scenario::new("horizon, clock", &[put(0)], Faults { horizons: 1, clocks_back: 1, ..none }),
@@ -279,7 +286,7 @@ pub(crate) fn all() -> Vec<Scenario> {
 /// The scenario in which taking a rule away shows; `None` if none does, which the crate's documentation explains.
 pub(crate) fn showing(rule: Rule) -> Option<&'static str> {
     Some(match rule {
-        Rule::NewerRowReplaces | Rule::PurgedIsGone => return None,
+        Rule::StartStored | Rule::NewerRowReplaces | Rule::PurgedIsGone => return None,
         Rule::ClockNeverFalls => "clock set back",
         Rule::NewestByVersion | Rule::OwnerChecked => "rebalance",
         Rule::LockShardRow => "rebalance, delete",

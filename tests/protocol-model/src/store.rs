@@ -1,6 +1,7 @@
 //! The hot store's shard: everything that one atomic call can see and change, and that a restart may roll back.
 
 use crate::{
+    log::Event,
     protocol::Protocol,
     rules::Rule,
     words::{Content, Epoch, Incarnation, KEYS, Key, Mutation, Offset, REQUESTS, Request, Seat, Seen, TABLES, Version},
@@ -206,7 +207,6 @@ impl Store {
                 *slot = Slot::Image(Image { is, stage, behind });
             }
         }
-        self.put_back_request(rules, is);
     }
 
     /// The row is at least as new as what the log has: it goes over a lower image, and over an equal one whose mark
@@ -230,9 +230,10 @@ impl Store {
         }
     }
 
-    pub(crate) fn put_back_request(&mut self, rules: &Protocol, is: Mutation) {
+    /// Puts back the requests that an event names.
+    pub(crate) fn put_back_requests(&mut self, rules: &Protocol, event: &Event) {
         if rules.on(Rule::RequestsPutBack) {
-            self.remember(is.request);
+            event.requests().for_each(|request| self.remember(Some(request)));
         }
     }
 

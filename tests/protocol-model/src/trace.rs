@@ -34,9 +34,12 @@ pub(crate) fn tell<'a>(protocol: &'a Protocol, actions: &[Action]) -> Vec<Told<'
 }
 
 fn event(event: &Event) -> String {
+    let request =
+        event.request.map_or(String::new(), |request| format!(", request {} is v{}", request.id, request.version));
     match event.mutation {
-        None => format!("the fence of epoch {}", event.epoch),
-        Some(is) => format!("{is}, epoch {}", event.epoch),
+        None if event.request.is_none() => format!("the fence of epoch {}", event.epoch),
+        None => format!("a note, epoch {}{request}", event.epoch),
+        Some(is) => format!("{is}, epoch {}{request}", event.epoch),
     }
 }
 

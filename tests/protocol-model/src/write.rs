@@ -116,7 +116,7 @@ impl Protocol {
         };
         s.store.write(self, is);
         let epoch = s.store.epoch;
-        self.produce(s, Producer::Client(op), self.scenario.table_of[asked.key], epoch, Some(is));
+        self.produce(s, Producer::Client(op), self.scenario.table_of[asked.key], Event::of(epoch, is));
         s.clients[op] = Progress::Producing { version, epoch, claims: version };
     }
 
@@ -131,7 +131,7 @@ impl Protocol {
     pub(crate) fn client_landed(&self, s: &mut State, op: Op, event: Event) {
         if let Progress::Producing { version, epoch, claims } = s.clients[op]
             && event.epoch == epoch
-            && event.mutation.is_some_and(|is| is.version == version)
+            && (event.mutation.is_some_and(|is| is.version == version) || event.request.is_some())
         {
             s.clients[op] = Progress::Landed { version, epoch, claims };
         }
@@ -163,29 +163,24 @@ impl Protocol {
             return;
         }
         let asked = self.scenario.operations[op];
-        match s.store.image(asked.key) {
-            Some(image)
-                if image.stage == Stage::Unqueued
-                    || (image.is.version > version && self.on(Rule::SupersededRequestLogged)) =>
-            {
-                // The current image, under the current epoch. If it is a newer one, this request may be in no event.
-                let own = asked.request.map(|id| Request { id, digest: asked.value, version });
-                let is_newer = image.is.version > version && self.on(Rule::SupersededRequestLogged);
-                let request = if is_newer { own } else { image.is.request };
-                let is = Mutation { request, ..image.is };
-                let epoch = s.store.epoch;
-                self.produce(s, Producer::Client(op), self.scenario.table_of[asked.key], epoch, Some(is));
-                s.clients[op] = Progress::Producing { version: is.version, epoch, claims: version };
-            }
-            Some(image) if image.is_dirty() => self.ack(s, op, version),
-            // Clean, or gone: it was applied, or superseded by what was.
-            _ => {
-                if !self.is_applied(s, asked.key, version) {
-                    s.breaks(Broken::AckedNotApplied);
-                }
-                self.ack(s, op, version);
-            }
+        let image = s.store.image(asked.key);
+        // Clean, or gone: it was applied, or superseded by what was.
+        if !image.is_some_and(|image| image.is_dirty()) && !self.is_applied(s, asked.key, version) {
+            s.breaks(Broken::AckedNotApplied);
         }
+        let unqueued = image.filter(|image| image.stage == Stage::Unqueued).map(|image| image.is);
+        // Of its own version the log has an event, or is to get one. A newer one may be in the log without it.
+        let is_superseded = image.is_none_or(|image| image.is.version != version);
+        let own = asked.request.filter(|_| is_superseded && self.on(Rule::SupersededRequestLogged));
+        let request = own.map(|id| Request { id, digest: asked.value, version });
+        if unqueued.is_none() && request.is_none() {
+            return self.ack(s, op, version);
+        }
+        let epoch = s.store.epoch;
+        let event = Event { epoch, mutation: unqueued, request };
+        self.produce(s, Producer::Client(op), self.scenario.table_of[asked.key], event);
+        let produced = unqueued.map_or(version, |is| is.version);
+        s.clients[op] = Progress::Producing { version: produced, epoch, claims: version };
     }
 
     fn ack(&self, s: &mut State, op: Op, version: Version) {
@@ -197,7 +192,7 @@ impl Protocol {
     pub(crate) fn relay(&self, s: &mut State, key: Key) {
         if let Some(image) = s.store.image(key) {
             let epoch = s.store.epoch;
-            self.produce(s, Producer::Relay, self.scenario.table_of[key], epoch, Some(image.is));
+            self.produce(s, Producer::Relay, self.scenario.table_of[key], Event::of(epoch, image.is));
         }
     }
 
