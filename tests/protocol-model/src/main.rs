@@ -37,6 +37,9 @@
 //! | `HorizonUnderEpoch` | a horizon on its way to the database across a whole opening, and a wall clock that steps back behind it |
 //! | `SupersededRequestLogged` | a replica dies between the store and the log, the record is overwritten, the retry is acked, the store is lost, and the retry is sent once more |
 //!
+//! Dead letters and parking are here as the design has them; until the code has them it tries a refused record again
+//! for ever, and the watermark waits.
+//!
 //! # What is left out
 //!
 //! Preconditions that read the database under a lease, the levels LOGGED and APPLIED (but for repeated requests), the
