@@ -57,6 +57,7 @@ impl<'a> Check<'a> {
                     None => self.absent(sample.span, view, "the database has no row"),
                 }
             }
+            Observation::Operation(operation) if self.repeats(operation).is_some() => self.repeated(operation),
             Observation::Operation(operation) => match operation.outcome {
                 Outcome::Acked { level, stamp } => {
                     self.acked(operation, stamp);
@@ -92,7 +93,7 @@ impl<'a> Check<'a> {
     }
 
     fn found(&mut self, seen: Seen, span: Span, view: View) {
-        let Some(durable) = self.image(seen, span) else { return };
+        let Some(durable) = self.image(seen, span, view) else { return };
         let floor = self.floor(span, view);
         if floor.forbids(seen.version) {
             let what = format!("{span} {seen} was seen, after {floor}");
@@ -164,17 +165,15 @@ impl<'a> Check<'a> {
         if earlier.durable && later.durable || earlier.epoch.is_some() && earlier.epoch == later.epoch {
             return true;
         }
-        let (a, b) = (earlier.span, later.span);
-        !self.lossy(Span::new(a.from.min(b.from), a.to.max(b.to)))
+        !self.lossy(earlier.span.around(later.span))
     }
 
     /// The horizon promises that whatever was acknowledged up to it is in the database.
     fn horizon(&mut self, sample: &Sample) {
         let promised = self.timeline.writes.iter().filter(|write| {
-            let hull = Span::new(write.span.from.min(sample.span.from), write.span.to.max(sample.span.to));
             write.epoch.is_some()
                 && write.version.is_some_and(|version| version <= sample.horizon)
-                && (write.durable || !self.lossy(hull))
+                && (write.durable || !self.lossy(write.span.around(sample.span)))
         });
         let Some(newest) = promised.max_by_key(|write| write.version).copied() else { return };
         let version = newest.version.unwrap_or_default();

@@ -22,6 +22,11 @@ impl Span {
         self.to < other.from
     }
 
+    /// From the first of both to the last.
+    pub(super) fn around(self, other: Self) -> Self {
+        Self { from: self.from.min(other.from), to: self.to.max(other.to) }
+    }
+
     pub(super) fn touches(self, other: Self) -> bool {
         self.from <= other.to && other.from <= self.to
     }
@@ -240,7 +245,8 @@ pub struct BatchPlace {
 }
 
 /// One operation of one client. Several attempts of a write under one request id are one operation: acknowledged if
-/// one of them was, refused if all of them were.
+/// one of them was, refused if all of them were. What is repeated after it was acknowledged is an operation of its own,
+/// of the same value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Operation {
     /// Who asked.

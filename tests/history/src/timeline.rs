@@ -57,7 +57,7 @@ pub(super) struct Timeline<'a> {
     /// Without those that were refused.
     pub(super) writes: Vec<Write<'a>>,
     pub(super) refused: BTreeSet<u64>,
-    /// Where each value stands in `writes`.
+    /// Where each value stands in `writes`: the first operation of that value, whatever repeats it.
     pub(super) by_value: BTreeMap<u64, usize>,
 }
 
@@ -78,6 +78,9 @@ fn timeline(base: Base, mut observations: Vec<Observation<'_>>) -> Timeline<'_> 
     let (mut writes, mut refused, mut by_value) = (Vec::new(), BTreeSet::new(), BTreeMap::new());
     for observation in &observations {
         let Observation::Operation(operation) = *observation else { continue };
+        if operation.action.value().is_some_and(|value| by_value.contains_key(&value)) {
+            continue;
+        }
         let (version, epoch, durable) = match operation.outcome {
             _ if operation.action == Action::Read => continue,
             Outcome::Acked { level, stamp } => (Some(stamp.version), Some(stamp.epoch), level >= Level::Queued),

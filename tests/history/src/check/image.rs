@@ -1,11 +1,11 @@
 //! Whether a row that was seen can be: who wrote it, and on what.
 
-use super::Check;
+use super::{Check, View};
 use crate::{Action, Image, Part, Seen, Span, timeline::Write};
 
 impl<'a> Check<'a> {
     /// Checks where a row comes from, and says whether the hot store can't lose it; `None` if nobody wrote it.
-    pub(super) fn image(&mut self, seen: Seen, span: Span) -> Option<bool> {
+    pub(super) fn image(&mut self, seen: Seen, span: Span, view: View) -> Option<bool> {
         let Image { value, left, right } = seen.image;
         if let Some(earlier) = self.images.insert(value, seen.image)
             && earlier != seen.image
@@ -30,7 +30,10 @@ impl<'a> Check<'a> {
             self.phantom(format!("{span} {seen} was seen before it was written, {}", write.operation.span));
             return None;
         }
-        if write.version != Some(seen.version) {
+        let again = write.version != Some(seen.version);
+        // A first effect that was lost with its request id may be followed by a second one. What the database has, the
+        // log had, and so the request id is known.
+        if again && !(view == View::Api && self.lossy(span.around(write.operation.span))) {
             self.out_of_order(format!(
                 "{span} {seen} was seen, but this write took effect at another version, too: {}",
                 write.operation
@@ -48,7 +51,7 @@ impl<'a> Check<'a> {
             }
             _ => {}
         }
-        Some(write.durable)
+        Some(write.durable && !again)
     }
 
     /// The column that an update left alone holds what the newest write before it had put there.
@@ -63,7 +66,9 @@ impl<'a> Check<'a> {
                 return self
                     .phantom(format!("{span} {seen} was seen, but {kept:?} was not written so: {}", write.operation));
             }
-            (write.version, write.operation.to_string())
+            // An earlier attempt of it may have been lost.
+            let version = write.version.filter(|_| !self.lossy(write.operation.span));
+            (version, write.operation.to_string())
         } else {
             return self.phantom(format!("{span} {seen} was seen, but nobody wrote {value}"));
         };

@@ -1,9 +1,34 @@
 //! Whether a write may have got the version that it was acknowledged with.
 
 use super::Check;
-use crate::{Condition, Operation, Stamp, timeline::Write};
+use crate::{Condition, Operation, Outcome, Refusal, Stamp, timeline::Write};
 
-impl Check<'_> {
+impl<'a> Check<'a> {
+    /// The write that an operation repeats under the same request id.
+    pub(super) fn repeats(&self, operation: &Operation) -> Option<Write<'a>> {
+        let first = self.timeline.writes.get(*self.timeline.by_value.get(&operation.action.value()?)?)?;
+        (!std::ptr::eq(first.operation, operation)).then_some(*first)
+    }
+
+    /// A write that is repeated after its answer takes no effect again: it is answered with the version of the first, or
+    /// not at all.
+    pub(super) fn repeated(&mut self, operation: &Operation) {
+        let Some(first) = self.repeats(operation) else { return };
+        let twice = match operation.outcome {
+            Outcome::Acked { stamp, .. } => first.version != Some(stamp.version),
+            Outcome::Refused(refusal) => refusal != Refusal::Other,
+            Outcome::Unknown | Outcome::Read(_) => false,
+        };
+        // A first effect that was lost with its request id may be followed by a second one.
+        let lost = !first.durable && self.lossy(first.span.around(operation.span));
+        if twice && !lost {
+            self.out_of_order(format!("{operation}, although it repeats {}", first.operation));
+        }
+        if let (Outcome::Acked { level, stamp }, false) = (&operation.outcome, twice) {
+            self.bounds.push(super::Bound::of_ack(operation, *level, *stamp));
+        }
+    }
+
     pub(super) fn acked(&mut self, operation: &Operation, stamp: Stamp) {
         self.epoch(stamp.epoch, operation.span);
         let comes_after = |bound: &&super::Bound| match (bound.batch, operation.batch) {
@@ -65,9 +90,11 @@ impl Check<'_> {
             None if base.image.is_some() == row => return,
             None => format!("what was there in the beginning, {base:?}"),
         };
-        // One of unknown outcome may have come in between.
+        // One of unknown outcome may have come in between, or the first attempt of one that was lost.
         let late = |other: &Write<'_>| {
-            other.version.is_none() && leaves(other) == row && other.operation.span.from <= write.operation.span.to
+            (other.version.is_none() || self.lossy(other.operation.span))
+                && leaves(other) == row
+                && other.operation.span.from <= write.operation.span.to
         };
         if !self.timeline.writes.iter().any(late) {
             let wanted = if row { "a row" } else { "no row" };

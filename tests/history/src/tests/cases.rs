@@ -161,6 +161,39 @@ fn a_write_takes_effect_once() {
 }
 
 #[test]
+fn a_write_that_was_lost_may_take_effect_again_when_it_is_repeated() {
+    let mut repeated = story();
+    repeated.op(1, 9, put(1), acked(Level::Queued, 12, 2)).op(2, 3, Read, read(1, 10)).loss(4, 5);
+    repeated.op(6, 7, Read, NOT_FOUND).op(10, 11, Read, read(1, 12)).is_fine();
+    // What the database has, the log had, and so the request.
+    let mut drained = story();
+    drained.op(1, 9, put(1), acked(Level::Queued, 12, 2)).sample(3, false, whole(1, 10)).loss(4, 5);
+    assert_eq!(drained.counts(), OUT_OF_ORDER);
+    let mut kept = story();
+    kept.op(1, 9, put(1), queued(12)).op(2, 3, Read, read(1, 10)).loss(20, 21);
+    assert_eq!(kept.counts(), OUT_OF_ORDER);
+}
+
+#[test]
+fn a_write_that_is_repeated_after_its_answer_is_answered_again_and_not_done_again() {
+    let repeat = |outcome| {
+        let mut story = story();
+        story.op(1, 2, create(1), queued(10)).op(3, 4, put(2), queued(11)).op(5, 6, create(1), outcome);
+        story
+    };
+    repeat(queued(10)).is_fine();
+    repeat(Unknown).op(7, 8, Read, read(2, 11)).is_fine();
+    repeat(Refused(Refusal::Other)).op(7, 8, Read, read(2, 11)).is_fine();
+    assert_eq!(repeat(queued(12)).counts(), OUT_OF_ORDER);
+    assert_eq!(repeat(Refused(Refusal::Exists)).counts(), OUT_OF_ORDER);
+    // What it says holds: the database has this one or a newer one.
+    assert_eq!(repeat(acked(Level::Applied, 10, 1)).sample(7, false, None).counts(), LOST);
+    let mut lost = story();
+    lost.op(1, 2, create(1), logged(10)).loss(3, 4).op(5, 6, create(1), acked(Level::Queued, 12, 2));
+    lost.op(7, 8, Read, read(1, 12)).is_fine();
+}
+
+#[test]
 fn an_epoch_never_falls() {
     let mut back = story();
     back.op(1, 2, put(1), acked(Level::Queued, 10, 2)).op(3, 4, put(2), acked(Level::Queued, 11, 1));

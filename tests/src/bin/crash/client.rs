@@ -97,6 +97,13 @@ impl Worker {
             }
         }
         self.settle(place, action, from, None, outcome, known);
+        let queued = matches!(outcome, Outcome::Acked { level, .. } if level >= Level::Queued);
+        if self.repeats && queued && action.value().is_some() && self.rng.random_bool(0.1) {
+            // As a client whose answer was lost on the way.
+            let from = self.recorder.now();
+            let answer = self.replica().acknowledging(acknowledge).write(&message).await;
+            self.record(place, action, Span::new(from, self.recorder.now()), None, outcome_of(answer));
+        }
         outcome
     }
 
