@@ -17,6 +17,8 @@ use crate::{
 
 /// A read without an answer by then, or a write, has an unknown outcome.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(2_500);
+/// How long a writer waits, now and then, until the database has what it wrote.
+const WAIT_APPLIED: Duration = Duration::from_millis(500);
 /// Attempts under one request id.
 const ATTEMPTS: u32 = 3;
 
@@ -84,8 +86,10 @@ impl Worker {
             message = message.request_id(format!("w{}-{}", self.number, self.recorder.unique()));
         }
         let mut outcome = Outcome::Unknown;
+        let mut token = None;
         for attempt in 1..=attempts {
             let answer = self.replica().acknowledging(acknowledge).write(&message).await;
+            token = answer.as_ref().ok().map(|accepted| accepted.token.clone());
             let answer = outcome_of(answer);
             // Once nobody knows, a refusal settles nothing: the first attempt may still take effect.
             let settles = !matches!(answer, Outcome::Refused(_)) || attempt == 1;
@@ -103,6 +107,17 @@ impl Worker {
             let from = self.recorder.now();
             let answer = self.replica().acknowledging(acknowledge).write(&message).await;
             self.record(place, action, Span::new(from, self.recorder.now()), None, outcome_of(answer));
+        }
+        if let (Some(token), Outcome::Acked { stamp, .. }, Some(_)) = (token, outcome, action.value())
+            && self.rng.random_bool(0.1)
+        {
+            let from = self.recorder.now();
+            let applied = self.replica().wait_applied(&[token], WAIT_APPLIED).await;
+            if matches!(applied, Ok(true)) {
+                // As if the write had been acknowledged once more, and better.
+                let outcome = Outcome::Acked { level: Level::Applied, stamp };
+                self.record(place, action, Span::new(from, self.recorder.now()), None, outcome);
+            }
         }
         outcome
     }

@@ -14,6 +14,7 @@ mod takeover;
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
+    process::ExitCode,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -80,7 +81,7 @@ struct Arguments {
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
+async fn main() -> Result<ExitCode> {
     let mut arguments = Arguments::parse();
     if arguments.seed == 0 {
         arguments.seed = rand::random_range(1..1_000_000);
@@ -105,9 +106,10 @@ async fn main() -> Result<()> {
     run.report.print(arguments.json)?;
     if let Some(error) = failed {
         run.keep(&arguments.keep).context("logs and history can't be kept")?;
-        bail!("{error:#}\nlogs and history are in {}", arguments.keep.display());
+        eprintln!("FAILED: {error:#}\nlogs and history are in {}", arguments.keep.display());
+        return Ok(ExitCode::FAILURE);
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// A run, from cycle to cycle.
