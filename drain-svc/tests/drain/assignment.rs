@@ -3,11 +3,13 @@
 use std::{collections::HashSet, time::Duration};
 
 use database::{Database as _, DatabaseRow, Owner, ShardClaim};
+use drain_svc::DrainError;
+use event_log::LogError;
 use model::Shard;
 
 use crate::{
     db::id,
-    world::{World, limited, options, until},
+    world::{Still, World, limited, options, until},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -121,4 +123,23 @@ async fn a_shutdown_does_not_wait_for_what_only_waits() {
     world.until_clean().await;
     drain.stop().await;
     assert_eq!(world.db.rows_applied(), applied + 1, "what was committed does not come again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_of_the_log_that_does_not_pass_ends_the_drain_and_one_that_does_is_waited_out() {
+    let world = Still::still().await;
+    let drain = world.start(options());
+    world.write(1, Some(1)).await;
+    world.until_clean().await;
+    drain.told.lock().unwrap().next_error = Some(LogError::Unavailable("no broker".into()));
+    until("it was told so", || async { drain.told.lock().unwrap().errors == 1 }).await;
+    world.write(1, Some(2)).await;
+    world.until_clean().await;
+
+    let fatal = LogError::Fatal("fenced".into());
+    drain.told.lock().unwrap().next_error = Some(fatal.clone());
+    let Err(DrainError::Log(ended)) = drain.ended().await else { panic!("it ended as if all were well") };
+    assert_eq!(ended, fatal);
+    world.assert_rows_are_as_written().await;
+    world.assert_all_committed().await;
 }

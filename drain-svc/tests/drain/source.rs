@@ -16,6 +16,10 @@ pub(crate) struct Told {
     pub(crate) paused: HashSet<TopicPartition>,
     pub(crate) delivered: usize,
     pub(crate) noted: HashMap<u16, Progress>,
+    /// What it is answered the next time that it asks what happened.
+    pub(crate) next_error: Option<LogError>,
+    /// How often such an answer was given.
+    pub(crate) errors: usize,
 }
 
 pub(crate) struct WatchedSource<S> {
@@ -36,7 +40,19 @@ impl<S: EventSource> EventSource for WatchedSource<S> {
     }
 
     async fn next(&mut self) -> Result<SourceEvent, LogError> {
-        let event = self.inner.next().await;
+        // Looks again now and then, for the error is planted while it waits.
+        let event = loop {
+            {
+                let mut told = self.told.lock().unwrap();
+                if let Some(error) = told.next_error.take() {
+                    told.errors += 1;
+                    return Err(error);
+                }
+            }
+            if let Ok(event) = tokio::time::timeout(Duration::from_millis(20), self.inner.next()).await {
+                break event;
+            }
+        };
         if let Ok(SourceEvent::Records(records)) = &event {
             self.told.lock().unwrap().delivered += records.len();
         }

@@ -92,6 +92,11 @@ impl Running {
         self.task.await.unwrap().unwrap();
     }
 
+    /// Waits until it ends by itself.
+    pub(crate) async fn ended(self) -> Result<(), DrainError> {
+        self.task.await.unwrap()
+    }
+
     /// Ends it as a crash does.
     pub(crate) async fn kill(self) {
         self.task.abort();
