@@ -76,6 +76,29 @@ struct Attempted {
     attempts: u32,
 }
 
+impl Attempted {
+    /// A repetition is answered in the epoch in which it is asked, but the write was done in that of its condition.
+    fn as_first_done(&self, outcome: Outcome) -> Outcome {
+        match (outcome, self.condition()) {
+            (Outcome::Acked { level, stamp }, Some(Condition::At(wanted)))
+                if self.attempts > 1 && wanted.epoch < stamp.epoch =>
+            {
+                Outcome::Acked { level, stamp: Stamp { epoch: wanted.epoch, ..stamp } }
+            }
+            _ => outcome,
+        }
+    }
+
+    fn condition(&self) -> Option<Condition> {
+        match self.action {
+            Action::Put { condition, .. } | Action::Update { condition, .. } | Action::Delete { condition } => {
+                Some(condition)
+            }
+            Action::Create { .. } | Action::Read => None,
+        }
+    }
+}
+
 impl Client {
     pub(crate) fn new(number: u32, world: Arc<World>) -> Self {
         Self { number, world, etags: BTreeMap::new(), was_sent_away: false }
@@ -267,7 +290,7 @@ impl Client {
             if let Outcome::Acked { stamp, .. } = outcome {
                 self.etags.insert(write.at, stamp);
             }
-            self.record(write.at, write.action, from, place, outcome);
+            self.record(write.at, write.action, from, place, write.as_first_done(outcome));
         }
         if let Some((at, id)) = named
             && self.world.nature.happens(0.05)
