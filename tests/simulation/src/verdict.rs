@@ -203,11 +203,15 @@ fn shuffle<T>(world: &World, items: &mut [T]) {
 
 /// The mutations of a partition that no fence has made void.
 async fn mutations(world: &World, partition: &TopicPartition) -> Vec<Mutation> {
-    let end = match world.stores.log.bounds(std::slice::from_ref(partition)).await {
-        Ok(bounds) => bounds.first().map_or(0, |(_, end)| *end),
-        Err(_) => 0,
+    let (low, end) = match world.stores.log.bounds(std::slice::from_ref(partition)).await {
+        Ok(bounds) => bounds.first().copied().unwrap_or_default(),
+        Err(_) => (0, 0),
     };
-    let (mut in_force, mut found) = (Epoch::ZERO, Vec::new());
+    // What is deleted up to the window may have held the fence that is in force behind it.
+    let committed = world.stores.log.committed(std::slice::from_ref(partition)).await.unwrap_or_default();
+    let before = committed.first().copied().flatten().filter(|_| low > 0);
+    let mut in_force = before.map_or(Epoch::ZERO, |committed| committed.window.epoch);
+    let mut found = Vec::new();
     let mut each = |record: event_log::LogRecord| {
         match Event::decode(record.payload) {
             Ok(Event { epoch, body: EventBody::Fence(_), .. }) => in_force = in_force.max(epoch),
@@ -217,7 +221,7 @@ async fn mutations(world: &World, partition: &TopicPartition) -> Vec<Mutation> {
         }
         true
     };
-    if let Err(error) = world.stores.log.read(partition, 0, end, &mut each).await {
+    if let Err(error) = world.stores.log.read(partition, low, end, &mut each).await {
         world.complain(format!("the log does not answer the harness: {error}"));
     }
     found

@@ -289,6 +289,7 @@ impl Client {
             let outcome = write.outcome.unwrap_or(Outcome::Unknown);
             if let Outcome::Acked { stamp, .. } = outcome {
                 self.etags.insert(write.at, stamp);
+                self.world.is_made_up(write.at);
             }
             self.record(write.at, write.action, from, place, write.as_first_done(outcome));
         }

@@ -87,6 +87,7 @@ pub(crate) struct World {
     pub(crate) history: Mutex<History>,
     snapshots: Mutex<Vec<MemorySnapshot>>,
     fresh: AtomicUsize,
+    made_up: Mutex<Vec<usize>>,
     ticks: AtomicU64,
     numbers: AtomicU64,
 }
@@ -152,6 +153,7 @@ impl World {
             history: Mutex::new(history),
             snapshots: Mutex::default(),
             fresh: AtomicUsize::new(0),
+            made_up: Mutex::default(),
             ticks: AtomicU64::new(0),
             // Below are the values of the rows that were there before.
             numbers: AtomicU64::new(records_planted),
@@ -163,12 +165,14 @@ impl World {
         self.ticks.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// A record: of those that exist by construction, only once they have been made up.
+    /// A record: of those that are made up, only those that are known to be there.
     pub(crate) fn any_record(&self) -> usize {
-        let all = self.records.len();
-        let fresh = self.records.iter().filter(|record| self.tables[record.table].has_fresh_keys()).count();
-        let made_up = self.fresh.load(Ordering::Relaxed);
-        self.nature.pick(0..(all - fresh + made_up) as u64) as usize
+        let made_up = lock(&self.made_up);
+        let is_common = |record: &&Record| !self.tables[record.table].has_fresh_keys();
+        // They come first.
+        let common = self.records.iter().filter(is_common).count();
+        let at = self.nature.pick(0..(common + made_up.len()) as u64) as usize;
+        at.checked_sub(common).and_then(|at| made_up.get(at)).copied().unwrap_or(at)
     }
 
     /// Makes a record up, if there is a table for that.
@@ -179,6 +183,13 @@ impl World {
             self.fresh.fetch_add(1, Ordering::Relaxed);
             at
         })
+    }
+
+    /// Whoever made a record up knows that it is there, and tells others.
+    pub(crate) fn is_made_up(&self, at: usize) {
+        if self.tables[self.records[at].table].has_fresh_keys() && !lock(&self.made_up).contains(&at) {
+            lock(&self.made_up).push(at);
+        }
     }
 
     /// A number that was not given before.
