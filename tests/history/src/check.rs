@@ -43,8 +43,8 @@ struct Check<'a> {
     findings: &'a mut Findings,
     /// What is certain so far.
     bounds: Vec<Bound>,
-    /// The row that each value was seen in.
-    images: BTreeMap<u64, Image>,
+    /// The row that each value was seen in at each version.
+    images: BTreeMap<(u64, u64), Image>,
 }
 
 impl<'a> Check<'a> {

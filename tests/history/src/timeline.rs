@@ -100,11 +100,13 @@ fn timeline(base: Base, mut observations: Vec<Observation<'_>>) -> Timeline<'_> 
         let Some(seen) = observation.seen() else { continue };
         let Some(&at) = by_value.get(&seen.image.value) else { continue };
         let write: &mut Write<'_> = &mut writes[at];
-        if write.version.is_none() {
+        let is_in_database = matches!(observation, Observation::Sample(_));
+        // What a read has shown may have been lost since, and be done again; what the database has shown may not.
+        if write.version.is_none() || (is_in_database && write.epoch.is_none() && !write.durable) {
             write.version = Some(seen.version);
             write.span.to = observation.span().to;
         }
-        write.durable |= matches!(observation, Observation::Sample(_));
+        write.durable |= is_in_database;
     }
     Timeline { base, observations, writes, refused, by_value }
 }

@@ -7,7 +7,7 @@ impl<'a> Check<'a> {
     /// Checks where a row comes from, and says whether the hot store can't lose it; `None` if nobody wrote it.
     pub(super) fn image(&mut self, seen: Seen, span: Span, view: View) -> Option<bool> {
         let Image { value, left, right } = seen.image;
-        if let Some(earlier) = self.images.insert(value, seen.image)
+        if let Some(earlier) = self.images.insert((value, seen.version), seen.image)
             && earlier != seen.image
         {
             self.out_of_order(format!("{span} {seen} was seen, and before with other columns, {earlier:?}"));

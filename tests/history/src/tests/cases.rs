@@ -165,6 +165,15 @@ fn a_write_that_was_lost_may_take_effect_again_when_it_is_repeated() {
     let mut repeated = story();
     repeated.op(1, 9, put(1), acked(Level::Queued, 12, 2)).op(2, 3, Read, read(1, 10)).loss(4, 5);
     repeated.op(6, 7, Read, NOT_FOUND).op(10, 11, Read, read(1, 12)).is_fine();
+    let mut unknown = story();
+    unknown.op(1, 9, put(1), Unknown).op(2, 3, Read, read(1, 10)).loss(4, 5).sample(11, true, whole(1, 12)).is_fine();
+    // On another row than the first time.
+    let mut updated = story();
+    updated.op(1, 2, put(1), queued(10)).op(3, 4, put(2), acked(Level::Logged, 11, 1));
+    updated.op(5, 19, update(3, Part::Left), acked(Level::Queued, 13, 2));
+    let image = |right| Image { value: 3, left: 3, right };
+    updated.op(6, 7, Read, Outcome::Read(Some(seen(image(2), 12)))).loss(8, 9);
+    updated.op(20, 21, Read, Outcome::Read(Some(seen(image(1), 13)))).is_fine();
     // What the database has, the log had, and so the request.
     let mut drained = story();
     drained.op(1, 9, put(1), acked(Level::Queued, 12, 2)).sample(3, false, whole(1, 10)).loss(4, 5);
