@@ -131,13 +131,15 @@ impl<'a> Check<'a> {
             let what = format!("{span} {how}, after {floor}");
             return if view == View::Api { self.stale(what) } else { self.lost(what) };
         }
-        // It stands above the floor, wherever that is.
-        let least = deletes.iter().map(|delete| delete.version.unwrap_or(floor.version)).min();
+        // It stands above the floor, wherever that is; what was lost meanwhile may have been done again since.
+        let known = |delete: &Write<'_>| delete.version.filter(|_| !self.lossy(delete.operation.span));
+        let least = deletes.iter().map(|delete| known(delete).unwrap_or(floor.version)).min();
+        let durable = deletes.iter().all(|delete| delete.durable && known(delete).is_some());
         self.bounds.push(Bound {
             version: least.unwrap_or(floor.version),
             deleted: true,
             span,
-            durable: view != View::Api || deletes.iter().all(|delete| delete.durable),
+            durable: durable || view != View::Api,
             source: if view == View::Api { Source::Read } else { Source::Database },
             epoch: None,
             batch: None,

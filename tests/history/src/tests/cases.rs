@@ -174,6 +174,10 @@ fn a_write_that_was_lost_may_take_effect_again_when_it_is_repeated() {
     let image = |right| Image { value: 3, left: 3, right };
     updated.op(6, 7, Read, Outcome::Read(Some(seen(image(2), 12)))).loss(8, 9);
     updated.op(20, 21, Read, Outcome::Read(Some(seen(image(1), 13)))).is_fine();
+    let mut deleted = story();
+    deleted.op(1, 2, put(1), queued(10)).op(3, 19, delete(), acked(Level::Queued, 14, 2)).op(4, 5, Read, NOT_FOUND);
+    deleted.loss(6, 7).op(8, 9, Read, read(1, 10)).op(10, 11, put(2), acked(Level::Queued, 13, 2));
+    deleted.op(20, 21, Read, NOT_FOUND).is_fine();
     // What the database has, the log had, and so the request.
     let mut drained = story();
     drained.op(1, 9, put(1), acked(Level::Queued, 12, 2)).sample(3, false, whole(1, 10)).loss(4, 5);
