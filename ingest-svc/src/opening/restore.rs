@@ -217,7 +217,8 @@ where
         if rows.len() < keys.len() {
             return Err(OpeningError::Incomplete { asked: keys.len(), got: rows.len() });
         }
-        let compared = written.into_iter().zip(rows).map(|(newest, row)| compare(stretch, newest, row));
+        let horizon = purge_horizon(&**database, shard, stretch, &rows).await?;
+        let compared = written.into_iter().zip(rows).map(|(newest, row)| compare(stretch, horizon, newest, row));
         let dirty = fresh.into_iter().map(|newest| dirty(stretch, newest));
         let records = compared.chain(dirty).collect();
         core.hot.restore(shard, token, records, ttl).await?;
@@ -225,17 +226,32 @@ where
     Ok(())
 }
 
+/// The purge horizon by which these rows are judged. It is read after them, where one is missing: a purge that is
+/// committed between the two would make a purged tombstone look like a write that was never drained.
+async fn purge_horizon<D: Database>(
+    database: &D,
+    shard: Shard,
+    stretch: &Stretch<'_>,
+    rows: &[DatabaseRow],
+) -> Result<Version, OpeningError> {
+    let known = stretch.row.purge_horizon;
+    if !rows.contains(&DatabaseRow::Absent) {
+        return Ok(known);
+    }
+    let table = std::slice::from_ref(&stretch.table.schema.table.table);
+    let now = database.shard_rows(table, shard).await?.pop().ok_or(OpeningError::Incomplete { asked: 1, got: 0 })?;
+    Ok(known.max(now.purge_horizon))
+}
+
 /// An event at or below the high-water version may be in the database already, or something newer: order in the log
 /// is not order of versions, and a slow older event must not bury a newer row.
-fn compare(stretch: &Stretch<'_>, newest: Newest, row: DatabaseRow) -> Restore {
+fn compare(stretch: &Stretch<'_>, horizon: Version, newest: Newest, row: DatabaseRow) -> Restore {
     let mutation = &newest.mutation;
     match image_of(stretch.table, row) {
         Some((version, image)) if version >= mutation.version => {
             Restore::Clean { record: record_of(stretch, mutation), version, image }
         }
-        None if mutation.version <= stretch.row.purge_horizon => {
-            Restore::Gone { record: record_of(stretch, mutation), horizon: stretch.row.purge_horizon }
-        }
+        None if mutation.version <= horizon => Restore::Gone { record: record_of(stretch, mutation), horizon },
         _ => dirty(stretch, newest),
     }
 }

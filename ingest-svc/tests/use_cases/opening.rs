@@ -224,6 +224,30 @@ async fn what_was_deleted_and_purged_does_not_come_back() {
 }
 
 #[tokio::test]
+async fn a_purge_during_the_opening_does_not_bring_back_what_was_deleted() {
+    let world = World::new().await;
+    world.log.set_fate(Fate::Delay);
+    world.write(put("a", 1)).await.unwrap_err();
+    world.log.set_fate(Fate::Append);
+    let deleted = etag(world.write(delete("a")).await);
+    world.drain().await;
+    world.log.land();
+    world.store.memory.restart(Survives::Nothing);
+    world.db.hold_reads();
+    let purge = async {
+        // The opening has read the shard's row, and the rows that it compares with as they are after the purge.
+        let row = ShardRow { high_water: deleted.version, purge_horizon: deleted.version, ..ShardRow::default() };
+        world.db.set_row("payments", &key("a"), database::DatabaseRow::Absent);
+        world.db.held_read().await;
+        world.db.set_shard_row("payments", world.shard("a"), row);
+        world.db.release_reads();
+    };
+    let (opened, ()) = tokio::join!(world.open(world.shard("a")), purge);
+    opened.unwrap().unwrap();
+    assert_eq!(world.amount("a").await, None);
+}
+
+#[tokio::test]
 async fn a_checkpoint_that_the_log_no_longer_reaches_discards_what_the_store_holds() {
     let world = World::new().await;
     world.write(put("a", 1)).await.unwrap();
