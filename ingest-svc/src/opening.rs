@@ -7,6 +7,7 @@
 //! installation takes the same path and finds nothing to read. See DESIGN.md, "Epochs".
 
 pub mod checkpoint;
+mod compare;
 mod error;
 mod fence;
 mod restore;

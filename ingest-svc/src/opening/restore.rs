@@ -3,14 +3,14 @@
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
-use database::{CatalogTable, Database, DatabaseRow, ShardRow};
+use database::{CatalogTable, Database, ShardRow};
 use event_log::{EventPublisher, LogReader, LogRecord, TopicPartition};
 use hot_store::{HotStore, LogPoint, OpeningToken, RecordId, Restore};
 use model::{CodecError, Epoch, Event, EventBody, Key, KeyBytes, Mutation, Request, Shard, TableRef, Topic, Version};
 use planted::Bug;
 
-use super::OpeningError;
-use crate::{Core, read::cold::image_of};
+use super::{OpeningError, compare};
+use crate::Core;
 
 /// Keys and bytes gathered before they are put back: what bounds the memory of an opening.
 const MAX_KEYS: usize = 8192;
@@ -87,9 +87,9 @@ where
 }
 
 /// The newest mutation of a key, and the lowest version of it that was met beside.
-struct Newest {
-    mutation: Mutation,
-    lowest: Version,
+pub(super) struct Newest {
+    pub(super) mutation: Mutation,
+    pub(super) lowest: Version,
 }
 
 /// What was read since the last call to the hot store.
@@ -213,12 +213,10 @@ where
     while newest.peek().is_some() {
         let (written, fresh): (Vec<Newest>, Vec<Newest>) = newest.by_ref().take(MAX_CALL).partition(may_be_written);
         let keys: Vec<Key> = written.iter().map(|newest| newest.mutation.key.clone()).collect();
-        let rows = if keys.is_empty() { Vec::new() } else { database.read(schema, &keys).await? };
-        if rows.len() < keys.len() {
-            return Err(OpeningError::Incomplete { asked: keys.len(), got: rows.len() });
-        }
-        let horizon = purge_horizon(&**database, shard, stretch, &rows).await?;
-        let compared = written.into_iter().zip(rows).map(|(newest, row)| compare(stretch, horizon, newest, row));
+        let held = compare::look(&**database, schema, &keys).await?;
+        let horizon = compare::purge_horizon(&**database, shard, stretch, &held).await?;
+        let compared =
+            written.into_iter().zip(held).map(|(newest, held)| compare::compare(stretch, horizon, newest, held));
         let dirty = fresh.into_iter().map(|newest| dirty(stretch, newest));
         let records = compared.chain(dirty).collect();
         core.hot.restore(shard, token, records, ttl).await?;
@@ -226,38 +224,8 @@ where
     Ok(())
 }
 
-/// The purge horizon by which these rows are judged. It is read after them, where one is missing: a purge that is
-/// committed between the two would make a purged tombstone look like a write that was never drained.
-async fn purge_horizon<D: Database>(
-    database: &D,
-    shard: Shard,
-    stretch: &Stretch<'_>,
-    rows: &[DatabaseRow],
-) -> Result<Version, OpeningError> {
-    let known = stretch.row.purge_horizon;
-    if !rows.contains(&DatabaseRow::Absent) {
-        return Ok(known);
-    }
-    let table = std::slice::from_ref(&stretch.table.schema.table.table);
-    let now = database.shard_rows(table, shard).await?.pop().ok_or(OpeningError::Incomplete { asked: 1, got: 0 })?;
-    Ok(known.max(now.purge_horizon))
-}
-
-/// An event at or below the high-water version may be in the database already, or something newer: order in the log
-/// is not order of versions, and a slow older event must not bury a newer row.
-fn compare(stretch: &Stretch<'_>, horizon: Version, newest: Newest, row: DatabaseRow) -> Restore {
-    let mutation = &newest.mutation;
-    match image_of(stretch.table, row) {
-        Some((version, image)) if version >= mutation.version => {
-            Restore::Clean { record: record_of(stretch, mutation), version, image }
-        }
-        None if mutation.version <= horizon => Restore::Gone { record: record_of(stretch, mutation), horizon },
-        _ => dirty(stretch, newest),
-    }
-}
-
 /// The database may lack every version of the record that was read, since events of one key may lie in any order.
-fn dirty(stretch: &Stretch<'_>, Newest { mutation, lowest }: Newest) -> Restore {
+pub(super) fn dirty(stretch: &Stretch<'_>, Newest { mutation, lowest }: Newest) -> Restore {
     let record = record_of(stretch, &mutation);
     let Mutation { version, image, .. } = mutation;
     Restore::Dirty { record, version, behind: lowest, image }
@@ -286,6 +254,6 @@ where
     Ok(())
 }
 
-fn record_of(stretch: &Stretch<'_>, mutation: &Mutation) -> RecordId {
+pub(super) fn record_of(stretch: &Stretch<'_>, mutation: &Mutation) -> RecordId {
     RecordId { namespace: stretch.table.settings.namespace.clone(), key: mutation.key.to_bytes() }
 }

@@ -19,6 +19,8 @@ use tokio::sync::Notify;
 struct State {
     tables: BTreeMap<TableName, Option<Vec<Column>>>,
     rows: HashMap<(TableName, KeyBytes), DatabaseRow>,
+    /// Rows in which the value of a column can't be read.
+    spoilt: HashMap<KeyBytes, &'static str>,
     shard_rows: HashMap<(TableName, Shard), ShardRow>,
     catalog: BTreeMap<TableRef, CatalogEntry>,
     generation: u64,
@@ -75,6 +77,11 @@ impl BentDatabase {
     pub fn row(&self, table: &str, key: &Key) -> DatabaseRow {
         let table = TableName::new(table).unwrap();
         self.state.lock().unwrap().rows.get(&(table, key.to_bytes())).cloned().unwrap_or(DatabaseRow::Absent)
+    }
+
+    /// The value of that column can't be read any more.
+    pub fn spoil(&self, key: &Key, column: &'static str) {
+        self.state.lock().unwrap().spoilt.insert(key.to_bytes(), column);
     }
 
     pub fn set_shard_row(&self, table: &str, shard: Shard, row: ShardRow) {
@@ -140,6 +147,16 @@ impl Database for BentDatabase {
         self.reads.fetch_add(1, Ordering::SeqCst);
         let rows = {
             let state = self.ask()?;
+            let is_spoilt =
+                |key: &Key| state.spoilt.get(&key.to_bytes()).is_some_and(|column| schema.column(column).is_some());
+            if keys.iter().any(is_spoilt) {
+                return Err(DatabaseError::Statement {
+                    table: schema.table.to_string(),
+                    class: database::ErrorClass::Permanent,
+                    code: "unreadable".into(),
+                    message: "told to".into(),
+                });
+            }
             let row = |key: &Key| state.rows.get(&(schema.table.table.clone(), key.to_bytes())).cloned();
             keys.iter().map(|key| row(key).unwrap_or(DatabaseRow::Absent)).collect()
         };

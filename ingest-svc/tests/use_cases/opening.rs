@@ -7,8 +7,10 @@ use event_log::{Outgoing, Progress, TopicPartition};
 use futures::FutureExt as _;
 use hot_store::{HotStore as _, HotStoreError, OpeningToken, Settings, Slot, memory::Survives};
 use ingest_svc::{
+    StoreError,
     accept::{Require, WriteError},
     opening::{self, OpeningError, checkpoint, open_shard},
+    read::ReadError,
 };
 use model::{Epoch, Event, EventBody, Fence, Mutation, Shard, Value, Version};
 use tokio_util::sync::CancellationToken;
@@ -387,4 +389,37 @@ async fn a_store_that_came_back_unfit_stays_closed_until_it_is_mended() {
     tokio::time::timeout(Duration::from_secs(20), progress.wait_for(|p| p.is_complete())).await.unwrap().unwrap();
     shutdown.cancel();
     running.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_row_that_can_t_be_read_keeps_no_shard_closed_and_nothing_stale_is_read_of_it() {
+    // Over what the store has lost, and over an image that is older than the row.
+    for survives_older in [false, true] {
+        let world = World::new().await;
+        world.write(put("newer", 1)).await.unwrap();
+        checkpoint::write(&world.core).await.unwrap();
+        let survives = Survives::Snapshot(world.store.memory.snapshot());
+        for (id, amount) in [("same", 2), ("lower", 3), ("newer", 4), ("fine", 5)] {
+            world.write(put(id, amount)).await.unwrap();
+        }
+        world.drain().await;
+        for id in ["same", "lower", "newer"] {
+            world.db.spoil(&key(id), "amount");
+        }
+        for partition in world.log.committed.lock().unwrap().values_mut() {
+            // The commit of the drain was lost, so all of it is read again.
+            partition.offset = 1;
+        }
+        let version = |id: &str| world.logged(id).last().unwrap().0;
+        let at = |number: u64| Version::new(number).unwrap();
+        world.plant_at("lower", 0, at(version("lower").get() - 1));
+        world.plant_at("newer", 9, at(version("newer").get() + 1));
+        world.restart(if survives_older { survives } else { Survives::Nothing }).await;
+        assert_eq!((world.amount("same").await, world.amount("lower").await), (Some(2), Some(3)));
+        assert_eq!(world.amount("fine").await, Some(5));
+        assert!(matches!(world.slot("lower").await, Slot::Image { dirty: true, .. }));
+        assert!(matches!(world.slot("same").await, Slot::Image { dirty: false, .. }));
+        let refused = world.get("newer").await;
+        assert!(matches!(refused, Err(ReadError::Store(StoreError::DatabaseUnfit(_)))), "{refused:?}");
+    }
 }

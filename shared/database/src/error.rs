@@ -52,7 +52,16 @@ pub enum DatabaseError {
     Unfit(String),
 }
 
+/// The code of a statement whose answer holds a value that is not of its column's type.
+pub(crate) const UNREADABLE: &str = "unreadable";
+
 impl DatabaseError {
+    /// Whether a row of the answer holds a value that can't be read. Which one it is shows when rows are asked for one
+    /// by one; its key and version may be readable all the same.
+    pub fn is_unreadable(&self) -> bool {
+        matches!(self, Self::Statement { code, .. } if code == UNREADABLE)
+    }
+
     /// What the error means for the batch.
     pub fn class(&self) -> ErrorClass {
         match self {

@@ -5,6 +5,7 @@ use std::{borrow::Cow, future::Future};
 use model::{ColumnType, DatabaseName, TableName, TableSchema, Value};
 
 use super::{dialect::Dialect, statement::Statement};
+use crate::error::UNREADABLE;
 use crate::{DatabaseError, ErrorClass};
 
 /// Why a statement failed, before anybody has said on which table.
@@ -34,7 +35,7 @@ impl Failure {
             Self::Refused { class, code, message } => (class, code.into_owned(), message),
             Self::Broken(message) => (ErrorClass::Transient, "connection".to_owned(), message),
             Self::Unreadable { column, problem } => {
-                (ErrorClass::Permanent, "unreadable".to_owned(), format!("column {column}: {problem}"))
+                (ErrorClass::Permanent, UNREADABLE.to_owned(), format!("column {column}: {problem}"))
             }
         };
         DatabaseError::Statement { table: table.to_owned(), class, code, message }

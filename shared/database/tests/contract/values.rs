@@ -12,6 +12,7 @@ on_every_sql_database!(
     every_type_of_key_finds_its_row,
     what_somebody_else_wrote_is_read,
     what_can_not_be_read_is_said,
+    the_version_of_what_can_not_be_read_is_found_by_its_key,
 );
 
 fn instant(text: &str) -> Value {
@@ -265,5 +266,20 @@ async fn what_can_not_be_read_is_said(h: Harness) {
     for (key, column) in [(1, "column b"), (2, "column at")] {
         let error = h.database.read(&schema, &[Key(vec![Value::Int64(key)])]).await.unwrap_err();
         assert!(error.to_string().contains(column), "{error}");
+        assert!(error.is_unreadable(), "{error}");
+    }
+}
+
+async fn the_version_of_what_can_not_be_read_is_found_by_its_key(h: Harness) {
+    for (guard, table) in [(VersionGuard::Ledger, "odd_ledger"), (VersionGuard::Column, "odd_column")] {
+        let create = format!("CREATE TABLE {table} (b BOOLEAN NULL, id BIGINT NOT NULL PRIMARY KEY)");
+        let schema = h.table(table, &create, guard).await;
+        let key = Key(vec![Value::Int64(1)]);
+        let of_row = row([("id", Value::Int64(1)), ("b", Value::Bool(true))]);
+        h.apply_one(&schema, put_row(&schema, of_row, 7)).await;
+        h.somebody_else().await.run(&format!("UPDATE {table} SET b = 7")).await;
+        assert!(h.database.read(&schema, std::slice::from_ref(&key)).await.unwrap_err().is_unreadable());
+        let keys_only = TableSchema { columns: schema.key().cloned().collect(), key_columns: vec![0], ..schema };
+        assert_eq!(h.read(&keys_only, &key).await, present(7, row([("id", Value::Int64(1))])), "{guard:?}");
     }
 }
