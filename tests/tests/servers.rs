@@ -47,6 +47,25 @@ async fn redis_survives_being_killed_stopped_and_frozen() {
 
 #[tokio::test]
 #[ignore = "needs a server: ./tests/run installs it"]
+async fn redis_s_wall_clock_can_be_set_while_it_runs_and_stays_so_when_it_comes_back() {
+    async fn ahead(redis: &RedisServer) -> i64 {
+        let time = redis.cli(&["TIME"]).await.unwrap();
+        let told: i64 = time.lines().next().unwrap().parse().unwrap();
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        told - now.as_secs() as i64
+    }
+    let mut redis = RedisServer::start_with_clock(&[]).await.unwrap();
+    assert!((-2..=2).contains(&ahead(&redis).await));
+    redis.set_clock(-3_600).unwrap();
+    assert!((-3_602..=-3_598).contains(&ahead(&redis).await));
+    redis.restart().await.unwrap();
+    assert!((-3_602..=-3_598).contains(&ahead(&redis).await));
+    redis.set_clock(60).unwrap();
+    assert!((58..=62).contains(&ahead(&redis).await));
+}
+
+#[tokio::test]
+#[ignore = "needs a server: ./tests/run installs it"]
 async fn mariadb_survives_being_killed_and_stopped() {
     let mut mariadb = MariaDbServer::start().await.unwrap();
     mariadb.create_schema("kit").await.unwrap();

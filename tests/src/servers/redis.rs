@@ -1,6 +1,6 @@
 //! Redis.
 
-use std::{fs, net::Ipv4Addr, path::PathBuf, process::Command, time::Duration};
+use std::{fs, io::Write as _, net::Ipv4Addr, path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result};
 use tokio::{
@@ -13,18 +13,34 @@ use super::{Kind, Place, RedisServer, run};
 /// Where it keeps the parts of its append-only file.
 const APPEND_ONLY: &str = "appendonlydir";
 
+/// By how much its wall clock is wrong.
+const CLOCK: &str = "clock";
+
+/// What lets it be wrong.
+const CLOCK_LIBRARY: &str = "clock.so";
+
 /// How a Redis is started.
 #[derive(Debug, Default)]
 pub struct Redis {
     arguments: Vec<String>,
+    /// Its wall clock can be set by [`RedisServer::set_clock`].
+    has_clock: bool,
 }
 
 impl Kind for Redis {
     const NAME: &'static str = "redis";
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    async fn prepare(&mut self, _place: &Place) -> Result<()> {
-        Ok(())
+    async fn prepare(&mut self, place: &Place) -> Result<()> {
+        if !self.has_clock {
+            return Ok(());
+        }
+        fs::write(place.dir.join(CLOCK), 0_i64.to_ne_bytes())?;
+        fs::write(place.dir.join("clock.c"), include_str!("clock.c"))?;
+        let mut compile = Command::new("cc");
+        compile.args(["-shared", "-fPIC", "-O1", "-o"]).arg(place.dir.join(CLOCK_LIBRARY));
+        compile.arg(place.dir.join("clock.c"));
+        run(compile).await.map(drop)
     }
 
     fn command(&self, place: &Place) -> Result<Command> {
@@ -33,6 +49,10 @@ impl Kind for Redis {
         // Every write is in the system's hands before it is answered, so a killed process loses none.
         command.args(["--save", "", "--appendonly", "yes", "--appendfsync", "everysec"]);
         command.arg("--port").arg(place.port.to_string()).arg("--dir").arg(&place.dir).args(&self.arguments);
+        if self.has_clock {
+            command.env("LD_PRELOAD", place.dir.join(CLOCK_LIBRARY));
+            command.env("SHOCK_ABSORBER_TEST_CLOCK", place.dir.join(CLOCK));
+        }
         Ok(command)
     }
 
@@ -64,7 +84,27 @@ impl RedisServer {
     /// # Errors
     /// If it doesn't start.
     pub async fn start_with(arguments: &[&str]) -> Result<Self> {
-        Self::start_kind(Redis { arguments: arguments.iter().map(|&a| a.to_owned()).collect() }).await
+        Self::start_kind(Redis { arguments: arguments.iter().map(|&a| a.to_owned()).collect(), ..Redis::default() })
+            .await
+    }
+
+    /// Starts a Redis with arguments of your own, and with a wall clock that can be set.
+    ///
+    /// # Errors
+    /// If it doesn't start.
+    pub async fn start_with_clock(arguments: &[&str]) -> Result<Self> {
+        let arguments = arguments.iter().map(|&a| a.to_owned()).collect();
+        Self::start_kind(Redis { arguments, has_clock: true }).await
+    }
+
+    /// Puts its wall clock so many seconds beside the machine's, from now on.
+    ///
+    /// # Errors
+    /// If it was started without such a clock.
+    pub fn set_clock(&self, seconds: i64) -> Result<()> {
+        // In place, for it has the file mapped.
+        let mut file = fs::File::options().write(true).open(self.dir().join(CLOCK))?;
+        Ok(file.write_all(&seconds.to_ne_bytes())?)
     }
 
     /// `redis://127.0.0.1:PORT`.

@@ -67,6 +67,8 @@ pub(crate) enum Fault {
     Weather(Link, Weather),
     /// Every connection of a link is reset, once.
     Reset(Link),
+    /// Redis's wall clock stands so many seconds beside the machine's from then on.
+    SetClock { seconds: i64 },
 }
 
 /// A fault, from when to when.
@@ -92,6 +94,10 @@ pub(crate) struct Cast {
 
 /// Draws the faults of a cycle.
 pub(crate) fn plan(rng: &mut SmallRng, cast: Cast) -> Vec<Planned> {
+    if rng.random_bool(0.03) {
+        // By itself: a lease whose reader dies while the clock goes back an hour would last that hour.
+        return vec![set_clock(rng, Duration::from_millis(600))];
+    }
     let number = [1, 1, 2, 2, 3].choose(rng).copied().unwrap_or(1);
     let mut planned: Vec<Planned> = (0..number).map(|_| one(rng, cast)).collect();
     // A JVM takes seconds to come back: once is enough.
@@ -101,7 +107,19 @@ pub(crate) fn plan(rng: &mut SmallRng, cast: Cast) -> Vec<Planned> {
         broker_dies |= kills_broker(planned.fault);
         !again
     });
+    let dies = |p: &&Planned| matches!(p.fault, Fault::KillRedis(_) | Fault::KillAll(_));
+    if let Some(from) = planned.iter().find(dies).map(|planned| planned.from)
+        && rng.random_bool(0.3)
+    {
+        // It comes back on a machine with another idea of the time.
+        planned.push(set_clock(rng, from + Duration::from_millis(1)));
+    }
     planned
+}
+
+fn set_clock(rng: &mut SmallRng, at: Duration) -> Planned {
+    let seconds = [-3_600, -60, 0, 0, 60, 3_600].choose(rng).copied().unwrap_or(0);
+    Planned { fault: Fault::SetClock { seconds }, from: at, to: at }
 }
 
 pub(crate) fn kills_broker(fault: Fault) -> bool {
@@ -180,12 +198,13 @@ mod tests {
         let draw = |seed| plan(&mut SmallRng::seed_from_u64(seed), cast);
         let all: Vec<Planned> = (0..500).flat_map(draw).collect();
         assert_eq!(all, (0..500).flat_map(draw).collect::<Vec<_>>());
-        assert!(all.iter().all(|planned| planned.from < planned.to));
+        assert!(all.iter().all(|planned| planned.from <= planned.to));
         let has = |wanted: fn(&Fault) -> bool| all.iter().any(|planned| wanted(&planned.fault));
         assert!(has(|fault| matches!(fault, Fault::KillAll(_))));
         assert!(has(|fault| matches!(fault, Fault::KillRedis(Survives::Nothing))));
         assert!(has(|fault| matches!(fault, Fault::KillRedis(Survives::Without { .. }))));
         assert!(has(|fault| matches!(fault, Fault::Freeze(Victim::Drain(_)))));
+        assert!(has(|fault| matches!(fault, Fault::SetClock { seconds: -3_600 })));
         assert!(has(|fault| matches!(fault, Fault::Weather(Link::DrainKafka, Weather::Stalled))));
     }
 }

@@ -56,14 +56,14 @@ impl<'a> Injurer<'a> {
         for (at, step) in steps {
             sleep_until(begun + at).await;
             match step {
-                Step::Begin(fault) => self.begin(fault),
+                Step::Begin(fault) => self.begin(fault)?,
                 Step::End(fault) => self.end(fault)?,
             }
         }
         Ok(())
     }
 
-    fn begin(&mut self, fault: Fault) {
+    fn begin(&mut self, fault: Fault) -> Result<()> {
         self.injuries.count(fault);
         match fault {
             Fault::Kill(victim) => self.kill(victim),
@@ -78,7 +78,9 @@ impl<'a> Injurer<'a> {
             Fault::Freeze(victim) => self.freeze(victim, true),
             Fault::Weather(link, weather) => self.stand.links[&link].set(weather),
             Fault::Reset(link) => self.stand.links[&link].reset(),
+            Fault::SetClock { seconds } => self.stand.redis.set_clock(seconds)?,
         }
+        Ok(())
     }
 
     fn end(&mut self, fault: Fault) -> Result<()> {
@@ -103,7 +105,7 @@ impl<'a> Injurer<'a> {
                 }
                 Ok(())
             }
-            Fault::Reset(_) => Ok(()),
+            Fault::Reset(_) | Fault::SetClock { .. } => Ok(()),
         }
     }
 

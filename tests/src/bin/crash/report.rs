@@ -22,6 +22,7 @@ pub(crate) struct Injuries {
     pub(crate) killed_all: u64,
     pub(crate) frozen: u64,
     pub(crate) links_hurt: u64,
+    pub(crate) clock_set: u64,
     /// Services that ended by themselves and were started again.
     pub(crate) ended_by_themselves: u64,
 }
@@ -45,6 +46,7 @@ impl Injuries {
             }
             Fault::Freeze(_) => self.frozen += 1,
             Fault::Weather(..) | Fault::Reset(_) => self.links_hurt += 1,
+            Fault::SetClock { .. } => self.clock_set += 1,
         }
     }
 

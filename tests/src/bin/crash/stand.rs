@@ -26,7 +26,8 @@ use crate::{
 const SCHEMA: &str = "shop";
 const PREFIX: &str = "crash";
 const SHARDS: u32 = 8;
-const CAST: Cast = Cast { ingests: 2, drains: 3 };
+const INGESTS: usize = 2;
+const DRAINS: usize = 3;
 /// The fewest seconds after which a silent drain's partitions move on.
 pub(crate) const SESSION: Duration = Duration::from_secs(3);
 /// Rows per second over all drains.
@@ -60,7 +61,7 @@ impl Stand {
         let door = |name: &str, port, link| Door { name: name.to_owned(), port, advertised: links[&link].port() };
         let doors = vec![door("INGEST", doors.0, Link::IngestKafka), door("DRAIN", doors.1, Link::DrainKafka)];
         let (redis, kafka, mariadb) = tokio::try_join!(
-            RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]),
+            RedisServer::start_with_clock(&["--appendonly", "yes", "--appendfsync", "always"]),
             KafkaServer::start_with_doors(&[("group.min.session.timeout.ms", "1000")], doors),
             MariaDbServer::start(),
         )?;
@@ -97,7 +98,7 @@ impl Stand {
         let of_drain = settings(Link::DrainRedis, Link::DrainKafka, Link::DrainDatabase)?;
         // The first one makes our tables and the topics.
         let mut ingests = vec![Service::start("ingest-svc", of_ingest.clone()).await?];
-        for _ in 1..CAST.ingests {
+        for _ in 1..INGESTS {
             ingests.push(Service::start("ingest-svc", of_ingest.clone()).await?);
         }
         for (n, ingest) in ingests.iter().enumerate() {
@@ -108,7 +109,7 @@ impl Stand {
         for table in Table::ALL {
             client.enable_table(TableRef::from(table.name())).await?;
         }
-        let mut drains: Vec<Service> = (0..CAST.drains)
+        let mut drains: Vec<Service> = (0..DRAINS)
             .map(|n| Service::spawn("drain-svc", of_drain.clone().set("drain.replica", format!("drain-{n}"))))
             .collect::<Result<_>>()?;
         try_join_all(drains.iter_mut().map(Service::ready)).await?;
@@ -120,7 +121,7 @@ impl Stand {
     }
 
     pub(crate) fn cast(&self) -> Cast {
-        CAST
+        Cast { ingests: INGESTS, drains: DRAINS }
     }
 
     /// A client per ingest replica, through its proxy, that sends nothing twice by itself.
@@ -128,7 +129,7 @@ impl Stand {
     /// # Errors
     /// If one can't connect.
     pub(crate) async fn clients(&self) -> Result<Vec<Client>> {
-        let ports = (0..CAST.ingests).map(|n| self.links[&Link::ClientIngest(n)].port());
+        let ports = (0..INGESTS).map(|n| self.links[&Link::ClientIngest(n)].port());
         try_join_all(ports.map(|port| async move {
             let client = Client::builder(format!("http://127.0.0.1:{port}"))
                 .connections(1)
