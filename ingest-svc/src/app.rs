@@ -21,7 +21,7 @@ pub use options::OptionsError;
 pub use servers::{RunError, run};
 
 use crate::{
-    Core, backlog,
+    Core, IngestOptions, backlog,
     grpc::{self, ApiError, Gate},
     opening::{self, checkpoint},
     relay,
@@ -57,7 +57,8 @@ impl ReadyParts {
     }
 }
 
-/// Puts the stores together as the settings say. The directory's first database holds the catalog.
+/// Puts the stores together as the settings say. The directory's first database holds the catalog; `log_retention` is
+/// how long the log keeps what is not drained, if there is an end to that.
 ///
 /// # Errors
 /// If a name in the settings can't be used.
@@ -66,9 +67,11 @@ pub fn core<H, L, D>(
     hot: Arc<H>,
     log: Arc<L>,
     directory: Arc<TableDirectory<D>>,
+    log_retention: Option<Duration>,
 ) -> Result<Core<H, L, D>, OptionsError> {
-    let (shards, ingest) = (options::shards(settings)?, options::ingest(settings)?);
-    Ok(Core::new(hot, log, directory, shards, ingest))
+    let shards = options::shards(settings)?;
+    let options = IngestOptions { log_retention, ..options::ingest(settings)? };
+    Ok(Core::new(hot, log, directory, shards, options))
 }
 
 /// Runs the service until [`Shutdown::stopping`]: serves the API on `listener`, prepares the stores, then lets

@@ -90,7 +90,9 @@ impl Embedded {
         let hot = MemoryStore::new(ShardCount::new(settings.shards)?, settings.embedded.max_hot_bytes)
             .with_request_window(settings.request_window);
         let tables = Arc::new(TableDirectory::new(vec![(name, database.clone())]));
-        let core = Arc::new(ingest_svc::app::core(settings, Arc::new(hot), Arc::new(log.clone()), tables)?);
+        // The embedded log keeps what is not drained, however old it is.
+        let core = ingest_svc::app::core(settings, Arc::new(hot), Arc::new(log.clone()), tables, None)?;
+        let core = Arc::new(core);
         ingest_svc::startup::prepare(&core).await?;
         Ok(Self { log, database, core })
     }

@@ -21,7 +21,10 @@ enum Problem {
 
 /// Purges the tombstones of every shard that this process owns, again and again.
 pub(crate) async fn purge_tombstones<H: HotStore + Budget, D: Database>(parts: Arc<Parts<H, D>>) {
-    while next_round(&parts, parts.options.purge_interval).await {
+    // Replicas that were started together shall not purge together.
+    let interval = parts.options.purge_interval;
+    let mut pause = interval.mul_f64(parts.options.chance.jitter(0.5..1.0));
+    while next_round(&parts, std::mem::replace(&mut pause, interval)).await {
         tokio::select! {
             biased;
             () = parts.stop.cancelled() => return,
@@ -47,6 +50,10 @@ async fn purge_all<H: HotStore + Budget, D: Database>(parts: &Parts<H, D>) {
                 parts.metrics.of(&TableMetrics::new(&table)).retry("purge");
                 refused.insert(table);
             }
+            // What one shard alone has is its own.
+            Err(Problem::HotStore(error @ HotStoreError::Corrupt { .. })) => {
+                tracing::warn!(%table, shard = %holding.shard, %error, "marks of deleted rows are not purged in a shard");
+            }
             Err(Problem::HotStore(error)) => {
                 tracing::warn!(%error, "no marks of deleted rows are purged until the hot store can be asked");
                 return;
@@ -71,15 +78,17 @@ async fn purge<H: HotStore + Budget, D: Database>(parts: &Parts<H, D>, holding: 
         return Ok(());
     }
     let options = parts.options.table(name);
-    let rows = batch_rows(options.batch_rows, options.rows_per_second);
+    let most = batch_rows(options.batch_rows, options.rows_per_second);
+    let mut rows = 1;
     loop {
+        pay(parts, name, rows).await.map_err(Problem::HotStore)?;
         let purged = database.purge_tombstones(&table.schema, *shard, owner, up_to, rows).await;
         let purged = purged.map_err(Problem::Database)?;
         parts.metrics.of(&TableMetrics::new(name)).purged(purged);
-        pay(parts, name, purged).await.map_err(Problem::HotStore)?;
         if purged < rows as u64 {
             return Ok(());
         }
+        rows = (rows * 2).min(most);
     }
 }
 
@@ -93,11 +102,11 @@ fn purgeable(horizon: Version, unfinished: Option<Version>, retention: Duration)
     unfinished.map_or(old, |unfinished| old.min(unfinished.before()))
 }
 
-/// Tombstones count against the table's limit like rows. How many there are shows only when they are gone, so they
-/// are paid for afterwards: a batch's worth at once, before the next ones are looked for.
-async fn pay<H: Budget, D>(parts: &Parts<H, D>, table: &TableRef, rows: u64) -> Result<(), HotStoreError> {
+/// Tombstones count against the table's limit like rows, and are paid for before they go. How many there are is not
+/// known by then, so the first look pays for one, and each further one for twice as many as the last has found.
+async fn pay<H: Budget, D>(parts: &Parts<H, D>, table: &TableRef, rows: usize) -> Result<(), HotStoreError> {
     let Some(limit) = parts.options.table(table).rows_per_second else { return Ok(()) };
-    let Some(rows) = u32::try_from(rows).ok().filter(|rows| *rows > 0) else { return Ok(()) };
+    let rows = u32::try_from(rows).unwrap_or(u32::MAX);
     while let Grant::After(wait) = parts.hot.take(&table.to_string(), rows, limit).await? {
         time::sleep(wait).await;
     }

@@ -70,7 +70,6 @@ pub(super) fn ingest(settings: &Settings) -> Result<IngestOptions, OptionsError>
         publish_timeout: settings.kafka.delivery_timeout + BEYOND_DELIVERY,
         relay_batch: ingest.relay_batch,
         relay_interval: ingest.relay_interval,
-        log_retention: Some(settings.kafka.retention),
         checkpoint_interval: ingest.checkpoint_interval,
         table_refresh: settings.table_refresh,
         tables: TableOptions {

@@ -56,7 +56,7 @@ pub async fn run(settings: Settings, metrics: Metrics, shutdown: Shutdown) -> Re
     let stores = persist("connecting to the servers", &ready.stores, shutdown.stopping(), connect).await;
     let Some((hot, log, databases)) = stores.map_err(ServeError::from)? else { return Ok(()) };
     let directory = Arc::new(TableDirectory::new(databases));
-    let core = Arc::new(core(&settings, Arc::new(hot), Arc::new(log), directory)?);
+    let core = Arc::new(core(&settings, Arc::new(hot), Arc::new(log), directory, Some(settings.kafka.retention))?);
     Ok(serve(core, &settings, listener, ready, &shutdown).await?)
 }
 

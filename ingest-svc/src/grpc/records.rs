@@ -9,6 +9,7 @@ use proto::{
     Reason,
     v1::{self, record_service_server::RecordService, write_item::Operation, write_item_result::Outcome},
 };
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -30,6 +31,9 @@ pub(super) struct Records<H, L, D> {
     pub(super) waiter: Waiter<H, L, D>,
     pub(super) databases: Arc<Databases>,
     pub(super) max_batch_items: usize,
+    /// Clients that wait for the database: fewer than requests may be in flight, so that they are not in the way of
+    /// writes while it is away.
+    pub(super) waits: Semaphore,
     pub(super) work: Work,
 }
 
@@ -151,17 +155,21 @@ where
         &self,
         request: Request<v1::WaitAppliedRequest>,
     ) -> Result<Response<v1::WaitAppliedResponse>, Status> {
-        let (waiter, max) = (self.waiter.clone(), self.max_batch_items);
-        let wait = move |request: v1::WaitAppliedRequest| async move {
+        let (request, max) = (request.into_inner(), self.max_batch_items);
+        let wait = async {
             let count = request.tokens.len();
             if count > max {
                 let message = format!("there are {count} tokens, the server takes {max}");
                 return Err(Failure::new(Reason::BatchTooLarge, message).with("max_items", max));
             }
             let (tokens, wait) = tokens(request)?;
-            Ok(v1::WaitAppliedResponse { applied: waiter.wait(&tokens, wait).await? })
+            let Ok(_waiting) = self.waits.try_acquire() else {
+                let message = "as many clients are waiting for the database as may: ask again";
+                return Err(Failure::new(Reason::Overloaded, message));
+            };
+            Ok(v1::WaitAppliedResponse { applied: self.waiter.wait(&tokens, wait).await? })
         };
-        self.work.on("WaitApplied", request, wait).await
+        self.work.while_asked("WaitApplied", wait).await
     }
 }
 

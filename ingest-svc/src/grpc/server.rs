@@ -6,7 +6,7 @@ use database::Database;
 use event_log::{EventPublisher, LogReader};
 use hot_store::HotStore;
 use proto::v1::{record_service_server::RecordServiceServer, table_service_server::TableServiceServer};
-use tokio::{net::TcpListener, pin, time::timeout};
+use tokio::{net::TcpListener, pin, sync::Semaphore, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{
     server::NamedService as _,
@@ -84,6 +84,7 @@ where
         waiter: Waiter::new(core.clone()),
         databases: databases.clone(),
         max_batch_items: options.max_batch_items,
+        waits: Semaphore::new((options.max_in_flight / 2).clamp(1, Semaphore::MAX_PERMITS)),
         work: work.clone(),
     })
     .max_decoding_message_size(options.max_message_bytes)

@@ -49,13 +49,31 @@ impl Work {
             drop(permit);
             answer
         });
-        let answer = match task.await {
-            Ok(answer) => answer.and_then(|answer| self.fitting(answer)),
-            Err(error) => {
-                tracing::error!(method, %error, "a request ended before its answer was known");
-                Err(Failure::new(Reason::Internal, "the server failed while it worked on the request"))
-            }
-        };
+        let answer = task.await.unwrap_or_else(|error| {
+            tracing::error!(method, %error, "a request ended before its answer was known");
+            Err(Failure::new(Reason::Internal, "the server failed while it worked on the request"))
+        });
+        self.answered(method, begun, answer)
+    }
+
+    /// Works on a request that only waits and looks: it ends with its client.
+    pub(super) async fn while_asked<A: Message>(
+        &self,
+        method: &'static str,
+        answer: impl Future<Output = Result<A, Failure>>,
+    ) -> Result<Response<A>, Status> {
+        let begun = Instant::now();
+        let answer = answer.await;
+        self.answered(method, begun, answer)
+    }
+
+    fn answered<A: Message>(
+        &self,
+        method: &'static str,
+        begun: Instant,
+        answer: Result<A, Failure>,
+    ) -> Result<Response<A>, Status> {
+        let answer = answer.and_then(|answer| self.fitting(answer));
         let reason = answer.as_ref().map_or_else(|failure| failure.reason().as_str(), |_| "OK");
         let labels = [KeyValue::new("method", method), KeyValue::new("reason", reason)];
         self.durations.record(begun.elapsed().as_secs_f64(), &labels);

@@ -97,7 +97,9 @@ fn from_committed(partitions: &BTreeMap<Topic, Partition>) -> OpeningStart {
                 }
                 LogPoint {
                     offset: at.low,
-                    epoch: at.committed.map_or(Epoch::ZERO, |committed| in_force_at_low(committed.done, *at)),
+                    // What is in the log was written later than what was committed, also if it is another log: at
+                    // least the epoch of the commit is in force.
+                    epoch: at.committed.map_or(Epoch::ZERO, |committed| committed.done.epoch),
                 }
             }
         };
@@ -138,12 +140,6 @@ pub(super) fn at_the_end(start: &OpeningStart, partitions: &BTreeMap<Topic, Part
 /// Whether records are gone that were never drained.
 fn is_gap(at: Partition) -> bool {
     at.low > at.committed.map_or(0, |committed| committed.done.offset)
-}
-
-/// Before the log's first record at least what was in force at the commit is in force; a log that ends before the
-/// commit is another log, about which nothing is known.
-fn in_force_at_low(done: Progress, at: Partition) -> Epoch {
-    if done.offset < at.low { done.epoch } else { Epoch::ZERO }
 }
 
 #[cfg(test)]
@@ -234,7 +230,7 @@ mod tests {
     #[test]
     fn a_commit_that_the_log_does_not_reach_begins_where_the_log_does() {
         assert_eq!(choose(&claim(None, None), &log(&[("a", 5, 9, Some((3, 2)))])), start(&[("a", 5, 2)], true));
-        assert_eq!(choose(&claim(None, None), &log(&[("a", 0, 2, Some((3, 2)))])), start(&[("a", 0, 0)], true));
+        assert_eq!(choose(&claim(None, None), &log(&[("a", 0, 2, Some((3, 2)))])), start(&[("a", 0, 2)], true));
     }
 
     #[test]
@@ -252,8 +248,8 @@ mod tests {
         assert_eq!(begin(at(7, 4)), (LogPoint { offset: 4, epoch: Epoch(1) }, 7));
         // The log has lost the window's beginning.
         assert_eq!(begin(at(7, 1)), (LogPoint { offset: 7, epoch: Epoch(2) }, 7));
-        // Another log than the one that was committed: everything counts.
-        assert_eq!(begin(at(10, 4)), (LogPoint { offset: 2, epoch: Epoch(0) }, 2));
+        // Another log than the one that was committed: everything counts that is not of an earlier epoch.
+        assert_eq!(begin(at(10, 4)), (LogPoint { offset: 2, epoch: Epoch(2) }, 2));
 
         let points: Points<'_> = &[("a", 4, 1)];
         for discard in [true, false] {

@@ -34,8 +34,10 @@ impl Start {
         let Some(known) = committed else { return Self { committed, in_log: None, first, amiss: None } };
         let Progress { offset, epoch } = known.done;
         if offset > next {
+            // No event of an earlier epoch can count in what was written since, and no fence tells that it doesn't.
+            let done = Progress { offset: first, epoch };
             let amiss = Some(Amiss::Anew { committed: offset, next });
-            return Self { committed: None, in_log: None, first, amiss };
+            return Self { committed: Some(Committed { done, window: done }), in_log: None, first, amiss };
         }
         if offset < first {
             // The fences that were deleted are not known: at least the last known epoch is in force.
@@ -96,7 +98,7 @@ mod tests {
         assert_eq!(deleted.in_log, Some(5));
         assert_eq!(deleted.amiss, Some(Amiss::Deleted { committed: 5, first: 8 }));
         let anew = Start::new(Some(committed(5, 2)), Some((0, 4)));
-        assert_eq!((anew.committed, anew.in_log, anew.offset()), (None, None, Offset::Beginning));
+        assert_eq!((anew.committed, anew.in_log, anew.offset()), (Some(committed(0, 0)), None, Offset::Offset(0)));
         assert_eq!(anew.amiss, Some(Amiss::Anew { committed: 5, next: 4 }));
     }
 }

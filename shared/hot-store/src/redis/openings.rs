@@ -78,17 +78,28 @@ impl RedisStore {
     /// transaction was cut behind the last whole *command* of it, and Redis goes on writing there: the next start
     /// would run the first half of that transaction, hidden in one of later (seen with 7.0.15). What is written anew
     /// holds what this start has made of the file, which is whole.
+    ///
+    /// # Errors
+    /// While Redis can't be asked, or has put the rewriting off: nothing may be written to the torn file meanwhile.
     async fn rewrite_torn_file(&self) -> Result<(), HotStoreError> {
         let mut rewritten = self.rewritten.lock().await;
         let live = self.run_id().await?;
         if *rewritten == live {
             return Ok(());
         }
-        match self.command(&cmd("BGREWRITEAOF")).await {
-            Err(error @ HotStoreError::Unknown(_)) => return Err(error),
-            // Another replica was faster, or it is forbidden to us: an opening must not hang on it.
-            Err(error) => tracing::info!(%error, "Redis was asked to write its append-only file anew, and does not"),
-            Ok(_) => {}
+        let refused = self.command(&cmd("BGREWRITEAOF")).await.err();
+        let rewriting = self.append_only_file().await?;
+        if rewriting.is_put_off {
+            let problem = "it writes its append-only file anew as soon as a snapshot is done".to_owned();
+            return Err(HotStoreError::Unavailable(problem));
+        }
+        if let Some(error) = refused.filter(|_| !rewriting.is_under_way) {
+            // It is forbidden to us, or it can't: an opening must not hang on it.
+            tracing::warn!(
+                %error,
+                "Redis does not write its append-only file anew: if that was torn by a power loss, run redis-check-aof \
+                 --fix on it before the next start"
+            );
         }
         *rewritten = live;
         Ok(())

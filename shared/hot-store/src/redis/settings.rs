@@ -18,6 +18,14 @@ struct ServerFacts {
     other_shards: Option<String>,
 }
 
+/// What Redis does with its append-only file.
+pub(super) struct AppendOnlyFile {
+    /// It is written anew, or there is none.
+    pub(super) is_under_way: bool,
+    /// It will be written anew later.
+    pub(super) is_put_off: bool,
+}
+
 impl RedisStore {
     pub(super) async fn check_settings(&self) -> Result<Settings, HotStoreError> {
         let info = text(&self.command(&cmd("INFO")).await?);
@@ -40,6 +48,18 @@ impl RedisStore {
         let mut info = cmd("INFO");
         info.arg("server");
         Ok(fields(&text(&self.command(&info).await?)).remove("run_id").unwrap_or_default())
+    }
+
+    /// What it does with its append-only file.
+    pub(super) async fn append_only_file(&self) -> Result<AppendOnlyFile, HotStoreError> {
+        let mut info = cmd("INFO");
+        info.arg("persistence");
+        let facts = fields(&text(&self.command(&info).await?));
+        let is_set = |name: &str| facts.get(name).is_some_and(|value| value == "1");
+        Ok(AppendOnlyFile {
+            is_under_way: is_set("aof_rewrite_in_progress") || !is_set("aof_enabled"),
+            is_put_off: is_set("aof_rewrite_scheduled"),
+        })
     }
 
     /// The number of shards under which the store was first used: now, if there is none yet.

@@ -49,7 +49,15 @@ for i = 4, #KEYS do
         redis.call('SET', key, value, 'PX', ARGV[2])
       end
     elseif action == 'D' then
-      redis.call('ZADD', behind_key(namespace), 'XX', 'LT', ARGV[at + 3], name)
+      if version == asked and redis.call('PTTL', key) == -1 and not redis.call('ZSCORE', KEYS[2], name) then
+        -- What is clean has a TTL. So a mark is missing that was written together with the image: Redis ran the half of
+        -- a transaction that a power loss tore.
+        bytes[namespace] = (bytes[namespace] or 0) + redis.call('STRLEN', key) - HEAD_END - 1
+        redis.call('ZADD', KEYS[2], ARGV[at + 2], name)
+        redis.call('ZADD', behind_key(namespace), 'LT', ARGV[at + 3], name)
+      else
+        redis.call('ZADD', behind_key(namespace), 'XX', 'LT', ARGV[at + 3], name)
+      end
     elseif version == asked then
       -- The mark that it is clean was lost with the store's tail: nobody else would bring it back.
       take_mark(key, name, namespace)
