@@ -22,7 +22,7 @@ use tokio::time::{MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::Core;
-use missed::Mark;
+use missed::Marks;
 use produce::{RelayError, produce};
 
 /// Where a shard's clock stood in the last sweep, and in which epoch.
@@ -60,7 +60,7 @@ impl Swept {
 pub struct Relay<H, L, D> {
     core: Arc<Core<H, L, D>>,
     boundaries: BTreeMap<Shard, Boundary>,
-    marks: BTreeMap<Shard, Mark>,
+    marks: Marks,
 }
 
 /// Sweeps all shards every `relay_interval`, until `shutdown`.
@@ -139,7 +139,7 @@ where
 {
     /// A relay that has seen nothing yet: its first sweep only looks.
     pub fn new(core: Arc<Core<H, L, D>>) -> Self {
-        Self { core, boundaries: BTreeMap::new(), marks: BTreeMap::new() }
+        Self { core, boundaries: BTreeMap::new(), marks: Marks::new() }
     }
 
     /// Sweeps all shards once: produces what was unqueued in the last sweep already, and what the drain has missed.
@@ -177,7 +177,9 @@ where
                 let mut swept = Swept { unqueued, ..Swept::default() };
                 let result = match seen {
                     Some(up_to) if unqueued > 0 && core.log.is_available() => {
-                        sweep_shard(core, shard, Dirty::Unqueued, up_to, &mut swept).await
+                        let span = Span { after: Version::ZERO, up_to };
+                        let is_due = |record: &DirtyRecord| span.holds(record.version);
+                        sweep_shard(core, shard, Dirty::Unqueued, span, &mut swept, is_due).await
                     }
                     _ => Ok(()),
                 };
@@ -199,13 +201,32 @@ where
     }
 }
 
-/// Produces again what is dirty in that way up to a version. A shard that closes ends it in order.
+/// Versions above one and up to another.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    after: Version,
+    up_to: Version,
+}
+
+impl Span {
+    fn holds(self, version: Version) -> bool {
+        self.after < version && version <= self.up_to
+    }
+
+    /// The least that holds both.
+    fn with(self, other: Self) -> Self {
+        Self { after: self.after.min(other.after), up_to: self.up_to.max(other.up_to) }
+    }
+}
+
+/// Produces again what is dirty in that way, within the span and due. A shard that closes ends it in order.
 async fn sweep_shard<H, L, D>(
     core: &Core<H, L, D>,
     shard: Shard,
     which: Dirty,
-    up_to: Version,
+    span: Span,
     swept: &mut Swept,
+    is_due: impl Fn(&DirtyRecord) -> bool,
 ) -> Result<(), RelayError>
 where
     H: HotStore,
@@ -213,8 +234,8 @@ where
     D: Database,
 {
     let limit = core.options.relay_batch.max(1);
-    let mut after = Version::ZERO;
-    while after < up_to {
+    let mut after = span.after;
+    while after < span.up_to {
         let (epoch, page) = match core.hot.dirty(shard, which, after, limit).await {
             Err(HotStoreError::Closed { .. }) => return Ok(()),
             answer => answer?,
@@ -225,7 +246,7 @@ where
         if which == Dirty::Unqueued && swept.oldest.is_none() {
             swept.oldest = page.first().map(|record| record.version);
         }
-        let due: Vec<DirtyRecord> = page.into_iter().filter(|record| record.version <= up_to).collect();
+        let due: Vec<DirtyRecord> = page.into_iter().filter(&is_due).collect();
         match produce(core, shard, epoch, due, swept).await {
             Err(RelayError::HotStore(HotStoreError::Closed { .. })) => return Ok(()),
             produced => *if which == Dirty::Unqueued { &mut swept.relayed } else { &mut swept.missed } += produced?,

@@ -1,7 +1,7 @@
 //! A log whose every answer a test can bend: it refuses, loses, delays or hangs on demand.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{
         Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -37,6 +37,8 @@ pub struct BentLog {
     pub committed: Mutex<HashMap<TopicPartition, Progress>>,
     /// Where the request window begins; where nothing is said, at what is committed.
     pub windows: Mutex<HashMap<TopicPartition, Progress>>,
+    /// Topics whose questions are not answered.
+    pub silent: Mutex<BTreeSet<Topic>>,
     fate: Mutex<Fate>,
     aside: Mutex<Vec<Outgoing>>,
     after_publish: Mutex<Option<Hook>>,
@@ -54,6 +56,7 @@ impl BentLog {
             topics: Mutex::default(),
             committed: Mutex::default(),
             windows: Mutex::default(),
+            silent: Mutex::default(),
             fate: Mutex::new(Fate::Append),
             aside: Mutex::default(),
             after_publish: Mutex::default(),
@@ -110,6 +113,19 @@ impl BentLog {
         let mut partitions = self.partitions.lock().unwrap();
         let records = partitions.get_mut(partition).unwrap();
         records[..low as usize].fill(None);
+    }
+
+    /// Deletes all of a partition, which begins anew; what was committed of it stays.
+    pub fn make_anew(&self, partition: &TopicPartition) {
+        self.partitions.lock().unwrap().remove(partition);
+    }
+
+    fn answers(&self, partitions: &[TopicPartition]) -> Result<(), LogError> {
+        let silent = self.silent.lock().unwrap();
+        match partitions.iter().find(|partition| silent.contains(&partition.topic)) {
+            Some(partition) => Err(LogError::Unavailable(format!("{} has no leader", partition.topic))),
+            None => Ok(()),
+        }
     }
 
     /// All events of a partition with their offsets.
@@ -186,6 +202,7 @@ impl EventPublisher for BentLog {
 
 impl LogReader for BentLog {
     async fn bounds(&self, partitions: &[TopicPartition]) -> Result<Vec<(i64, i64)>, LogError> {
+        self.answers(partitions)?;
         let log = self.partitions.lock().unwrap();
         let bounds = |partition| {
             let records = log.get(partition).map_or(&[][..], Vec::as_slice);
@@ -196,6 +213,7 @@ impl LogReader for BentLog {
     }
 
     async fn committed(&self, partitions: &[TopicPartition]) -> Result<Vec<Option<Committed>>, LogError> {
+        self.answers(partitions)?;
         let committed = self.committed.lock().unwrap();
         let windows = self.windows.lock().unwrap();
         let of = |partition| {

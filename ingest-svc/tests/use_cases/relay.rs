@@ -1,7 +1,12 @@
 //! The relay heals what was left between the hot store and the log.
 
+use event_log::LogReader as _;
 use hot_store::{HotStore as _, Precondition, RecordId, Write, memory::Survives};
-use ingest_svc::{opening::checkpoint, relay::Relay};
+use ingest_svc::{
+    accept::{Acknowledge, WriteRequest},
+    opening::checkpoint,
+    relay::Relay,
+};
 use model::KeyBytes;
 
 use crate::{log::Fate, world::*};
@@ -205,4 +210,98 @@ async fn what_waits_for_the_drain_is_not_produced_twice() {
     world.write(put("a", 2)).await.unwrap();
     assert_eq!(relay.sweep().await.missed, 0);
     assert_eq!(world.logged("a").len(), 2);
+}
+
+#[tokio::test]
+async fn what_the_log_deleted_before_it_was_drained_is_produced_again() {
+    let world = World::new().await;
+    world.drain().await;
+    for amount in 1..4 {
+        world.write(put("a", amount)).await.unwrap();
+    }
+    let mut relay = Relay::new(world.core.clone());
+    for _ in 0..3 {
+        assert_eq!(relay.sweep().await.missed, 0);
+    }
+    let partition = world.partition("a");
+    let (_, end) = world.log.bounds(std::slice::from_ref(&partition)).await.unwrap()[0];
+    // One is left: it may be drained yet.
+    world.log.trim(&partition, end - 1);
+    assert_eq!(relay.sweep().await.missed, 0);
+    world.log.trim(&partition, end);
+    assert_eq!(relay.sweep().await.missed, 1);
+    assert_eq!(world.logged("a").len(), 1);
+    for _ in 0..3 {
+        assert_eq!(relay.sweep().await.missed, 0, "that one is waiting for the drain");
+    }
+    world.drain().await;
+    assert_eq!((world.dirty().await, world.amount("a").await), (0, Some(3)));
+}
+
+#[tokio::test]
+async fn what_went_with_a_topic_that_was_made_anew_is_produced_again() {
+    let world = World::new().await;
+    for amount in 1..5 {
+        world.write(put("a", amount)).await.unwrap();
+    }
+    world.drain().await;
+    world.write(put("a", 5)).await.unwrap();
+    let mut relay = Relay::new(world.core.clone());
+    relay.sweep().await;
+    let partition = world.partition("a");
+    world.log.make_anew(&partition);
+    // The new log is shorter than the mark, and what the group had committed of the old one lies beyond its end.
+    assert_eq!(relay.sweep().await.missed, 0, "there is a new mark first");
+    assert_eq!(relay.sweep().await.missed, 1);
+    for _ in 0..3 {
+        assert_eq!(relay.sweep().await.missed, 0, "that one is waiting for the drain");
+    }
+    world.log.committed.lock().unwrap().remove(&partition);
+    world.drain().await;
+    assert_eq!((world.dirty().await, world.amount("a").await), (0, Some(5)));
+}
+
+/// A world in which the mark clean of record `a` of `payments` was lost, and in the same shard, table `others` has a
+/// record that is not drained.
+async fn world_with_a_lost_mark_beside_what_waits() -> World {
+    let world = World::new().await;
+    world.db.make_table("others", Some(crate::db::payment_columns()));
+    world.tables.enable(&table("others")).await.unwrap();
+    world.write(put("a", 1)).await.unwrap();
+    checkpoint::write(&world.core).await.unwrap();
+    let survives = Survives::Snapshot(world.store.memory.snapshot());
+    world.drain().await;
+    world.restart(survives).await;
+    world.drain().await;
+    let other = WriteRequest { table: table("others"), ..request(put("a", 1)) };
+    world.writer.write(other, Acknowledge::default()).await.unwrap();
+    assert_eq!(world.store.header(world.shard("a")).await.unwrap().dirty, 2, "not in one shard");
+    world
+}
+
+#[tokio::test]
+async fn a_table_that_is_not_drained_holds_up_no_other() {
+    let world = world_with_a_lost_mark_beside_what_waits().await;
+    let mut relay = Relay::new(world.core.clone());
+    relay.sweep().await;
+    assert_eq!(relay.sweep().await.missed, 1);
+    for _ in 0..3 {
+        assert_eq!(relay.sweep().await.missed, 0);
+    }
+    assert_eq!(world.logged("a").len(), 2);
+    world.drain().await;
+    assert_eq!(world.dirty().await, 0);
+}
+
+#[tokio::test]
+async fn a_topic_that_can_t_be_asked_for_holds_up_no_other() {
+    let world = world_with_a_lost_mark_beside_what_waits().await;
+    let others = world.core.directory.table(&table("others")).unwrap();
+    world.log.silent.lock().unwrap().insert(others.settings.topic.clone());
+    let mut relay = Relay::new(world.core.clone());
+    relay.sweep().await;
+    assert_eq!(relay.sweep().await.missed, 1);
+    world.log.silent.lock().unwrap().clear();
+    world.drain().await;
+    assert_eq!(world.dirty().await, 0);
 }

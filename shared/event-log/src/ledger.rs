@@ -32,8 +32,14 @@ impl Entry {
         if let Some(done) = self.noted.filter(|done| before.is_none_or(|before| done.offset > before.done.offset)) {
             return Some(Committed { done, window: self.window.behind(done, now) });
         }
+        let before = before?;
+        // The log has deleted what lies before the start: the group's offset shall be in the log, even if no record
+        // ever comes.
+        if self.in_log.is_some_and(|in_log| in_log < before.done.offset) {
+            return Some(before);
+        }
         // Nothing was drained for a whole window: once more, so that nobody reads drained records for ever.
-        let Committed { done, window } = before?;
+        let Committed { done, window } = before;
         (window != done && self.window.behind(done, now) == done).then_some(Committed { done, window: done })
     }
 }
@@ -182,6 +188,18 @@ mod tests {
         assert_eq!(ledger.due(start + WINDOW), [(partition(0), committed(8, 8))]);
         ledger.confirm(&partition(0), committed(8, 8), start + WINDOW);
         assert_eq!(ledger.due(start + WINDOW * 3), []);
+    }
+
+    #[test]
+    fn a_start_behind_what_was_deleted_is_committed_until_the_log_has_it() {
+        let now = Instant::now();
+        let mut ledger = ProgressLedger::new(WINDOW);
+        ledger.assign(partition(0), Some(committed(8, 8)), Some(5), 8, now);
+        assert_eq!(ledger.due(now), [(partition(0), committed(8, 8))]);
+        ledger.confirm(&partition(0), committed(5, 2), now);
+        assert_eq!(ledger.due(now), [(partition(0), committed(8, 8))], "that was what the log had before");
+        ledger.confirm(&partition(0), committed(8, 8), now);
+        assert_eq!(ledger.due(now + WINDOW * 2), []);
     }
 
     #[test]
