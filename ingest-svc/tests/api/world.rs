@@ -57,7 +57,7 @@ impl World {
         let directory = Arc::new(TableDirectory::new(vec![(main, database)]));
         let log = EmbeddedLog::open(EmbeddedOptions::new(dir.path().join("log"))).await.unwrap();
         let hot = MemoryStore::new(ShardCount::new(settings.shards).unwrap(), 1 << 30);
-        let core = Arc::new(app::core(&settings, Arc::new(hot), Arc::new(log), directory).unwrap());
+        let core = Arc::new(app::core(&settings, Arc::new(hot), Arc::new(log), directory, None).unwrap());
 
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
