@@ -1,5 +1,7 @@
 //! What happens in a cycle, and when: drawn from the seed.
 
+mod together;
+
 use std::{fmt, time::Duration};
 
 use rand::{RngExt as _, rngs::SmallRng, seq::IndexedRandom as _};
@@ -98,8 +100,12 @@ pub(crate) fn plan(rng: &mut SmallRng, cast: Cast) -> Vec<Planned> {
         // By itself: a lease whose reader dies while the clock goes back an hour would last that hour.
         return vec![set_clock(rng, Duration::from_millis(600))];
     }
-    let number = [1, 1, 2, 2, 3].choose(rng).copied().unwrap_or(1);
-    let mut planned: Vec<Planned> = (0..number).map(|_| one(rng, cast)).collect();
+    let mut planned: Vec<Planned> = if rng.random_bool(0.35) {
+        together::plan(rng, cast)
+    } else {
+        let number = [1, 1, 2, 2, 3].choose(rng).copied().unwrap_or(1);
+        (0..number).map(|_| one(rng, cast)).collect()
+    };
     // A JVM takes seconds to come back: once is enough.
     let mut broker_dies = false;
     planned.retain(|planned| {

@@ -28,6 +28,7 @@ use shock_absorber_client::Client;
 use tokio::sync::watch;
 
 use client::Worker;
+use faults::Fault;
 use injure::Injurer;
 use look::Onlooker;
 use places::{Place, Table};
@@ -159,6 +160,9 @@ impl Run {
         let names: Vec<String> = plan.iter().map(ToString::to_string).collect();
         eprintln!("cycle {cycle}: {}", names.join(", "));
 
+        // A clock that steps forward ends the time of all request ids.
+        let repeats = self.repeats && !plan.iter().any(|planned| matches!(planned.fault, Fault::SetClock { .. }));
+
         let (stop, stopped) = watch::channel(false);
         let working = (0..CLIENTS).map(|number| {
             let worker = Worker {
@@ -167,7 +171,7 @@ impl Run {
                 places: places.clone(),
                 recorder: self.recorder.clone(),
                 rng: SmallRng::seed_from_u64(rng.random()),
-                repeats: self.repeats,
+                repeats,
             };
             tokio::spawn(worker.run(stopped.clone()))
         });
