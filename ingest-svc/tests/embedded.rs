@@ -113,7 +113,7 @@ async fn drain(core: &Embedded) {
             match event.body {
                 EventBody::Fence(_) => in_force = in_force.max(event.epoch),
                 EventBody::Mutations(more) if !event.epoch.is_void_under(in_force) => mutations.extend(more),
-                EventBody::Mutations(_) => {}
+                EventBody::Mutations(_) | EventBody::Requests(_) => {}
             }
         }
         for mutation in mutations {

@@ -11,6 +11,8 @@ pub(crate) enum Intake {
     Fence(Epoch),
     /// Of an epoch that is over: done as it comes.
     Void,
+    /// Of requests: nothing to write, done as it comes.
+    Requests,
     /// To be written.
     Change(Change),
 }
@@ -41,6 +43,8 @@ pub(crate) fn read(record: &LogRecord, table: &TableRef, in_force: Epoch) -> Res
     }
     let mut mutations = match event.body {
         EventBody::Fence(_) => return Ok(Intake::Fence(event.epoch)),
+        // Only openings need them, of whatever epoch they are.
+        EventBody::Requests(_) => return Ok(Intake::Requests),
         EventBody::Mutations(_) if event.epoch.is_void_under(in_force) && !planted::is(planted::Bug::ApplyVoid) => {
             return Ok(Intake::Void);
         }
@@ -65,7 +69,8 @@ mod tests {
     use bytes::Bytes;
     use event_log::TopicPartition;
     use model::{
-        Content, DatabaseName, Fence, Fingerprint, Image, Key, Mutation, Operation, TableName, Topic, Value, Version,
+        Content, DatabaseName, Fence, Fingerprint, Image, Key, Mutation, Operation, Request, RequestDigest, RequestId,
+        RequestNote, TableName, Topic, Value, Version,
     };
 
     use super::*;
@@ -116,6 +121,17 @@ mod tests {
         let fence = || EventBody::Fence(Fence { opener: "a".into() });
         assert_eq!(taken(&event(3, 9, fence())), Ok(Intake::Fence(Epoch(9))));
         assert_eq!(taken(&event(3, 1, fence())), Ok(Intake::Fence(Epoch(1))));
+    }
+
+    #[test]
+    fn requests_are_nothing_to_write_whatever_is_in_force() {
+        let digest = RequestDigest::of(b"");
+        let request = Request { id: RequestId::new("r").unwrap(), digest };
+        let note = RequestNote { table: table("payments"), request, version: Version::new(5).unwrap() };
+        for epoch in [1, 2, 3] {
+            let noted = event(3, epoch, EventBody::Requests(vec![note.clone()]));
+            assert_eq!(taken(&noted), Ok(Intake::Requests));
+        }
     }
 
     #[test]

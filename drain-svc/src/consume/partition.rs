@@ -82,6 +82,9 @@ impl Partition {
                 Ok(Intake::Void) => {
                     taken.void += usize::from(self.watermark.pass(record.offset));
                 }
+                Ok(Intake::Requests) => {
+                    self.watermark.pass(record.offset);
+                }
                 Ok(Intake::Change(change)) => {
                     if self.watermark.begin(record.offset) {
                         let (generation, offset) = (self.generation, record.offset);

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use database::{Batch, Database as _, DatabaseRow, Owner, ShardClaim};
 use hot_store::{HotStore as _, Slot, memory::Survives};
-use model::{Content, Epoch, Version};
+use model::{Content, Epoch, Event, EventBody, Request, RequestDigest, RequestId, RequestNote, Version};
 
 use crate::{
     db::id,
@@ -86,6 +86,28 @@ async fn an_older_version_changes_nothing_and_the_hot_store_learns_the_newer_row
     assert_eq!((version, image.content, dirty), (newer, Content::Row(world.row(row, 99)), false));
     let Slot::Image { version, image, dirty } = world.slot(gone).await else { panic!("it is still hot") };
     assert_eq!((version, image.content, dirty), (newer, Content::Tombstone, false));
+    drain.stop().await;
+    world.assert_all_committed().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_are_noted_are_passed_and_committed() {
+    let world = World::new().await;
+    let shard = world.shard(&id(1));
+    let request = Request { id: RequestId::new("r").unwrap(), digest: RequestDigest::of(b"asked for") };
+    let note = RequestNote { table: world.schema.table.clone(), request, version: Version::new(5).unwrap() };
+    let noted = |epoch| Event { shard, epoch, body: EventBody::Requests(vec![note.clone()]) }.encode();
+    let drain = world.start(options());
+    world.append(shard, noted(Epoch(0))).await;
+    world.append(shard, noted(Epoch(1))).await;
+    let (_, offset) = world.write(1, Some(1)).await;
+    world.append(shard, noted(Epoch(1))).await;
+    world.until_clean().await;
+    world.assert_rows_are_as_written().await;
+    until("the last one is done", || async {
+        drain.told.lock().unwrap().noted.get(&shard.0).is_some_and(|progress| progress.offset == offset + 2)
+    })
+    .await;
     drain.stop().await;
     world.assert_all_committed().await;
 }

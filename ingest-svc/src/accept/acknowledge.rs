@@ -31,20 +31,23 @@ where
     let mut levels = vec![Ok(AckLevel::Logged); stored.len()];
     let wishes: Vec<Wish> = stored.iter().map(|write| write.wish).collect();
     let watched: Vec<Watched> = stored.iter().map(Watched::of).collect();
+    let in_log: Vec<AckLevel> = stored.iter().map(Stored::level_in_log).collect();
     let begun = Instant::now();
     // LOGGED is reached already; where no more is required, the client does not wait for the log.
     let (mut in_background, mut at_once) = (Batch::default(), Batch::default());
     for (at, (write, wish)) in stored.into_iter().zip(&wishes).enumerate() {
         if write.event.is_none() {
             levels[at] = Ok(AckLevel::Applied);
-            continue;
+            if write.note.is_none() {
+                continue;
+            }
         }
         if wish.required == AckLevel::Logged { &mut in_background } else { &mut at_once }.push(at, write);
     }
     let behind = join(queue_in_background(core, in_background.writes), async {
         let queued = queue::queue(core, &at_once.writes).await;
         for (at, queued) in at_once.places.into_iter().zip(queued) {
-            levels[at] = queued.map(|()| AckLevel::Queued);
+            levels[at] = queued.map(|()| in_log[at]);
         }
         Instant::now()
     });
@@ -54,15 +57,16 @@ where
         .iter()
         .map(|wish| if wish.required == AckLevel::Logged { begun } else { queued_at } + wish.patience)
         .collect();
-    let hoped = in_background.places.iter().filter(|&&at| wishes[at].target > AckLevel::Logged);
+    let is_hoped = |at: usize, level: &Level| wishes[at].target > AckLevel::Logged && *level == Ok(AckLevel::Logged);
+    let hoped = in_background.places.iter().filter(|&&at| is_hoped(at, &levels[at]));
     if let Some(work) = work
         && let Some(deadline) = hoped.map(|&at| deadlines[at]).max()
         && let Ok(Ok(queued)) = timeout_at(deadline, work).await
     {
         for (&at, queued) in in_background.places.iter().zip(queued) {
             // A mark that failed takes nothing from what was reached.
-            if wishes[at].target > AckLevel::Logged && queued.is_ok() {
-                levels[at] = Ok(AckLevel::Queued);
+            if is_hoped(at, &levels[at]) && queued.is_ok() {
+                levels[at] = Ok(in_log[at]);
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use database::Database;
 use event_log::{EventPublisher, LogReader, Outgoing, PublishError, TopicPartition};
 use futures::{StreamExt as _, stream};
@@ -13,8 +14,9 @@ use tokio::time::timeout;
 use super::{WriteError, store::Stored};
 use crate::Core;
 
-/// Puts stored writes, which have events, into the log and marks them queued under the epoch in which they were written. Only what was
-/// marked so may be acknowledged as QUEUED: a shard that was opened again meanwhile may have voided the event.
+/// Puts the events of stored writes and the notes of their requests into the log, and marks what has an event queued,
+/// all under the epoch in which it was written. Only what was marked so may be acknowledged as QUEUED: a shard that was
+/// opened again meanwhile may have voided the event. What has a note alone has nothing to mark, but the same is asked.
 pub(super) async fn queue<H, L, D>(core: &Core<H, L, D>, stored: &[Stored]) -> Vec<Result<(), WriteError>>
 where
     H: HotStore,
@@ -25,22 +27,25 @@ where
         return Vec::new();
     }
     let mut results = vec![Ok(()); stored.len()];
-    let published = publish(core, stored.iter().filter_map(to_record).collect()).await;
-    let mut marks: BTreeMap<(Shard, Epoch), Vec<usize>> = BTreeMap::new();
-    for (at, write) in stored.iter().enumerate() {
-        match published.get(at) {
-            Some(Err(PublishError::Unknown(_))) if planted::is(Bug::UnknownIsDone) => {
-                marks.entry((write.shard, write.epoch)).or_default().push(at);
-            }
-            Some(Ok(_)) => marks.entry((write.shard, write.epoch)).or_default().push(at),
+    let (places, records): (Vec<usize>, Vec<Outgoing>) = stored.iter().enumerate().flat_map(to_records).unzip();
+    let published = publish(core, records).await;
+    for (nth, at) in places.into_iter().enumerate() {
+        match published.get(nth) {
+            Some(Err(PublishError::Unknown(_))) if planted::is(Bug::UnknownIsDone) => {}
+            Some(Ok(_)) => {}
             Some(Err(error)) => results[at] = Err(unknown(&error.to_string())),
             None => results[at] = Err(unknown("the event log gave no answer for it")),
         }
     }
+    let mut marks: BTreeMap<(Shard, Epoch), Vec<usize>> = BTreeMap::new();
+    for (at, write) in stored.iter().enumerate().filter(|(at, _)| results[*at].is_ok()) {
+        marks.entry((write.shard, write.epoch)).or_default().push(at);
+    }
     let marked: Vec<_> = stream::iter(marks)
         .map(|((shard, epoch), places)| async move {
-            let stamp = |at: &usize| Stamp { record: stored[*at].record.clone(), version: stored[*at].version };
-            let stamps = places.iter().map(stamp).collect();
+            let with_event = places.iter().map(|&at| &stored[at]).filter(|write| write.event.is_some());
+            let stamps =
+                with_event.map(|write| Stamp { record: write.record.clone(), version: write.version }).collect();
             (core.hot.mark_queued(shard, epoch, stamps).await, places)
         })
         .buffer_unordered(core.options.shards_at_once.max(1))
@@ -50,8 +55,9 @@ where
         match answer {
             Err(error) => places.iter().for_each(|&at| results[at] = Err(unknown(&error.to_string()))),
             Ok(marks) => {
-                for (nth, &at) in places.iter().enumerate() {
-                    if marks.get(nth) != Some(&true) {
+                let mut marks = marks.into_iter();
+                for at in places {
+                    if stored[at].event.is_some() && marks.next() != Some(true) {
                         results[at] = Err(unknown("the hot store no longer knows it"));
                     }
                 }
@@ -77,12 +83,13 @@ where
     }
 }
 
-fn to_record(write: &Stored) -> Option<Outgoing> {
-    Some(Outgoing {
+fn to_records((at, write): (usize, &Stored)) -> impl Iterator<Item = (usize, Outgoing)> {
+    let to_record = move |payload: &Bytes| Outgoing {
         to: TopicPartition { topic: write.topic.clone(), partition: write.shard.0 },
         key: write.record.key.as_bytes().clone(),
-        payload: write.event.clone()?,
-    })
+        payload: payload.clone(),
+    };
+    write.event.iter().chain(&write.note).map(move |payload| (at, to_record(payload)))
 }
 
 /// The write is in the hot store, from where the relay will bring it into the log if it is still there.

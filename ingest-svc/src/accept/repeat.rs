@@ -1,9 +1,10 @@
 //! Requests that took effect before: what became of them decides how they are answered, not what was answered then.
 
+use bytes::Bytes;
 use database::Database;
 use event_log::{EventPublisher, LogReader};
 use hot_store::{HotStore, RecordId, Slot};
-use model::{Epoch, Image, Shard, Version};
+use model::{Epoch, Event, EventBody, Image, RequestNote, Shard, Version};
 use planted::Bug;
 
 use super::{
@@ -26,7 +27,13 @@ pub(super) struct Repeat {
 ///
 /// While a record is dirty its event is produced again, as it stands now: nobody can tell whether that of the first
 /// attempt came through, and a newer version takes the first one's place in everything that is promised. What is clean
-/// was drained, and what is gone was clean before it went. All of that holds only if the store still knows the request
+/// was drained, and what is gone was clean before it went.
+///
+/// The event of the newer version does not name the request, and its own may never have come: so it is noted in the log
+/// before it is answered. Otherwise an opening that has nothing but the log would not put it back, and the next retry
+/// would take effect once more, over what superseded it.
+///
+/// All of that holds only if the store still knows the request
 /// in the epoch in which it shows the record: otherwise it may have lost both, and the record is somebody else's.
 pub(super) async fn look<H, L, D>(core: &Core<H, L, D>, shard: Shard, repeats: Vec<Repeat>) -> Vec<Outcome>
 where
@@ -57,28 +64,43 @@ where
 }
 
 fn standing(repeat: Repeat, slot: Slot) -> Result<Stored, WriteError> {
-    let Repeat { etag, current, .. } = repeat;
+    let own = repeat.etag.version;
     match slot {
-        _ if planted::is(Bug::RequestAnsweredFromMemory) => Ok(stored(repeat, etag.version, None)),
-        Slot::Image { version, .. } if version < etag.version => {
+        _ if planted::is(Bug::RequestAnsweredFromMemory) => Ok(stored(repeat, own, None, None)),
+        Slot::Image { version, .. } if version < own => {
             Err(unknown("the hot store holds an older version of the record than the request wrote"))
         }
         Slot::Image { version, image, dirty: true } => {
-            let event = event_of(&repeat.item, image, version, current);
-            Ok(stored(repeat, version, Some(event)))
+            let note = if version == own { None } else { Some(note_of(&repeat)?) };
+            let event = event_of(&repeat.item, image, version, repeat.current);
+            Ok(stored(repeat, version, Some(event), note))
         }
-        Slot::Image { .. } | Slot::Absent | Slot::Leased | Slot::Empty => Ok(stored(repeat, etag.version, None)),
+        // Drained, so the event that names it is in the log.
+        Slot::Image { version, .. } if version == own => Ok(stored(repeat, own, None, None)),
+        Slot::Image { .. } | Slot::Absent | Slot::Leased | Slot::Empty => {
+            let note = note_of(&repeat)?;
+            Ok(stored(repeat, own, None, Some(note)))
+        }
     }
 }
 
-fn event_of(item: &Item, image: Image, version: Version, epoch: Epoch) -> bytes::Bytes {
+fn note_of(repeat: &Repeat) -> Result<Bytes, WriteError> {
+    let checked = &repeat.item.checked;
+    let request = checked.request.clone().ok_or_else(|| unknown("the hot store knows a request that was not named"))?;
+    let table = checked.table.schema.table.clone();
+    let note = RequestNote { table, request, version: repeat.etag.version };
+    let event = Event { shard: checked.shard, epoch: repeat.current, body: EventBody::Requests(vec![note]) };
+    Ok(event.encode())
+}
+
+fn event_of(item: &Item, image: Image, version: Version, epoch: Epoch) -> Bytes {
     let checked = &item.checked;
     let since = image.since;
     let table = checked.table.schema.table.clone();
     Draft { table, shard: checked.shard, key: checked.key.clone(), image }.seal(version, epoch, since)
 }
 
-fn stored(repeat: Repeat, version: Version, event: Option<bytes::Bytes>) -> Stored {
+fn stored(repeat: Repeat, version: Version, event: Option<Bytes>, note: Option<Bytes>) -> Stored {
     let Repeat { item, etag, current } = repeat;
     Stored {
         index: item.index,
@@ -90,6 +112,7 @@ fn stored(repeat: Repeat, version: Version, event: Option<bytes::Bytes>) -> Stor
         version,
         epoch: current,
         event,
+        note,
     }
 }
 

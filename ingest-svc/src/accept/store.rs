@@ -10,7 +10,7 @@ use model::{Content, Epoch, Image, Operation, Row, Shard, Topic, Version};
 use planted::Bug;
 
 use super::{
-    WriteError,
+    AckLevel, WriteError,
     draft::Draft,
     merge, not_attempted,
     repeat::{self, Repeat},
@@ -42,9 +42,16 @@ pub(super) struct Stored {
     pub(super) epoch: Epoch,
     /// Its event; `None` if the database has the write already.
     pub(super) event: Option<Bytes>,
+    /// The event that names its request, if that may be in no other one.
+    pub(super) note: Option<Bytes>,
 }
 
 impl Stored {
+    /// How far it has come when what belongs into the log is there.
+    pub(super) fn level_in_log(&self) -> AckLevel {
+        if self.event.is_some() { AckLevel::Queued } else { AckLevel::Applied }
+    }
+
     /// Names the write for those who wait for it; the level is added when it is known.
     pub(super) fn token(&self) -> Token {
         let Etag { version, .. } = self.etag;
@@ -334,6 +341,7 @@ fn judge(ready: Ready, outcome: WriteOutcome) -> Judged {
                 version,
                 epoch,
                 event: Some(draft.seal(version, epoch, since)),
+                note: None,
             };
             return Judged::Done((item.index, Ok(stored)));
         }

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, btree_map::Entry};
 use database::{CatalogTable, Database, ShardRow};
 use event_log::{EventPublisher, LogReader, LogRecord, TopicPartition};
 use hot_store::{HotStore, LogPoint, OpeningToken, RecordId, Restore};
-use model::{CodecError, Epoch, Event, EventBody, Key, KeyBytes, Mutation, Request, Shard, TableRef, Topic, Version};
+use model::{
+    CodecError, Epoch, Event, EventBody, Key, KeyBytes, Mutation, Request, RequestNote, Shard, TableRef, Topic, Version,
+};
 use planted::Bug;
 
 use super::{OpeningError, compare};
@@ -39,11 +41,11 @@ pub(super) struct Tally {
     pub(super) seen: Version,
     /// Mutations that count.
     pub(super) mutations: u64,
-    /// Mutations that are void.
+    /// Mutations and notes of requests that are void.
     pub(super) void: u64,
     /// Requests that were put back.
     pub(super) requests: u64,
-    /// Records that could not be read, and mutations of another table than the topic's.
+    /// Records that could not be read, and what is of another table than the topic's.
     pub(super) strange: u64,
 }
 
@@ -147,6 +149,7 @@ impl<'a> Gathered<'a> {
                 self.tally.in_force = self.tally.in_force.max(event.epoch);
                 return;
             }
+            EventBody::Requests(notes) => return self.take_notes(event.epoch, notes),
             EventBody::Mutations(mutations) => mutations,
         };
         for mutation in mutations {
@@ -161,11 +164,8 @@ impl<'a> Gathered<'a> {
                 continue;
             }
             self.tally.mutations += 1;
-            if let Some(request) = &mutation.image.request
-                && !planted::is(Bug::RequestsForgotten)
-            {
-                self.tally.requests += 1;
-                self.requests.push((request.clone(), mutation.version));
+            if let Some(request) = &mutation.image.request {
+                self.take_request(request.clone(), mutation.version);
             }
             if offset < self.records_from {
                 continue;
@@ -184,6 +184,27 @@ impl<'a> Gathered<'a> {
                     }
                 }
             }
+        }
+    }
+
+    /// Takes in what was noted of requests whose own events may be missing.
+    fn take_notes(&mut self, epoch: Epoch, notes: Vec<RequestNote>) {
+        for RequestNote { table, request, version } in notes {
+            self.tally.seen = self.tally.seen.max(version);
+            if epoch.is_void_under(self.tally.in_force) {
+                self.tally.void += 1;
+            } else if table == *self.table {
+                self.take_request(request, version);
+            } else {
+                self.tally.strange += 1;
+            }
+        }
+    }
+
+    fn take_request(&mut self, request: Request, version: Version) {
+        if !planted::is(Bug::RequestsForgotten) {
+            self.tally.requests += 1;
+            self.requests.push((request, version));
         }
     }
 }

@@ -261,6 +261,7 @@ impl World {
                     }
                     match event.body {
                         EventBody::Fence(_) => progress.epoch = progress.epoch.max(event.epoch),
+                        EventBody::Requests(_) => {}
                         EventBody::Mutations(_) if event.epoch.is_void_under(progress.epoch) => {}
                         EventBody::Mutations(mutations) => {
                             for mutation in mutations {

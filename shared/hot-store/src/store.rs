@@ -257,7 +257,8 @@ pub trait HotStore: Send + Sync + 'static {
 
     /// Takes records out of the unqueued set, those that are still at the given version; all fail with
     /// [`HotStoreError::Closed`] if the shard's epoch is not `epoch`. A version that was superseded meanwhile counts
-    /// as marked (`true`); `false`: the store no longer knows this or a newer version of the record as written.
+    /// as marked (`true`); `false`: the store no longer knows this or a newer version of the record as written. Without
+    /// any stamps it tells no more than whether the epoch still is that one.
     fn mark_queued(
         &self,
         shard: Shard,

@@ -6,7 +6,7 @@ use prost::Message as _;
 
 use crate::{
     ColumnName, Content, DatabaseName, Epoch, Event, EventBody, Fence, Fingerprint, Image, Key, Mutation, Operation,
-    Request, RequestDigest, RequestId, Row, Shard, TableName, TableRef, TimeOfDay, Value, Version,
+    Request, RequestDigest, RequestId, RequestNote, Row, Shard, TableName, TableRef, TimeOfDay, Value, Version,
 };
 
 #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated from proto/shockabsorber/storage/v1")]
@@ -15,7 +15,7 @@ mod stored {
 }
 
 use stored::{
-    StoredColumn, StoredEvent, StoredFence, StoredImage, StoredMutation, StoredOperation, StoredValue,
+    StoredColumn, StoredEvent, StoredFence, StoredImage, StoredMutation, StoredOperation, StoredRequest, StoredValue,
     stored_value::Kind,
 };
 
@@ -58,17 +58,17 @@ fn check_layout(what: &'static str, found: u32) -> Result<(), CodecError> {
 impl Event {
     /// The bytes of the log record.
     pub fn encode(&self) -> Bytes {
-        let (mutations, fence) = match &self.body {
-            EventBody::Mutations(mutations) => (mutations.iter().map(store_mutation).collect(), None),
-            EventBody::Fence(fence) => (Vec::new(), Some(StoredFence { opener: fence.opener.clone() })),
-        };
-        let stored = StoredEvent {
+        let mut stored = StoredEvent {
             codec_version: CODEC_VERSION,
             shard: self.shard.0.into(),
             epoch: self.epoch.0,
-            mutations,
-            fence,
+            ..StoredEvent::default()
         };
+        match &self.body {
+            EventBody::Mutations(mutations) => stored.mutations = mutations.iter().map(store_mutation).collect(),
+            EventBody::Fence(fence) => stored.fence = Some(StoredFence { opener: fence.opener.clone() }),
+            EventBody::Requests(notes) => stored.requests = notes.iter().map(store_note).collect(),
+        }
         Bytes::from(stored.encode_to_vec())
     }
 
@@ -80,12 +80,14 @@ impl Event {
         let stored = StoredEvent::decode(bytes).map_err(|e| malformed("event", e))?;
         check_layout("event", stored.codec_version)?;
         let shard = Shard(u16::try_from(stored.shard).map_err(|e| malformed("event", e))?);
-        let body = match (stored.fence, stored.mutations) {
-            (Some(fence), mutations) if mutations.is_empty() => EventBody::Fence(Fence { opener: fence.opener }),
-            (None, mutations) if !mutations.is_empty() => {
+        let (mutations, requests) = (stored.mutations, stored.requests);
+        let body = match (stored.fence, mutations.is_empty(), requests.is_empty()) {
+            (Some(fence), true, true) => EventBody::Fence(Fence { opener: fence.opener }),
+            (None, false, true) => {
                 EventBody::Mutations(mutations.into_iter().map(load_mutation).collect::<Result<_, _>>()?)
             }
-            _ => return Err(malformed("event", "it is neither a fence nor mutations")),
+            (None, true, false) => EventBody::Requests(requests.into_iter().map(load_note).collect::<Result<_, _>>()?),
+            _ => return Err(malformed("event", "it is not one of a fence, mutations, and requests")),
         };
         Ok(Self { shard, epoch: Epoch(stored.epoch), body })
     }
@@ -117,14 +119,37 @@ fn store_mutation(mutation: &Mutation) -> StoredMutation {
 }
 
 fn load_mutation(stored: StoredMutation) -> Result<Mutation, CodecError> {
-    let database = DatabaseName::new(stored.database).map_err(|e| malformed("mutation", e))?;
-    let table = TableName::new(stored.table).map_err(|e| malformed("mutation", e))?;
     Ok(Mutation {
-        table: TableRef { database, table },
+        table: load_table("mutation", stored.database, stored.table)?,
         key: Key(stored.key.into_iter().map(load_value).collect::<Result<_, _>>()?),
         version: load_version(stored.version)?,
         image: load_image(stored.image.ok_or_else(|| malformed("mutation", "it has no image"))?)?,
     })
+}
+
+fn store_note(note: &RequestNote) -> StoredRequest {
+    StoredRequest {
+        database: note.table.database.to_string(),
+        table: note.table.table.to_string(),
+        request_id: note.request.id.as_str().to_owned(),
+        request_digest: Bytes::copy_from_slice(note.request.digest.as_bytes()),
+        version: note.version.get(),
+    }
+}
+
+fn load_note(stored: StoredRequest) -> Result<RequestNote, CodecError> {
+    let request = load_request(&stored.request_id, &stored.request_digest)?;
+    Ok(RequestNote {
+        table: load_table("request", stored.database, stored.table)?,
+        request: request.ok_or_else(|| malformed("request", "it has no id or no digest"))?,
+        version: load_version(stored.version)?,
+    })
+}
+
+fn load_table(what: &'static str, database: String, table: String) -> Result<TableRef, CodecError> {
+    let database = DatabaseName::new(database).map_err(|e| malformed(what, e))?;
+    let table = TableName::new(table).map_err(|e| malformed(what, e))?;
+    Ok(TableRef { database, table })
 }
 
 fn load_version(number: u64) -> Result<Version, CodecError> {

@@ -1,6 +1,6 @@
 //! What lies in the event log.
 
-use crate::{Epoch, Image, Key, Shard, TableRef, Version};
+use crate::{Epoch, Image, Key, Request, Shard, TableRef, Version};
 
 /// One record of the log.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +20,9 @@ pub enum EventBody {
     Mutations(Vec<Mutation>),
     /// Puts the event's epoch in force in this partition, if it is higher than the one in force.
     Fence(Fence),
+    /// 1..N requests that were answered though no event of theirs may be in the log: nothing to apply, but an opening
+    /// puts them back.
+    Requests(Vec<RequestNote>),
 }
 
 /// The mark that an opening leaves in the log.
@@ -27,6 +30,17 @@ pub enum EventBody {
 pub struct Fence {
     /// Who opened the shard; for people who read the log.
     pub opener: String,
+}
+
+/// A request that took effect, and that was superseded before its own event was seen in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestNote {
+    /// The table.
+    pub table: TableRef,
+    /// The request.
+    pub request: Request,
+    /// The version that the hot store gave its write.
+    pub version: Version,
 }
 
 /// One write to one record, with its full after-image.

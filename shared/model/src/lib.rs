@@ -20,7 +20,7 @@ mod version;
 
 pub use chance::Chance;
 pub use codec::{CODEC_VERSION, CodecError};
-pub use event::{Event, EventBody, Fence, Mutation};
+pub use event::{Event, EventBody, Fence, Mutation, RequestNote};
 pub use image::{Content, Image, Operation};
 pub use key::{Key, KeyBytes, MAX_KEY_BYTES};
 pub use names::{ColumnName, DatabaseName, InvalidName, Namespace, TableName, TableRef, Topic};

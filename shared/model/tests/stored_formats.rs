@@ -6,7 +6,8 @@ use bytes::Bytes;
 use jiff::{Timestamp, civil};
 use model::{
     CodecError, ColumnName, Content, DatabaseName, Epoch, Event, EventBody, Fence, Fingerprint, Image, Key, KeyBytes,
-    Mutation, Operation, Request, RequestDigest, RequestId, Row, Shard, TableName, TableRef, TimeOfDay, Value, Version,
+    Mutation, Operation, Request, RequestDigest, RequestId, RequestNote, Row, Shard, TableName, TableRef, TimeOfDay,
+    Value, Version,
 };
 use proptest::prelude::*;
 
@@ -60,6 +61,16 @@ fn fence() -> Event {
     Event { shard: Shard(17), epoch: Epoch(4), body: EventBody::Fence(Fence { opener: "ingest-0".into() }) }
 }
 
+fn requests() -> Event {
+    let note = |id: &str, version| RequestNote {
+        table: TableRef { database: DatabaseName::new("main").unwrap(), table: TableName::new("payments").unwrap() },
+        request: Request { id: RequestId::new(id).unwrap(), digest: RequestDigest::of(b"asked for") },
+        version: Version::new(version).unwrap(),
+    };
+    let notes = vec![note("request-1", 1_795_231_081_800_301), note("request-2", 7)];
+    Event { shard: Shard(17), epoch: Epoch(3), body: EventBody::Requests(notes) }
+}
+
 /// Compares with `fixtures/NAME.hex`. A new layout gets a new file; a file that is there never changes.
 fn assert_golden(name: &str, bytes: &[u8]) {
     let path = format!("{}/fixtures/{name}.hex", env!("CARGO_MANIFEST_DIR"));
@@ -86,10 +97,34 @@ fn golden_bytes() {
     assert_golden("event-v1-mutation-digest", &mutation(image()).encode());
     assert_golden("event-v1-delete", &mutation(tombstone()).encode());
     assert_golden("event-v1-fence", &fence().encode());
+    assert_golden("event-v1-requests", &requests().encode());
     assert_golden("image-v1-digest", &image().encode());
     assert_golden("image-v1-tombstone", &tombstone().encode());
     let values = every_value().into_iter().map(|(_, value)| value).collect();
     assert_golden("key-v1", Key(values).to_bytes().as_bytes());
+}
+
+/// One event says one thing: what a reader of one kind would miss of the other must not be taken for done.
+#[test]
+fn an_event_of_two_kinds_is_refused() {
+    // Messages of Protocol Buffers merge by being put one behind the other.
+    let merged = |a: Event, b: Event| Bytes::from([a.encode(), b.encode()].concat());
+    for (a, b) in [(fence(), requests()), (mutation(image()), requests()), (fence(), mutation(image()))] {
+        assert!(matches!(Event::decode(merged(a, b)), Err(CodecError::Malformed { what: "event", .. })));
+    }
+}
+
+#[test]
+fn a_note_without_a_request_is_refused() {
+    let mut notes = requests();
+    let EventBody::Requests(inside) = &mut notes.body else { panic!() };
+    inside.truncate(1);
+    let mut bytes = notes.encode().to_vec();
+    let at = bytes.windows(9).position(|part| part == b"request-1").unwrap();
+    // The id becomes a field that nobody knows.
+    assert_eq!(bytes[at - 2], 0x1a);
+    bytes[at - 2] = 0x7a;
+    assert!(matches!(Event::decode(Bytes::from(bytes)), Err(CodecError::Malformed { what: "request", .. })));
 }
 
 /// A request id without a digest: nothing can be told from it, so it is as if there were none.
@@ -113,7 +148,7 @@ fn a_digest_of_another_length_is_refused() {
 
 #[test]
 fn what_is_written_reads_back() {
-    for event in [mutation(image()), mutation(tombstone()), fence()] {
+    for event in [mutation(image()), mutation(tombstone()), fence(), requests()] {
         assert_eq!(Event::decode(event.encode()), Ok(event));
     }
     assert_eq!(Image::decode(image().encode()), Ok(image()));

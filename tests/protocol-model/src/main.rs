@@ -29,13 +29,12 @@
 //! # What the code leaves to time
 //!
 //! The model knows no durations: whatever is under way may arrive at any later time, and a tombstone may be purged at
-//! once. Three of its rules matter only then, and without them these must come together:
+//! once. Two of its rules matter only then, and without them these must come together:
 //!
 //! | rule | what must come together |
 //! |---|---|
 //! | `PurgeHorizonWithRow` | a purge that is committing while the store is lost, and an opening that reads an undrained event older than the tombstone's retention |
 //! | `HorizonUnderEpoch` | a horizon on its way to the database across a whole opening, and a wall clock that steps back behind it |
-//! | `SupersededRequestLogged` | a replica dies between the store and the log, the record is overwritten, the retry is acked, the store is lost, and the retry is sent once more |
 //!
 //! Dead letters and parking are here as the design has them; until the code has them it tries a refused record again
 //! for ever, and the watermark waits.

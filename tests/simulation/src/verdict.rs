@@ -217,6 +217,7 @@ async fn mutations(world: &World, partition: &TopicPartition) -> Vec<Mutation> {
             Ok(Event { epoch, body: EventBody::Fence(_), .. }) => in_force = in_force.max(epoch),
             Ok(event) if event.epoch.is_void_under(in_force) => {}
             Ok(Event { body: EventBody::Mutations(mutations), .. }) => found.extend(mutations),
+            Ok(Event { body: EventBody::Requests(_), .. }) => {}
             Err(error) => world.complain(format!("the log holds what can't be read: {error}")),
         }
         true

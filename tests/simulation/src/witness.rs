@@ -78,7 +78,7 @@ impl Witness {
                 Ok(Event { epoch, body: EventBody::Fence(_), .. }) => in_force = in_force.max(epoch),
                 Ok(event) if event.epoch.is_void_under(in_force) => {}
                 Ok(Event { body: EventBody::Mutations(found), .. }) => mutations.extend(found),
-                Err(_) => {}
+                Ok(Event { body: EventBody::Requests(_), .. }) | Err(_) => {}
             }
             true
         };

@@ -146,7 +146,10 @@ impl RedisStore {
     ) -> Result<Vec<bool>, HotStoreError> {
         let keys = self.keys(shard)?;
         let mut marked = Vec::with_capacity(stamps.len());
-        for part in stamps.chunks(RECORDS_PER_CALL) {
+        // Without any stamps the epoch is asked for all the same.
+        let first = stamps.len().min(RECORDS_PER_CALL);
+        let (first, rest) = stamps.split_at(first);
+        for part in std::iter::once(first).chain(rest.chunks(RECORDS_PER_CALL)) {
             let mut call = scripts::MARK_QUEUED.call(2 + part.len()).arg(&keys.header).arg(&keys.unqueued);
             for stamp in part {
                 call.push(keys.record(&stamp.record));

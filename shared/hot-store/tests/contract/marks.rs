@@ -47,6 +47,15 @@ pub async fn a_mark_under_another_epoch_is_refused(b: &impl Backend) {
     assert_eq!(dirty(b, Dirty::Unqueued).await, [first]);
 }
 
+pub async fn a_mark_of_nothing_tells_whether_the_epoch_is_still_that_one(b: &impl Backend) {
+    let epoch = open(b).await;
+    assert_eq!(b.store().mark_queued(b.shard(), epoch, vec![]).await, Ok(vec![]));
+    for other in [Epoch(epoch.0 - 1), Epoch(epoch.0 + 1)] {
+        let refused = b.store().mark_queued(b.shard(), other, vec![]).await;
+        assert_eq!(refused, Err(HotStoreError::Closed { shard: b.shard() }));
+    }
+}
+
 pub async fn clean_at_its_version_starts_the_ttl(b: &impl Backend) {
     open(b).await;
     let version = put(b, record(1), row(1)).await;

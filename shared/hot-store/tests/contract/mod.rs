@@ -55,6 +55,7 @@ macro_rules! contract_tests {
             a_stale_mark_leaves_the_newer_version_unqueued
             a_mark_of_what_the_store_does_not_know_is_false
             a_mark_under_another_epoch_is_refused
+            a_mark_of_nothing_tells_whether_the_epoch_is_still_that_one
             clean_at_its_version_starts_the_ttl
             a_clean_of_an_older_version_leaves_the_record_dirty
             a_newer_row_replaces_the_image_as_clean

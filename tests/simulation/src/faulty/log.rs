@@ -165,6 +165,11 @@ pub(crate) fn shown(record: &Outgoing) -> String {
     match model::Event::decode(record.payload.clone()) {
         Ok(event) => match event.body {
             model::EventBody::Fence(_) => format!("fence e{}", event.epoch),
+            model::EventBody::Requests(notes) => notes
+                .iter()
+                .map(|note| format!("e{} v{} request {}", event.epoch, note.version, note.request.id.as_str()))
+                .collect::<Vec<_>>()
+                .join(" "),
             model::EventBody::Mutations(mutations) => mutations
                 .iter()
                 .map(|m| format!("e{} v{} {:?} {:?}", event.epoch, m.version, m.key, m.image.content))
