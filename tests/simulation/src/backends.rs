@@ -6,7 +6,7 @@ use database::memory::MemoryDatabase;
 use drain_svc::Drain;
 use event_log::memory::{MemoryLog, MemorySource};
 use hot_store::memory::MemoryStore;
-use ingest_svc::{Core, accept::Writer, read::Reader};
+use ingest_svc::{Core, accept::Writer, applied::Waiter, read::Reader};
 
 use crate::faulty::{Faulty, FaultySource};
 
@@ -18,6 +18,7 @@ pub(crate) type Db = MemoryDatabase;
 pub(crate) type ReplicaCore = Core<Faulty<Hot>, Faulty<Log>, Faulty<Db>>;
 pub(crate) type ReplicaWriter = Writer<Faulty<Hot>, Faulty<Log>, Faulty<Db>>;
 pub(crate) type ReplicaReader = Reader<Faulty<Hot>, Faulty<Log>, Faulty<Db>>;
+pub(crate) type ReplicaWaiter = Waiter<Faulty<Hot>, Faulty<Log>, Faulty<Db>>;
 pub(crate) type ReplicaDrain = Drain<Faulty<Hot>, FaultySource<MemorySource>, Faulty<Db>>;
 
 /// The stores themselves. They outlive every process.

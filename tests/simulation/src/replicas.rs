@@ -14,8 +14,8 @@ use drain_svc::{Drain, DrainOptions, DrainParts};
 use event_log::LogSettings;
 use futures::FutureExt as _;
 use ingest_svc::{
-    Core, HotTtl, IngestOptions, WallClock, accept::Writer, opening, opening::checkpoint, read::Reader, relay, startup,
-    tables, tables::TableOptions,
+    Core, HotTtl, IngestOptions, WallClock, accept::Writer, applied::Waiter, backlog, opening, opening::checkpoint,
+    read::Reader, relay, startup, tables, tables::TableOptions,
 };
 use jiff::Timestamp;
 use model::Chance;
@@ -26,7 +26,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    backends::{ReplicaCore, ReplicaDrain, ReplicaReader, ReplicaWriter},
+    backends::{ReplicaCore, ReplicaDrain, ReplicaReader, ReplicaWaiter, ReplicaWriter},
     faulty::{Faulty, FaultySource},
     nature::Nature,
     process::Process,
@@ -76,6 +76,7 @@ impl Ingest {
                 futures::join!(
                     opening::run(core.clone(), never()),
                     checkpoint::run(core.clone(), never()),
+                    backlog::run(core.clone(), never()),
                     relay::run(core.clone(), never()),
                     tables::run(core.clone(), never()),
                 );
@@ -110,6 +111,10 @@ impl Ingest {
 
     pub(crate) fn reader(&self) -> ReplicaReader {
         Reader::new(self.core.clone())
+    }
+
+    pub(crate) fn waiter(&self) -> ReplicaWaiter {
+        Waiter::new(self.core.clone())
     }
 
     pub(crate) fn kill(&self) {

@@ -11,8 +11,9 @@ use std::{
 
 use history::{Action, BatchPlace, Condition, Image, Level, Operation, Outcome, Part, Refusal, Seen, Span, Stamp};
 use ingest_svc::{
-    Etag,
+    Etag, Token,
     accept::{Accepted, AckLevel, Acknowledge, Change, Require, WriteError, WriteRequest},
+    applied::WaitError,
     read::{Found, ReadError},
 };
 use model::{Epoch, RequestId, Row, Value, Version};
@@ -73,6 +74,8 @@ struct Attempted {
     action: Action,
     request: WriteRequest,
     outcome: Option<Outcome>,
+    /// By which the client can wait until the database has it.
+    token: Option<Token>,
     attempts: u32,
 }
 
@@ -231,7 +234,7 @@ impl Client {
         let request_id = named.then(|| RequestId::new(&format!("request-{value}")).ok()).flatten();
         let table = self.world.tables[record.table].name.clone();
         let request = WriteRequest { table, change: change(record, action), request_id };
-        Attempted { at, action, request, outcome: None, attempts: 0 }
+        Attempted { at, action, request, outcome: None, token: None, attempts: 0 }
     }
 
     fn any_acknowledgement(&self) -> Acknowledge {
@@ -270,7 +273,10 @@ impl Client {
             let mut answers = answers.unwrap_or_default().into_iter();
             for n in open {
                 let outcome = match answers.next() {
-                    Some(answer) => self.outcome(&writes[n], answer),
+                    Some(answer) => {
+                        writes[n].token = answer.as_ref().ok().map(|accepted| accepted.token.clone());
+                        self.outcome(&writes[n], answer)
+                    }
                     None => Outcome::Unknown,
                 };
                 self.note(&mut writes[n], outcome);
@@ -282,6 +288,9 @@ impl Client {
             }
             _ => None,
         };
+        if self.world.nature.happens(0.15) {
+            self.wait_for_the_database(&mut writes).await;
+        }
         let batch = self.world.number();
         let at_once = count > 1 && writes.iter().all(|write| write.attempts == 1);
         for (index, write) in (0..).zip(writes) {
@@ -297,6 +306,35 @@ impl Client {
             && self.world.nature.happens(0.05)
         {
             self.reuse(at, id).await;
+        }
+    }
+
+    /// If the wait succeeds, the writes were applied, whatever they were acknowledged as.
+    async fn wait_for_the_database(&mut self, writes: &mut [Attempted]) {
+        let is_acked = |write: &&mut Attempted| matches!(write.outcome, Some(Outcome::Acked { .. }));
+        let mut acked: Vec<&mut Attempted> = writes.iter_mut().filter(is_acked).collect();
+        let tokens: Vec<Token> = acked.iter().filter_map(|write| write.token.clone()).collect();
+        if tokens.len() < acked.len() || tokens.is_empty() {
+            return;
+        }
+        let replica = self.replica().await;
+        let (waiter, wait) = (replica.waiter(), self.world.nature.up_to(PATIENCE));
+        let waited = tokio::select! {
+            biased;
+            () = replica.process.died() => return,
+            waited = timeout(wait + PATIENCE, waiter.wait(&tokens, wait)) => waited,
+        };
+        self.world.nature.note(|| format!("CLIENT {} has waited for the database: {waited:?}", self.number));
+        match waited {
+            Ok(Ok(true)) => {
+                for write in &mut acked {
+                    if let Some(Outcome::Acked { level, .. }) = &mut write.outcome {
+                        *level = Level::Applied;
+                    }
+                }
+            }
+            Ok(Err(WaitError::UnknownToken { at })) => self.world.complain(format!("{} is not known", tokens[at])),
+            Ok(Ok(false) | Err(WaitError::PerhapsLost { .. } | WaitError::Store(_))) | Err(_) => {}
         }
     }
 
@@ -367,7 +405,13 @@ impl Client {
             Err(WriteError::AlreadyExists(_)) => Refusal::Exists,
             Err(WriteError::NotFound(_)) => Refusal::Absent,
             Err(WriteError::Aborted(_)) => Refusal::Changed,
-            Err(WriteError::Conflict { .. } | WriteError::LogDown | WriteError::Store(_)) => Refusal::Other,
+            Err(
+                WriteError::Conflict { .. }
+                | WriteError::LogDown
+                | WriteError::LogQueueFull
+                | WriteError::BacklogFull { .. }
+                | WriteError::Store(_),
+            ) => Refusal::Other,
             Err(error) => {
                 self.world.complain(format!("{:?} was refused: {error}", write.request));
                 Refusal::Other
