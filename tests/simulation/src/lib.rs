@@ -8,6 +8,7 @@ mod driver;
 mod faulty;
 pub mod nature;
 mod process;
+mod queued;
 mod replicas;
 pub mod run;
 mod verdict;

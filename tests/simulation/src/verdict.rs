@@ -12,6 +12,7 @@ use tokio::time::sleep;
 
 use crate::{
     nature::lock,
+    queued::Queued,
     workload::image,
     world::{Record, World},
 };
@@ -23,13 +24,15 @@ const LAST_CALLS: Duration = Duration::from_secs(2);
 /// Attempts to read a record at the end.
 const READS: usize = 200;
 
-/// Looks into the database now and then, for ever.
+/// Looks into the stores now and then, for ever.
 pub(crate) async fn sample(world: Arc<World>) {
+    let mut queued = Queued::default();
     loop {
         sleep(world.nature.up_to(SAMPLE_EVERY * 2) + Duration::from_millis(1)).await;
         for record in &world.records {
             look(&world, record, false);
         }
+        queued.look(&world).await;
     }
 }
 

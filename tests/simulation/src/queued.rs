@@ -1,0 +1,79 @@
+//! What the hot store takes for queued lies in the log, and counts there: else nobody would ever produce it again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use event_log::{LogReader as _, LogRecord, TopicPartition};
+use hot_store::{Dirty, DirtyRecord, HotStore as _};
+use model::{Epoch, Event, EventBody, KeyBytes, Namespace, Shard, Version};
+
+use crate::world::World;
+
+/// Records asked for at once: more than there are.
+const ALL: usize = 10_000;
+
+/// How far a partition was read.
+#[derive(Debug, Clone, Copy, Default)]
+struct Read {
+    next: i64,
+    in_force: Epoch,
+}
+
+/// What the log holds and no fence has made void.
+#[derive(Debug, Default)]
+pub(crate) struct Queued {
+    read: BTreeMap<TopicPartition, Read>,
+    counts: BTreeSet<(Namespace, KeyBytes, Version)>,
+}
+
+impl Queued {
+    /// Compares the hot store with the log.
+    pub(crate) async fn look(&mut self, world: &World) {
+        for shard in world.shards.all() {
+            let hot = &world.stores.hot;
+            let all = hot.dirty(shard, Dirty::All, Version::ZERO, ALL).await;
+            let unqueued = hot.dirty(shard, Dirty::Unqueued, Version::ZERO, ALL).await;
+            // Closed: nobody relies on its marks.
+            let (Ok((_, all)), Ok((_, unqueued))) = (all, unqueued) else { continue };
+            // After the store: what is marked was in the log before.
+            self.read(world, shard).await;
+            let is_unqueued = |dirty: &DirtyRecord| {
+                unqueued.iter().any(|other| other.record == dirty.record && other.version == dirty.version)
+            };
+            for dirty in all.into_iter().filter(|dirty| !is_unqueued(dirty)) {
+                let (record, version) = (dirty.record, dirty.version);
+                if !self.counts.contains(&(record.namespace.clone(), record.key.clone(), version)) {
+                    world.complain(format!("{record:?} at {version} is taken for queued, but does not lie in the log"));
+                }
+            }
+        }
+    }
+
+    async fn read(&mut self, world: &World, shard: Shard) {
+        for table in &world.tables {
+            let at = TopicPartition { topic: table.settings.topic.clone(), partition: shard.0 };
+            let Ok(bounds) = world.stores.log.bounds(std::slice::from_ref(&at)).await else { continue };
+            let Some((low, end)) = bounds.first().copied() else { continue };
+            let read = self.read.entry(at.clone()).or_default();
+            let from = read.next.max(low);
+            let counts = &mut self.counts;
+            let mut each = |record: LogRecord| {
+                match Event::decode(record.payload) {
+                    Ok(Event { epoch, body: EventBody::Fence(_), .. }) => read.in_force = read.in_force.max(epoch),
+                    Ok(event) if event.epoch.is_void_under(read.in_force) => {}
+                    Ok(Event { body: EventBody::Mutations(mutations), .. }) => {
+                        let of = |m: model::Mutation| (table.settings.namespace.clone(), m.key.to_bytes(), m.version);
+                        counts.extend(mutations.into_iter().map(of));
+                    }
+                    Err(error) => world.complain(format!("the log holds what can't be read: {error}")),
+                }
+                read.next = record.offset + 1;
+                true
+            };
+            if from < end
+                && let Err(error) = world.stores.log.read(&at, from, end, &mut each).await
+            {
+                world.complain(format!("the log does not answer the harness: {error}"));
+            }
+        }
+    }
+}
