@@ -59,6 +59,7 @@ impl Queued {
             let mut each = |record: LogRecord| {
                 match Event::decode(record.payload) {
                     Ok(Event { epoch, body: EventBody::Fence(_), .. }) => read.in_force = read.in_force.max(epoch),
+                    Ok(Event { body: EventBody::Requests(_), .. }) => {}
                     Ok(event) if event.epoch.is_void_under(read.in_force) => {}
                     Ok(Event { body: EventBody::Mutations(mutations), .. }) => {
                         let of = |m: model::Mutation| (table.settings.namespace.clone(), m.key.to_bytes(), m.version);
