@@ -86,8 +86,8 @@ impl History {
         for sample in self.samples.iter().filter(|sample| sample.drained) {
             let seen = sample.row.as_ref().map(|row| (row.version, Some(row.image)));
             let (version, image) = seen.unwrap_or_else(|| {
-                let versions =
-                    self.operations.iter().filter(|o| o.key == sample.key).filter_map(Operation::acked_version);
+                let kept = |o: &&Operation| o.key == sample.key && !self.may_have_lost(o);
+                let versions = self.operations.iter().filter(kept).filter_map(Operation::acked_version);
                 (versions.chain(initial.get(&sample.key).map(|base| base.version)).max().unwrap_or(0), None)
             });
             initial.insert(sample.key.clone(), Base { version, image });
@@ -99,6 +99,12 @@ impl History {
                 && !self.has_seen(o)
         });
         Self { operations: operations.cloned().collect(), initial, ..Self::default() }
+    }
+
+    /// Whether it was acknowledged by the hot store only, which forgot its newest writes then or later.
+    fn may_have_lost(&self, operation: &Operation) -> bool {
+        matches!(operation.outcome, Outcome::Acked { level: Level::Logged, .. })
+            && self.losses.iter().any(|loss| loss.span.to >= operation.span.from)
     }
 
     fn has_seen(&self, operation: &Operation) -> bool {

@@ -310,5 +310,9 @@ fn the_next_stretch_begins_with_what_the_database_has_and_what_is_still_unsettle
     gone.op(1, 2, put(1), queued(10)).op(3, 4, delete(), queued(12)).sample(5, true, None);
     let mut after = Story { history: gone.history.next(0) };
     assert_eq!(after.op(21, 22, put(7), queued(11)).counts(), OUT_OF_ORDER);
+    // The newer delete was lost, and its version comes again.
+    let mut lost = story();
+    lost.op(1, 2, delete(), queued(10)).op(3, 4, delete(), logged(12)).loss(5, 6).sample(7, true, None);
+    Story { history: lost.history.next(0) }.op(21, 22, put(7), acked(Level::Queued, 11, 2)).is_fine();
     assert_eq!(story().counts(), CLEAN);
 }
