@@ -127,12 +127,19 @@ pub struct Blows {
     pub outage: u32,
     /// Everything is killed at once.
     pub kill_all: u32,
+    /// The hot store restarts without its tail, and with a clock that has stepped back.
+    pub lose_tail_and_time: u32,
 }
 
 impl Climate {
     /// The climate of a seed.
     pub(crate) fn draw(rng: &mut SmallRng) -> Self {
-        let weathers = [Weather::draw(rng), Weather::draw(rng), Weather::draw(rng)];
+        let mut weathers = [Weather::draw(rng), Weather::draw(rng), Weather::draw(rng)];
+        if rng.random_bool(0.4) {
+            // What is produced slowly lands behind what was produced later, and behind fences.
+            let log = &mut weathers[Place::Log as usize];
+            (log.slow, log.slow_ms) = (rng.random_range(0.05..0.3), rng.random_range(100..700));
+        }
         let mut weight = |chance: f64, most: u32| if rng.random_bool(chance) { rng.random_range(1..=most) } else { 0 };
         let blows = Blows {
             kill_ingest: weight(0.7, 4),
@@ -145,6 +152,7 @@ impl Climate {
             rebalance: weight(0.5, 3),
             outage: weight(0.5, 3),
             kill_all: weight(0.2, 1),
+            lose_tail_and_time: weight(0.2, 2),
         };
         let millis = |rng: &mut SmallRng, of: &[u64]| Duration::from_millis(of[rng.random_range(0..of.len())]);
         Self {

@@ -51,8 +51,9 @@ fn blow(world: &Arc<World>) {
         rebalance: r,
         outage: o,
         kill_all,
+        lose_tail_and_time,
     } = world.nature.climate().blows;
-    let blows: [(u32, Blow); 10] = [
+    let blows: [(u32, Blow); 11] = [
         (a, kill_ingest),
         (b, kill_drain),
         (pause, stop_one),
@@ -63,6 +64,7 @@ fn blow(world: &Arc<World>) {
         (r, rebalance),
         (o, outage),
         (kill_all, kill_everything),
+        (lose_tail_and_time, lose_tail_and_time_together),
     ];
     let all: u32 = blows.iter().map(|(weight, _)| weight).sum();
     let mut dice = world.nature.pick(0..u64::from(all)) as u32;
@@ -118,6 +120,13 @@ fn step_wall_clock(world: &Arc<World>) {
     };
     world.nature.note(|| format!("the wall clock steps by {by} us"));
     world.nature.step_wall_clock(by);
+}
+
+fn lose_tail_and_time_together(world: &Arc<World>) {
+    let by = -HOUR_MICROS - world.nature.pick(0..1_000_000) as i64;
+    world.nature.note(|| format!("the wall clock steps by {by} us"));
+    world.nature.step_wall_clock(by);
+    world.lose_tail();
 }
 
 fn rebalance(world: &Arc<World>) {

@@ -1,7 +1,9 @@
-//! What the hot store takes for queued lies in the log, and counts there: else nobody would ever produce it again.
+//! What the hot store takes for queued lies in the log, and counts there: else nobody would ever produce it again. And
+//! what the database holds counts in the log: an event that a fence has made void is applied by nobody.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use database::DatabaseRow;
 use event_log::{LogReader as _, LogRecord, TopicPartition};
 use hot_store::{Dirty, DirtyRecord, HotStore as _};
 use model::{Epoch, Event, EventBody, KeyBytes, Namespace, Shard, Version};
@@ -26,8 +28,21 @@ pub(crate) struct Queued {
 }
 
 impl Queued {
-    /// Compares the hot store with the log.
+    /// Compares the hot store and the database with the log.
     pub(crate) async fn look(&mut self, world: &World) {
+        let rows: Vec<_> = world.tables.iter().map(|t| world.stores.database.records(&t.name.table)).collect();
+        for shard in world.shards.all() {
+            self.read(world, shard).await;
+        }
+        for (table, rows) in world.tables.iter().zip(rows) {
+            for (key, row) in rows.unwrap_or_default() {
+                let (DatabaseRow::Present { version, .. } | DatabaseRow::Deleted { version }) = row else { continue };
+                let applied = (table.settings.namespace.clone(), key, version);
+                if version > Version::ZERO && !self.counts.contains(&applied) {
+                    world.complain(format!("the database has {applied:?}, which does not count in the log"));
+                }
+            }
+        }
         for shard in world.shards.all() {
             let hot = &world.stores.hot;
             let all = hot.dirty(shard, Dirty::All, Version::ZERO, ALL).await;

@@ -36,7 +36,7 @@ use crate::{
 /// Between two attempts to start.
 const START_AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// The longest publish that is waited for.
-const PUBLISH_TIMEOUT: Duration = Duration::from_millis(400);
+const PUBLISH_TIMEOUT: Duration = Duration::from_millis(900);
 
 /// A replica of ingest.
 pub(crate) struct Ingest {
