@@ -31,7 +31,7 @@ pub(super) fn plan(rng: &mut SmallRng, cast: Cast) -> Vec<Planned> {
         // Batches are gathered, granted, or half-way into the database.
         2 => vec![
             planned(Fault::Weather(Link::DrainDatabase, slow(rng)), at - 250, at + gone + rng.random_range(0..600)),
-            planned(Fault::Kill(drain), at + rng.random_range(0..60), at + gone),
+            planned(Fault::Kill(drain), at + rng.random_range(0..60), at + gone + 60),
             planned(forgets, at, at + gone),
         ],
         // Marks are on their way.
