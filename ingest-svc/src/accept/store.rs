@@ -54,11 +54,11 @@ impl Stored {
 
     /// Names the write for those who wait for it; the level is added when it is known.
     pub(super) fn token(&self) -> Token {
-        let Etag { version, .. } = self.etag;
+        // Of a repeated request that was superseded, what took its place: after a loss nothing else says that it waits.
         Token {
             shard: self.shard,
             epoch: self.epoch,
-            version,
+            version: self.version,
             logged_only: true,
             namespace: self.record.namespace.clone(),
         }

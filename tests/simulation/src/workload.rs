@@ -378,8 +378,10 @@ impl Client {
                     let what = format!("{:?} took effect twice, at {stamp:?} and {other:?}", write.request);
                     self.world.complain(what);
                 }
-                if again > level { outcome } else { Outcome::Acked { level, stamp } }
+                // What was in the hot store only may have been lost with its request, and done again since.
+                if again > level || stamp.version != other.version { outcome } else { Outcome::Acked { level, stamp } }
             }
+            (Some(Outcome::Acked { level: Level::Logged, .. }), Outcome::Unknown) => Outcome::Unknown,
             (Some(Outcome::Acked { level, stamp }), _) => Outcome::Acked { level, stamp },
             (Some(_), Outcome::Acked { .. }) => outcome,
             (Some(Outcome::Refused(_)), _) => outcome,
