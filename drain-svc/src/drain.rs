@@ -60,7 +60,8 @@ impl<H: HotStore + Budget, S: EventSource, D: Database> Drain<H, S, D> {
     /// killed, but for transactions under way, which run to their end.
     ///
     /// # Errors
-    /// [`DrainError`] if the event log refuses this member for good. What was not done is redelivered to another.
+    /// [`DrainError`] if the event log refuses this member for good. What was not done is redelivered to another. A
+    /// last commit that fails, while the group shares its partitions anew or the log is away, is none.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), DrainError> {
         let DrainParts { hot, source, directory, options } = self.parts;
         let (reports, inbox) = mpsc::channel(REPORTS);

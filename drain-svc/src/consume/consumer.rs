@@ -97,7 +97,7 @@ impl<H: HotStore + Budget, S: EventSource, D: Database> Consumer<H, S, D> {
         let deadline = Instant::now() + self.parts.options.shutdown_deadline;
         let wound_down = self.wind_down(deadline).await;
         let closed = self.source.close(deadline.saturating_duration_since(Instant::now())).await;
-        consumed.and(wound_down).and(closed.map_err(DrainError::Log))
+        consumed.and(wound_down).and(parted(closed))
     }
 
     async fn consume(&mut self, shutdown: &CancellationToken) -> Result<(), DrainError> {
@@ -437,6 +437,20 @@ async fn next<S: EventSource>(source: &mut S, not_before: Option<Instant>) -> Re
         time::sleep_until(until).await;
     }
     source.next().await
+}
+
+/// What the last commit came to. The group may just be sharing its partitions anew, or the log be away: that is no
+/// failure of who was told to stop.
+fn parted(closed: Result<(), LogError>) -> Result<(), DrainError> {
+    match closed {
+        Ok(()) => Ok(()),
+        Err(error @ (LogError::Unavailable(_) | LogError::NoSuchTopic(_))) => {
+            tracing::warn!(%error, "the last progress was not committed; the next owner of the partitions is delivered \
+                what was done since the last commit once more");
+            Ok(())
+        }
+        Err(error @ (LogError::Unfit(_) | LogError::Fatal(_))) => Err(DrainError::Log(error)),
+    }
 }
 
 fn check(ended: Result<(), JoinError>) -> Result<(), DrainError> {

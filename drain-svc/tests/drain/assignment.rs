@@ -143,3 +143,33 @@ async fn an_error_of_the_log_that_does_not_pass_ends_the_drain_and_one_that_does
     world.assert_rows_are_as_written().await;
     world.assert_all_committed().await;
 }
+
+/// The group may be sharing the partitions anew just then, or the log be away.
+#[tokio::test(start_paused = true)]
+async fn a_last_commit_that_is_refused_costs_a_redelivery_and_is_no_failure() {
+    let world = Still::still().await;
+    world.write(1, Some(1)).await;
+    let drain = world.start(options());
+    world.until_clean().await;
+    let refused = LogError::Unavailable("committing progress at the end: RebalanceInProgress".into());
+    drain.told.lock().unwrap().refused_close = Some(refused);
+    drain.stop().await;
+
+    world.write(2, Some(2)).await;
+    let heir = world.start(options());
+    world.until_clean().await;
+    world.assert_rows_are_as_written().await;
+    heir.stop().await;
+    world.assert_all_committed().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_the_log_refuses_for_good_has_failed_also_when_it_was_told_to_stop() {
+    let world = Still::still().await;
+    world.write(1, Some(1)).await;
+    let drain = world.start(options());
+    world.until_clean().await;
+    let fenced = LogError::Fatal("another process has taken this member's name".into());
+    drain.told.lock().unwrap().refused_close = Some(fenced.clone());
+    assert!(matches!(drain.stopped().await, Err(DrainError::Log(error)) if error == fenced));
+}

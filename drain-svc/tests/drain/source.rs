@@ -20,6 +20,8 @@ pub(crate) struct Told {
     pub(crate) next_error: Option<LogError>,
     /// How often such an answer was given.
     pub(crate) errors: usize,
+    /// How its last commit is refused.
+    pub(crate) refused_close: Option<LogError>,
 }
 
 pub(crate) struct WatchedSource<S> {
@@ -80,6 +82,11 @@ impl<S: EventSource> EventSource for WatchedSource<S> {
     }
 
     async fn close(self, within: Duration) -> Result<(), LogError> {
-        self.inner.close(within).await
+        let refused = self.told.lock().unwrap().refused_close.take();
+        match refused {
+            // It vanishes, with what it has noted.
+            Some(error) => Err(error),
+            None => self.inner.close(within).await,
+        }
     }
 }

@@ -88,8 +88,13 @@ pub(crate) struct Running {
 impl Running {
     /// Stops it as a signal does.
     pub(crate) async fn stop(self) {
+        self.stopped().await.unwrap();
+    }
+
+    /// Stops it as a signal does, and tells how it ended.
+    pub(crate) async fn stopped(self) -> Result<(), DrainError> {
         self.stop.cancel();
-        self.task.await.unwrap().unwrap();
+        self.task.await.unwrap()
     }
 
     /// Waits until it ends by itself.
