@@ -2,7 +2,11 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = "../../proto";
-    let files = ["shockabsorber/storage/v1/value.proto", "shockabsorber/storage/v1/event.proto"];
+    let files = [
+        "shockabsorber/storage/v1/value.proto",
+        "shockabsorber/storage/v1/event.proto",
+        "shockabsorber/storage/v1/dead_letter.proto",
+    ];
     for file in files {
         println!("cargo:rerun-if-changed={root}/{file}");
     }

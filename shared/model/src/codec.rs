@@ -1,4 +1,6 @@
-//! Bytes of what is stored: events, images and keys. Golden fixtures in `fixtures/` pin every released layout.
+//! Bytes of what is stored: events, images, keys and dead letters. Golden fixtures in `fixtures/` pin every released layout.
+
+mod dead_letter;
 
 use bytes::Bytes;
 use jiff::{Timestamp, civil};

@@ -6,6 +6,7 @@
 
 mod chance;
 mod codec;
+mod dead_letter;
 mod event;
 mod image;
 mod key;
@@ -20,6 +21,7 @@ mod version;
 
 pub use chance::Chance;
 pub use codec::{CODEC_VERSION, CodecError};
+pub use dead_letter::{DeadLetter, DeadLetterBody, DeadLetterCause, DeadLetterPurge, DeadLetterRecord};
 pub use event::{Event, EventBody, Fence, Mutation, RequestNote};
 pub use image::{Content, Image, Operation};
 pub use key::{Key, KeyBytes, MAX_KEY_BYTES};

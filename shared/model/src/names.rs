@@ -91,6 +91,19 @@ name_type!(
     Namespace, "namespace", 200, |c| !c.is_control() && !matches!(c, '{' | '}')
 );
 
+/// What the name of a dead-letter topic ends with.
+const DEAD_LETTERS: &str = ".dlq";
+
+impl Topic {
+    /// The topic of the dead letters of this one's events: its name and `.dlq`.
+    ///
+    /// # Errors
+    /// [`InvalidName`] if that is longer than a topic's name may be.
+    pub fn dead_letters(&self) -> Result<Self, InvalidName> {
+        Self::new(format!("{self}{DEAD_LETTERS}"))
+    }
+}
+
 /// A table, named by the database that holds it and its own name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableRef {

@@ -5,9 +5,9 @@
 use bytes::Bytes;
 use jiff::{Timestamp, civil};
 use model::{
-    CodecError, ColumnName, Content, DatabaseName, Epoch, Event, EventBody, Fence, Fingerprint, Image, Key, KeyBytes,
-    Mutation, Operation, Request, RequestDigest, RequestId, RequestNote, Row, Shard, TableName, TableRef, TimeOfDay,
-    Value, Version,
+    CodecError, ColumnName, Content, DatabaseName, DeadLetter, DeadLetterBody, DeadLetterCause, DeadLetterPurge,
+    DeadLetterRecord, Epoch, Event, EventBody, Fence, Fingerprint, Image, Key, KeyBytes, Mutation, Operation, Request,
+    RequestDigest, RequestId, RequestNote, Row, Shard, TableName, TableRef, TimeOfDay, Topic, Value, Version,
 };
 use proptest::prelude::*;
 
@@ -71,6 +71,39 @@ fn requests() -> Event {
     Event { shard: Shard(17), epoch: Epoch(3), body: EventBody::Requests(notes) }
 }
 
+fn payments() -> TableRef {
+    TableRef { database: DatabaseName::new("main").unwrap(), table: TableName::new("payments").unwrap() }
+}
+
+fn letter(cause: DeadLetterCause, version: Option<Version>) -> DeadLetterRecord {
+    let at = |text: &str| text.parse::<Timestamp>().unwrap();
+    let letter = DeadLetter {
+        topic: Topic::new("shock-absorber.main.payments").unwrap(),
+        offset: 4_294_967_297,
+        key: Key(vec![Value::Text("north".into()), Value::Int64(7)]).to_bytes(),
+        payload: mutation(image()).encode(),
+        version,
+        cause,
+        code: "22001/1406".into(),
+        message: "a value is too long for its column".into(),
+        attempts: 8,
+        first_refused_at: at("2026-11-21T10:20:30.123456Z"),
+        dead_lettered_at: at("2026-11-21T10:30:30.5Z"),
+        replica: "drain-0".into(),
+    };
+    DeadLetterRecord { table: payments(), shard: Shard(17), body: DeadLetterBody::Letter(letter) }
+}
+
+fn purge(version: Option<Version>) -> DeadLetterRecord {
+    let purge = DeadLetterPurge {
+        key: Key(vec![Value::Text("north".into()), Value::Int64(7)]).to_bytes(),
+        version,
+        offset: 4_294_967_297,
+        purged_at: "2026-11-22T10:20:30.123456Z".parse().unwrap(),
+    };
+    DeadLetterRecord { table: payments(), shard: Shard(17), body: DeadLetterBody::Purge(purge) }
+}
+
 /// Compares with `fixtures/NAME.hex`. A new layout gets a new file; a file that is there never changes.
 fn assert_golden(name: &str, bytes: &[u8]) {
     let path = format!("{}/fixtures/{name}.hex", env!("CARGO_MANIFEST_DIR"));
@@ -100,6 +133,9 @@ fn golden_bytes() {
     assert_golden("event-v1-requests", &requests().encode());
     assert_golden("image-v1-digest", &image().encode());
     assert_golden("image-v1-tombstone", &tombstone().encode());
+    let version = Version::new(1_795_231_081_800_301);
+    assert_golden("dead-letter-v1", &letter(DeadLetterCause::Permanent, version).encode());
+    assert_golden("dead-letter-v1-purge", &purge(version).encode());
     let values = every_value().into_iter().map(|(_, value)| value).collect();
     assert_golden("key-v1", Key(values).to_bytes().as_bytes());
 }
@@ -157,6 +193,45 @@ fn what_is_written_reads_back() {
 }
 
 #[test]
+fn every_dead_letter_reads_back_and_keeps_the_event_as_it_was() {
+    for version in [None, Version::new(1_795_231_081_800_301)] {
+        for cause in DeadLetterCause::ALL {
+            let written = letter(cause, version);
+            assert_eq!(DeadLetterRecord::decode(written.encode()), Ok(written));
+        }
+        assert_eq!(DeadLetterRecord::decode(purge(version).encode()), Ok(purge(version)));
+    }
+    let mut undecodable = letter(DeadLetterCause::Undecodable, None);
+    let DeadLetterBody::Letter(inside) = &mut undecodable.body else { panic!() };
+    inside.payload = Bytes::from_static(&[0xff; 3]);
+    inside.key = KeyBytes::from_stored(Bytes::new());
+    assert_eq!(DeadLetterRecord::decode(undecodable.encode()), Ok(undecodable));
+}
+
+/// What an operator gave up must not be taken for a letter, nor the other way round.
+#[test]
+fn a_dead_letter_that_says_two_things_none_or_something_later_is_refused() {
+    let (letter, purge) = (letter(DeadLetterCause::Since, None), purge(None));
+    let merged = Bytes::from([letter.encode(), purge.encode()].concat());
+    let neither = Bytes::from_static(&[0x08, 0x01, 0x12, 1, b'a', 0x1a, 1, b'b']);
+    for bytes in [merged, neither, Bytes::from_static(b"junk"), Bytes::new()] {
+        assert!(matches!(DeadLetterRecord::decode(bytes), Err(CodecError::Malformed { what: "dead letter", .. })));
+    }
+    let mut later = letter.encode().to_vec();
+    assert_eq!(later[..2], [0x08, 0x01]);
+    later[1] = 2;
+    let refused = DeadLetterRecord::decode(Bytes::from(later));
+    assert_eq!(refused, Err(CodecError::TooNew { what: "dead letter", found: 2 }));
+}
+
+#[test]
+fn the_topic_of_the_dead_letters_is_named_after_the_events() {
+    let topic = Topic::new("shock-absorber.main.payments").unwrap();
+    assert_eq!(topic.dead_letters().unwrap().as_str(), "shock-absorber.main.payments.dlq");
+    assert!(Topic::new("t".repeat(246)).unwrap().dead_letters().is_err(), "longer than Kafka takes");
+}
+
+#[test]
 fn what_is_not_ours_or_too_new_is_refused() {
     for junk in [&b""[..], b"junk", &[0xff; 40]] {
         assert!(matches!(Event::decode(Bytes::copy_from_slice(junk)), Err(CodecError::Malformed { .. })));
@@ -188,6 +263,7 @@ proptest! {
     #[test]
     fn no_bytes_make_the_decoders_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let bytes = Bytes::from(bytes);
-        let _ = (Event::decode(bytes.clone()), Image::decode(bytes.clone()), KeyBytes::from_stored(bytes).decode());
+        let _ = (Event::decode(bytes.clone()), Image::decode(bytes.clone()), DeadLetterRecord::decode(bytes.clone()));
+        let _ = KeyBytes::from_stored(bytes).decode();
     }
 }
