@@ -9,6 +9,7 @@
 //! | `scripts` | the scripts, and how a call of one is put together |
 //! | `planted` | bugs for the tests of the tests |
 //! | `link` | one connection, and what a broken one means for who waits on it |
+//! | `torn_file` | what a server is asked before anything is written to it |
 //! | `reply` | what comes back |
 //! | `records`, `openings` | the calls |
 //! | `settings` | whether a server is fit for its job |
@@ -24,6 +25,7 @@ mod reply;
 mod scripts;
 mod settings;
 mod store;
+mod torn_file;
 mod value;
 
 pub use options::RedisOptions;

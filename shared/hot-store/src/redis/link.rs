@@ -19,7 +19,7 @@ use ::redis::{
 };
 use tokio::time::Instant;
 
-use super::scripts::Call;
+use super::{scripts::Call, torn_file::TornFile};
 use crate::HotStoreError;
 
 /// After a failed attempt nobody tries again for so long: callers are refused at once instead of queueing up.
@@ -47,6 +47,7 @@ pub(super) struct Link {
     client: Client,
     connect_timeout: Duration,
     response_timeout: Duration,
+    torn_file: Arc<TornFile>,
     state: Mutex<State>,
     /// Held by whoever connects, so that one does and the others wait for it.
     connecting: tokio::sync::Mutex<()>,
@@ -57,10 +58,11 @@ impl Link {
         info: ConnectionInfo,
         connect_timeout: Duration,
         response_timeout: Duration,
+        torn_file: Arc<TornFile>,
     ) -> Result<Self, HotStoreError> {
         let client = Client::open(info).map_err(|e| HotStoreError::Unavailable(e.to_string()))?;
         let (state, connecting) = (Mutex::default(), tokio::sync::Mutex::default());
-        Ok(Self { client, connect_timeout, response_timeout, state, connecting })
+        Ok(Self { client, connect_timeout, response_timeout, torn_file, state, connecting })
     }
 
     /// Calls a script; makes it known first where the server has forgotten it.
@@ -83,6 +85,12 @@ impl Link {
             },
             other => other.into(),
         })
+    }
+
+    /// See [`TornFile::leave_behind`].
+    pub(super) async fn leave_torn_file_behind(&self) -> Result<(), HotStoreError> {
+        let mut live = self.connection().await?;
+        self.torn_file.leave_behind(&mut live.connection).await.map_err(HotStoreError::Unavailable)
     }
 
     async fn send(&self, command: &Cmd) -> Result<Value, Failure> {
@@ -121,7 +129,13 @@ impl Link {
                 }
                 Ok::<(), std::convert::Infallible>(())
             });
-        match self.client.get_multiplexed_async_connection_with_config(&config).await {
+        let connecting = async {
+            let mut connection =
+                self.client.get_multiplexed_async_connection_with_config(&config).await.map_err(|e| e.to_string())?;
+            self.torn_file.leave_behind(&mut connection).await?;
+            Ok::<_, String>(connection)
+        };
+        match connecting.await {
             Ok(connection) => {
                 let mut state = self.state();
                 state.made += 1;
@@ -130,8 +144,7 @@ impl Link {
                 state.failed = None;
                 Ok(live)
             }
-            Err(error) => {
-                let problem = error.to_string();
+            Err(problem) => {
                 self.state().failed = Some((Instant::now(), problem.clone()));
                 Err(Failure::Unreachable(problem))
             }

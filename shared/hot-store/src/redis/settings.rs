@@ -18,14 +18,6 @@ struct ServerFacts {
     other_shards: Option<String>,
 }
 
-/// What Redis does with its append-only file.
-pub(super) struct AppendOnlyFile {
-    /// It is written anew, or there is none.
-    pub(super) is_under_way: bool,
-    /// It will be written anew later.
-    pub(super) is_put_off: bool,
-}
-
 impl RedisStore {
     pub(super) async fn check_settings(&self) -> Result<Settings, HotStoreError> {
         let info = text(&self.command(&cmd("INFO")).await?);
@@ -43,25 +35,6 @@ impl RedisStore {
         Ok(judge(&facts, shards))
     }
 
-    /// Names this life of the server.
-    pub(super) async fn run_id(&self) -> Result<String, HotStoreError> {
-        let mut info = cmd("INFO");
-        info.arg("server");
-        Ok(fields(&text(&self.command(&info).await?)).remove("run_id").unwrap_or_default())
-    }
-
-    /// What it does with its append-only file.
-    pub(super) async fn append_only_file(&self) -> Result<AppendOnlyFile, HotStoreError> {
-        let mut info = cmd("INFO");
-        info.arg("persistence");
-        let facts = fields(&text(&self.command(&info).await?));
-        let is_set = |name: &str| facts.get(name).is_some_and(|value| value == "1");
-        Ok(AppendOnlyFile {
-            is_under_way: is_set("aof_rewrite_in_progress") || !is_set("aof_enabled"),
-            is_put_off: is_set("aof_rewrite_scheduled"),
-        })
-    }
-
     /// The number of shards under which the store was first used: now, if there is none yet.
     async fn stored_shard_count(&self, shards: usize) -> Result<String, HotStoreError> {
         let key = keys::shard_count(self.prefix());
@@ -77,7 +50,7 @@ impl RedisStore {
     }
 }
 
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
         Value::SimpleString(text) | Value::VerbatimString { text, .. } => text.clone(),
@@ -85,7 +58,7 @@ fn text(value: &Value) -> String {
     }
 }
 
-fn fields(info: &str) -> HashMap<String, String> {
+pub(super) fn fields(info: &str) -> HashMap<String, String> {
     let pairs = info.lines().filter_map(|line| line.split_once(':'));
     pairs.map(|(name, value)| (name.to_owned(), value.trim_end().to_owned())).collect()
 }

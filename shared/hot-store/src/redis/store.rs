@@ -1,10 +1,9 @@
 //! The store itself; each call is in `records` or `openings`.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use ::redis::{Cmd, Value};
 use model::{Epoch, Namespace, Shard, Version};
-use tokio::sync::Mutex;
 
 use super::{
     RedisOptions,
@@ -13,6 +12,7 @@ use super::{
     records::millis,
     reply::Reply,
     scripts::{self, Call},
+    torn_file::TornFile,
 };
 use crate::{
     Answer, Backlog, Budget, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, Grant, HotStore,
@@ -29,8 +29,6 @@ pub struct RedisStore {
     shards: Vec<ShardKeys>,
     prefix: String,
     request_window: Duration,
-    /// The life of the server in which it was asked to write its append-only file anew.
-    pub(super) rewritten: Mutex<String>,
 }
 
 impl fmt::Debug for RedisStore {
@@ -46,17 +44,12 @@ impl RedisStore {
     /// [`HotStoreError::Unavailable`] if the options are unusable or the server can't be reached.
     pub async fn connect(options: RedisOptions) -> Result<Self, HotStoreError> {
         let info = options.connection_info()?;
+        let torn_file = Arc::new(TornFile::default());
         let links = (0..options.pool.max(1))
-            .map(|_| Link::new(info.clone(), options.connect_timeout, options.response_timeout))
+            .map(|_| Link::new(info.clone(), options.connect_timeout, options.response_timeout, torn_file.clone()))
             .collect::<Result<Vec<_>, _>>()?;
         let shards = options.shards.all().map(|shard| ShardKeys::new(&options.prefix, shard)).collect();
-        let store = Self {
-            links,
-            shards,
-            prefix: options.prefix,
-            request_window: options.request_window,
-            rewritten: Mutex::default(),
-        };
+        let store = Self { links, shards, prefix: options.prefix, request_window: options.request_window };
         store.command(&::redis::cmd("PING")).await?;
         Ok(store)
     }
@@ -90,6 +83,11 @@ impl RedisStore {
     /// Sends a command that concerns no shard.
     pub(super) async fn command(&self, command: &Cmd) -> Result<Value, HotStoreError> {
         self.links[0].command(command).await
+    }
+
+    /// See [`TornFile::leave_behind`].
+    pub(super) async fn leave_torn_file_behind(&self) -> Result<(), HotStoreError> {
+        self.links[0].leave_torn_file_behind().await
     }
 }
 

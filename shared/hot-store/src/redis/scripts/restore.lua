@@ -49,12 +49,13 @@ for i = 4, #KEYS do
         redis.call('SET', key, value, 'PX', ARGV[2])
       end
     elseif action == 'D' then
-      if version == asked and redis.call('PTTL', key) == -1 and not redis.call('ZSCORE', KEYS[2], name) then
-        -- What is clean has a TTL. So a mark is missing that was written together with the image: Redis ran the half of
-        -- a transaction that a power loss tore.
+      local behind = redis.call('ZSCORE', behind_key(namespace), name)
+      if version == asked and not behind and redis.call('PTTL', key) == -1 then
+        -- What is clean has a TTL. So marks are missing that were written behind the image: Redis ran the half of a
+        -- transaction that a power loss tore.
         bytes[namespace] = (bytes[namespace] or 0) + redis.call('STRLEN', key) - HEAD_END - 1
         redis.call('ZADD', KEYS[2], ARGV[at + 2], name)
-        redis.call('ZADD', behind_key(namespace), 'LT', ARGV[at + 3], name)
+        redis.call('ZADD', behind_key(namespace), ARGV[at + 3], name)
       else
         redis.call('ZADD', behind_key(namespace), 'XX', 'LT', ARGV[at + 3], name)
       end
