@@ -24,10 +24,17 @@ struct Entry {
     committed: Option<Committed>,
     in_log: Option<i64>,
     window: Window,
+    /// The log is not the one that was taken up: nothing more is committed under this assignment.
+    #[cfg(any(feature = "kafka", test))]
+    distrusted: bool,
 }
 
 impl Entry {
     fn due(&mut self, now: Instant) -> Option<Committed> {
+        #[cfg(any(feature = "kafka", test))]
+        if self.distrusted {
+            return None;
+        }
         let before = self.committed;
         if let Some(done) = self.noted.filter(|done| before.is_none_or(|before| done.offset > before.done.offset)) {
             return Some(Committed { done, window: self.window.behind(done, now) });
@@ -69,7 +76,15 @@ impl ProgressLedger {
     ) -> AssignmentId {
         self.last_assignment += 1;
         let window = Window::inherit(self.request_window, committed, first_offset, now);
-        let entry = Entry { assignment: self.last_assignment, noted: None, committed, in_log, window };
+        let entry = Entry {
+            assignment: self.last_assignment,
+            noted: None,
+            committed,
+            in_log,
+            window,
+            #[cfg(any(feature = "kafka", test))]
+            distrusted: false,
+        };
         self.owned.insert(partition, entry);
         self.last_assignment
     }
@@ -78,6 +93,19 @@ impl ProgressLedger {
     #[cfg(any(feature = "kafka", test))]
     pub(crate) fn owns(&self, partition: &TopicPartition) -> bool {
         self.owned.contains_key(partition)
+    }
+
+    /// The log is not what it was taken for: nothing more is committed of what is owned now. What is taken up from now
+    /// on is taken up anew, so it is trusted, also if that comes before what is owned now was given up.
+    #[cfg(any(feature = "kafka", test))]
+    pub(crate) fn distrust_all(&mut self) {
+        self.owned.values_mut().for_each(|entry| entry.distrusted = true);
+    }
+
+    /// Whether progress of the partition may be committed.
+    #[cfg(any(feature = "kafka", test))]
+    pub(crate) fn trusts(&self, partition: &TopicPartition) -> bool {
+        self.owned.get(partition).is_some_and(|entry| !entry.distrusted)
     }
 
     /// Notes progress. What belongs to an earlier assignment, or lies behind what was noted before, is left out.
@@ -161,6 +189,27 @@ mod tests {
         assert_eq!(ledger.due(now), []);
         ledger.note(&partition(0), second, at(6));
         assert_eq!(ledger.due(now), [(partition(0), committed(6, 5))]);
+    }
+
+    #[test]
+    fn what_was_owned_when_the_log_was_found_to_be_another_is_never_committed_whatever_is_assigned_meanwhile() {
+        let now = Instant::now();
+        let mut ledger = ProgressLedger::new(WINDOW);
+        let old = ledger.assign(partition(0), Some(committed(5, 5)), Some(5), 0, now);
+        ledger.note(&partition(0), old, at(9));
+        ledger.distrust_all();
+        // An assignment that was on its way comes first, then the old one is taken.
+        let new = ledger.assign(partition(1), None, None, 0, now);
+        ledger.note(&partition(1), new, at(3));
+        ledger.note(&partition(0), old, at(10));
+        assert!(ledger.trusts(&partition(1)) && !ledger.trusts(&partition(0)));
+        let of_the_new_one = Committed { done: at(3), window: Progress::BEGINNING };
+        assert_eq!(ledger.due(now), [(partition(1), of_the_new_one)]);
+        assert_eq!(ledger.due_for(&[partition(0)], now), []);
+        assert_eq!(ledger.give_up(&[partition(0)]), [partition(0)]);
+        let again = ledger.assign(partition(0), Some(committed(2, 2)), Some(2), 0, now);
+        ledger.note(&partition(0), again, at(4));
+        assert_eq!(ledger.due_for(&[partition(0)], now), [(partition(0), committed(4, 2))]);
     }
 
     #[test]

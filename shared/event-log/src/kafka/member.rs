@@ -12,6 +12,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError},
     },
+    thread,
     time::Duration,
 };
 
@@ -32,7 +33,7 @@ use super::{
     client::{REQUEST_TIMEOUT, failed, refused_settings, topic_shape},
     commit::list,
     options::KafkaOptions,
-    rebalance::{Delivery, MemberContext, commit},
+    rebalance::{COMPARE_TIMEOUT, Delivery, MemberContext, commit},
 };
 use crate::{
     ledger::ProgressLedger,
@@ -48,6 +49,8 @@ const CHUNK_RECORDS: usize = 500;
 const CHUNK_BYTES: usize = 4 << 20;
 /// All partitions are taken up again at most so often.
 const RESTART_INTERVAL: Duration = Duration::from_secs(3);
+/// Between two questions at the end.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// Errors that pass are reported at most so often.
 const ERROR_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -60,7 +63,8 @@ pub(super) enum Signal {
     Subscribe(Vec<Topic>, oneshot::Sender<Result<(), LogError>>),
     Pause(Vec<TopicPartition>),
     Resume(Vec<TopicPartition>),
-    Close(oneshot::Sender<Result<(), LogError>>),
+    /// Until when there is time for the last commit, and where to say what came of it.
+    Close(Instant, oneshot::Sender<Result<(), LogError>>),
 }
 
 /// See the module.
@@ -95,8 +99,10 @@ impl Member {
         signal: Sender<Signal>,
         signals: Receiver<Signal>,
         deliver: mpsc::Sender<Delivery>,
+        closing: Arc<AtomicBool>,
     ) -> Result<Self, LogError> {
-        let mut consumer = BaseConsumer::from_config_and_context(&options.member(), MemberContext::new(ledger))
+        let context = MemberContext::new(ledger, closing);
+        let mut consumer = BaseConsumer::from_config_and_context(&options.member(), context)
             .map_err(|error| refused_settings(&error))?;
         let ready = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&ready);
@@ -170,8 +176,8 @@ impl Member {
             }
             Signal::Pause(partitions) => self.log_failure("pausing", self.consumer.pause(&list(&partitions))),
             Signal::Resume(partitions) => self.log_failure("resuming", self.consumer.resume(&list(&partitions))),
-            Signal::Close(answer) => {
-                let _ = answer.send(self.leave());
+            Signal::Close(deadline, answer) => {
+                let _ = answer.send(self.leave(deadline));
                 return Flow::Stop;
             }
         }
@@ -206,6 +212,7 @@ impl Member {
     /// The log is not what it was: gives all partitions up without a commit and joins anew, so that each is taken up
     /// where that is right now.
     fn start_again(&mut self, why: String) {
+        self.context.ledger().distrust_all();
         let now = Instant::now();
         if now < self.next_restart {
             // The client says it once, and then reads that partition no more: it must not be forgotten.
@@ -217,21 +224,27 @@ impl Member {
         }
         self.next_restart = now + RESTART_INTERVAL;
         tracing::error!(why, "the drain's partitions are taken up again");
-        self.context.distrust();
         self.consumer.unsubscribe();
         self.log_failure("joining again for", self.join());
     }
 
     /// Commits what was noted. The group is left when the consumer is dropped, after the answer: that may hang, and
     /// whoever closes must learn of the commit all the same.
-    fn leave(&mut self) -> Result<(), LogError> {
-        self.context.close();
-        if self.context.is_distrusted() {
-            return Ok(());
-        }
+    fn leave(&mut self, deadline: Instant) -> Result<(), LogError> {
         let due = self.context.ledger().due(Instant::now());
-        if let Some(why) = self.context.compare(&self.consumer, &due)? {
-            return Err(LogError::Fatal(why));
+        // Without this answer a commit might count in a log that it is not of. So it is asked for as long as there is
+        // time, and else nothing is committed.
+        let amiss = loop {
+            match self.context.compare(&self.consumer, &due) {
+                Err(LogError::Unavailable(why)) if Instant::now() + COMPARE_TIMEOUT < deadline => {
+                    tracing::debug!(why, "comparing with the committed progress once more before leaving");
+                    thread::sleep(ASK_AGAIN);
+                }
+                answer => break answer?,
+            }
+        };
+        if let Some(why) = amiss {
+            return Err(LogError::Unavailable(format!("nothing was committed at the end: {why}")));
         }
         let committed = commit(&self.consumer, &due, CommitMode::Sync);
         if committed.is_ok() {
@@ -252,7 +265,7 @@ impl Member {
         if let Some(why) = self.restart_due.take() {
             return self.start_again(why);
         }
-        if self.consumer.assignment_lost() || self.context.is_distrusted() {
+        if self.consumer.assignment_lost() {
             return;
         }
         let due = self.context.ledger().due(now);

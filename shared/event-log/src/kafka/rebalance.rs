@@ -18,7 +18,7 @@ use rdkafka::{
 use tokio::time::Instant;
 
 use super::{
-    client::{REQUEST_TIMEOUT, failed, log_line},
+    client::{failed, log_line},
     commit::{commit_list, committed_from, list, partitions_of},
     reader::bounds,
     start::Start,
@@ -29,7 +29,10 @@ use crate::{
 };
 
 /// Looking whether the log is still the same may take so long.
-const COMPARE_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const COMPARE_TIMEOUT: Duration = Duration::from_secs(1);
+/// One question for what was committed of new partitions may take so long; it is asked again. Whoever closes waits for
+/// it.
+const STARTS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What goes to the drain's end.
 #[derive(Debug)]
@@ -51,22 +54,13 @@ pub(super) struct MemberContext {
     happened: Mutex<Vec<Delivery>>,
     served: AtomicU64,
     last_error: Mutex<String>,
-    /// The drain's end wants to leave: no more waiting for answers.
-    closing: AtomicBool,
-    /// The log is not what we took it for: what was noted is worth nothing until partitions are taken up again.
-    distrusted: AtomicBool,
+    /// The drain's end wants to leave: no more waiting for answers. It says so itself, for this thread may be waiting.
+    closing: Arc<AtomicBool>,
 }
 
 impl MemberContext {
-    pub(super) fn new(ledger: Arc<Mutex<ProgressLedger>>) -> Self {
-        Self {
-            ledger,
-            happened: Mutex::default(),
-            served: AtomicU64::new(0),
-            last_error: Mutex::default(),
-            closing: AtomicBool::new(false),
-            distrusted: AtomicBool::new(false),
-        }
+    pub(super) fn new(ledger: Arc<Mutex<ProgressLedger>>, closing: Arc<AtomicBool>) -> Self {
+        Self { ledger, happened: Mutex::default(), served: AtomicU64::new(0), last_error: Mutex::default(), closing }
     }
 
     /// What happened since the last call.
@@ -83,20 +77,6 @@ impl MemberContext {
         self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// No more waiting for answers.
-    pub(super) fn close(&self) {
-        self.closing.store(true, Ordering::Relaxed);
-    }
-
-    /// Nothing more is to be committed of what is owned now.
-    pub(super) fn distrust(&self) {
-        self.distrusted.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn is_distrusted(&self) -> bool {
-        self.distrusted.load(Ordering::Relaxed)
-    }
-
     pub(super) fn ledger(&self) -> MutexGuard<'_, ProgressLedger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -106,7 +86,6 @@ impl MemberContext {
     }
 
     fn assigned(&self, consumer: &BaseConsumer<Self>, partitions: &mut TopicPartitionList) {
-        self.distrusted.store(false, Ordering::Relaxed);
         let ours = partitions_of(partitions);
         let starts = self.starts(consumer, &ours);
         let taken = starts.and_then(|starts| {
@@ -148,7 +127,7 @@ impl MemberContext {
         }
         loop {
             let answer = consumer
-                .committed_offsets(list(partitions), REQUEST_TIMEOUT)
+                .committed_offsets(list(partitions), STARTS_TIMEOUT)
                 .map_err(|error| failed("the committed offsets of new partitions", &error))
                 .and_then(|answer| committed_from(&answer, partitions));
             match answer {
@@ -157,7 +136,7 @@ impl MemberContext {
                     return Ok(committed.into_iter().zip(bounds).map(|(c, bounds)| Start::new(c, bounds)).collect());
                 }
                 Err(LogError::Unavailable(why))
-                    if !consumer.assignment_lost() && !self.closing.load(Ordering::Relaxed) =>
+                    if !consumer.assignment_lost() && !self.closing.load(Ordering::Acquire) =>
                 {
                     tracing::warn!(why, "the committed offsets of new partitions are not known yet; asking again");
                     std::thread::sleep(Duration::from_millis(200));
@@ -217,7 +196,7 @@ impl MemberContext {
 
     fn revoked(&self, consumer: &BaseConsumer<Self>, partitions: &TopicPartitionList) {
         let theirs = partitions_of(partitions);
-        let lost = consumer.assignment_lost() || self.is_distrusted();
+        let lost = consumer.assignment_lost();
         if !lost {
             let due = self.ledger().due_for(&theirs, Instant::now());
             if let Err(error) = self.commit_before_parting(consumer, &due) {
@@ -225,7 +204,12 @@ impl MemberContext {
                     the next owner gets these records again");
             }
         }
-        let given_up = self.ledger().give_up(&theirs);
+        let (revoked, lost) = {
+            let mut ledger = self.ledger();
+            let (trusted, others): (Vec<_>, Vec<_>) =
+                theirs.into_iter().partition(|partition| !lost && ledger.trusts(partition));
+            (ledger.give_up(&trusted), ledger.give_up(&others))
+        };
         let unassigned = match consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => consumer.incremental_unassign(partitions),
             _ => consumer.unassign(),
@@ -233,14 +217,12 @@ impl MemberContext {
         if let Err(error) = unassigned {
             tracing::debug!(%error, "giving partitions up");
         }
-        if given_up.is_empty() {
-            return;
+        if !lost.is_empty() {
+            tracing::warn!(partitions = lost.len(), "partitions were lost: nothing more is committed for them");
+            self.tell(Delivery::Lost(lost));
         }
-        if lost {
-            tracing::warn!(partitions = given_up.len(), "partitions were lost: nothing more is committed for them");
-            self.tell(Delivery::Lost(given_up));
-        } else {
-            self.tell(Delivery::Revoked(given_up));
+        if !revoked.is_empty() {
+            self.tell(Delivery::Revoked(revoked));
         }
     }
 }

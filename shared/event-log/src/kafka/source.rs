@@ -5,7 +5,11 @@ use std::{
     collections::HashMap,
     convert::Infallible,
     fmt,
-    sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc as std_mpsc,
+    },
     thread,
     time::Duration,
 };
@@ -42,6 +46,22 @@ pub struct KafkaSource {
     end: Option<LogError>,
     /// Ends with the member, when its consumer has left the group.
     left: oneshot::Receiver<Infallible>,
+    closing: Closing,
+}
+
+/// Tells the member's thread, which may be waiting for an answer of the brokers, that nobody wants it any more.
+struct Closing(Arc<AtomicBool>);
+
+impl Closing {
+    fn announce(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.announce();
+    }
 }
 
 impl fmt::Debug for KafkaSource {
@@ -60,7 +80,9 @@ impl KafkaSource {
         let (signals, received) = std_mpsc::channel();
         let (deliver, deliveries) = mpsc::channel(WAITING_DELIVERIES);
         let ledger = Arc::new(Mutex::new(ProgressLedger::new(options.request_window)));
-        let member = Member::new(options, Arc::clone(&ledger), signals.clone(), received, deliver)?;
+        let closing = Closing(Arc::default());
+        let heard = Arc::clone(&closing.0);
+        let member = Member::new(options, Arc::clone(&ledger), signals.clone(), received, deliver, heard)?;
         let (last, left) = oneshot::channel();
         thread::Builder::new()
             .name("kafka-member".into())
@@ -69,7 +91,7 @@ impl KafkaSource {
                 drop(last);
             })
             .map_err(|error| LogError::Unavailable(format!("no thread for the Kafka consumer: {error}")))?;
-        Ok(Self { deliveries, signals, ledger, told: HashMap::new(), end: None, left })
+        Ok(Self { deliveries, signals, ledger, told: HashMap::new(), end: None, left, closing })
     }
 
     fn signal(&self, signal: Signal) -> Result<(), LogError> {
@@ -158,7 +180,8 @@ impl EventSource for KafkaSource {
     async fn close(self, within: Duration) -> Result<(), LogError> {
         let deadline = Instant::now() + within;
         let (answer, answered) = oneshot::channel();
-        self.signal(Signal::Close(answer))?;
+        self.closing.announce();
+        self.signal(Signal::Close(deadline, answer))?;
         // Nobody takes deliveries any more; the member must not wait for room.
         drop(self.deliveries);
         let committed = match timeout_at(deadline, answered).await {

@@ -22,7 +22,7 @@ use rdkafka::{
 
 use crate::{
     cases::contract,
-    harness::{Backend, Observed, REQUEST_WINDOW, SETTINGS, at, fill, outgoing, progress, publish, within},
+    harness::{Backend, Observed, REQUEST_WINDOW, SETTINGS, at, drained, fill, outgoing, progress, publish, within},
 };
 
 const VARIABLE: &str = "SHOCK_ABSORBER_TEST_KAFKA";
@@ -382,6 +382,41 @@ async fn a_producer_that_has_lost_its_sequence_is_made_anew() {
     assert!(matches!(answers[0], Err(PublishError::Unknown(_))), "{answers:?}");
     publish(&log, vec![outgoing(&topic, 0, "after")]).await;
     assert!(log.is_available());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn closing_does_not_wait_until_it_is_known_where_new_partitions_begin() {
+    let Mock { cluster, topic, .. } = Mock::start().await;
+    let loading = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS; 10_000];
+    cluster.request_errors(RDKafkaApiKey::OffsetFetch, &loading);
+    let options = KafkaOptions::new(cluster.bootstrap_servers(), "drain");
+    let mut source = KafkaSource::join(&options).unwrap();
+    within("subscribing", source.subscribe(std::slice::from_ref(&topic))).await.unwrap();
+    // The mock lets a group gather for three seconds.
+    let event = tokio::time::timeout(Duration::from_secs(6), source.next()).await;
+    assert!(event.is_err(), "it took partitions up: {event:?}");
+    let begun = Instant::now();
+    assert_eq!(source.close(Duration::from_secs(20)).await, Ok(()), "there was nothing to commit");
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_question_that_fails_at_the_end_does_not_cost_the_last_commit() {
+    let Mock { cluster, log, topic } = Mock::start().await;
+    fill(&log, &topic, 0, 0..10).await;
+    let options = KafkaOptions::new(cluster.bootstrap_servers(), "drain");
+    let mut member = Observed::subscribed(KafkaSource::join(&options).unwrap(), std::slice::from_ref(&topic)).await;
+    member.until("all records", |m| m.delivered() == 10).await;
+    // Longer than one question may take.
+    cluster.broker_round_trip_time(1, Duration::from_millis(1500)).unwrap();
+    member.source.note_progress(&[(at(&topic, 0), progress(10, 1))]);
+    let recovery = async {
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        cluster.broker_round_trip_time(1, Duration::ZERO).unwrap();
+    };
+    let (closed, ()) = tokio::join!(within("closing", member.source.close(Duration::from_secs(15))), recovery);
+    assert_eq!(closed, Ok(()));
+    assert_eq!(drained(&log, &[at(&topic, 0)]).await, [Some(progress(10, 1))]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
