@@ -127,7 +127,7 @@ mod tests {
     fn requests_are_nothing_to_write_whatever_is_in_force() {
         let digest = RequestDigest::of(b"");
         let request = Request { id: RequestId::new("r").unwrap(), digest };
-        let note = RequestNote { table: table("payments"), request, version: Version::new(5).unwrap() };
+        let note = RequestNote { table: table("payments"), key: None, request, version: Version::new(5).unwrap() };
         for epoch in [1, 2, 3] {
             let noted = event(3, epoch, EventBody::Requests(vec![note.clone()]));
             assert_eq!(taken(&noted), Ok(Intake::Requests));

@@ -95,7 +95,8 @@ async fn requests_that_are_noted_are_passed_and_committed() {
     let world = World::new().await;
     let shard = world.shard(&id(1));
     let request = Request { id: RequestId::new("r").unwrap(), digest: RequestDigest::of(b"asked for") };
-    let note = RequestNote { table: world.schema.table.clone(), request, version: Version::new(5).unwrap() };
+    let note =
+        RequestNote { table: world.schema.table.clone(), key: Some(id(1)), request, version: Version::new(5).unwrap() };
     let noted = |epoch| Event { shard, epoch, body: EventBody::Requests(vec![note.clone()]) }.encode();
     let drain = world.start(options());
     world.append(shard, noted(Epoch(0))).await;

@@ -31,7 +31,8 @@ pub(super) struct Repeat {
 ///
 /// The event of the newer version does not name the request, and its own may never have come: so it is noted in the log
 /// before it is answered. Otherwise an opening that has nothing but the log would not put it back, and the next retry
-/// would take effect once more, over what superseded it.
+/// would take effect once more, over what superseded it. The note names the record, too: while that waits for the
+/// database, readers there must not be told that they see what the request wrote, or newer.
 ///
 /// All of that holds only if the store still knows the request
 /// in the epoch in which it shows the record: otherwise it may have lost both, and the record is somebody else's.
@@ -88,7 +89,7 @@ fn note_of(repeat: &Repeat) -> Result<Bytes, WriteError> {
     let checked = &repeat.item.checked;
     let request = checked.request.clone().ok_or_else(|| unknown("the hot store knows a request that was not named"))?;
     let table = checked.table.schema.table.clone();
-    let note = RequestNote { table, request, version: repeat.etag.version };
+    let note = RequestNote { table, key: Some(checked.key.clone()), request, version: repeat.etag.version };
     let event = Event { shard: checked.shard, epoch: repeat.current, body: EventBody::Requests(vec![note]) };
     Ok(event.encode())
 }

@@ -76,10 +76,12 @@ where
             return Err(error);
         }
         let newest = std::mem::take(&mut gathered.newest);
-        let requests = std::mem::take(&mut gathered.requests);
+        let known = std::mem::take(&mut gathered.known);
         gathered.bytes = 0;
         put_back(core, shard, token, stretch, newest.into_values().collect()).await?;
-        put_requests_back(core, shard, token, stretch, requests).await?;
+        // After the records, since a note is about one of them: what took the request's place was produced before it, in
+        // the same call. So that was put back by now, unless the store kept it or the database has it.
+        put_known_back(core, shard, token, stretch, known).await?;
         if !is_full {
             break;
         }
@@ -94,13 +96,21 @@ pub(super) struct Newest {
     pub(super) lowest: Version,
 }
 
+/// A request that took effect.
+struct Known {
+    request: Request,
+    version: Version,
+    /// The key of its record, where a note names it and records are put back.
+    noted: Option<KeyBytes>,
+}
+
 /// What was read since the last call to the hot store.
 struct Gathered<'a> {
     topic: &'a Topic,
     table: &'a TableRef,
     records_from: i64,
     newest: BTreeMap<KeyBytes, Newest>,
-    requests: Vec<(Request, Version)>,
+    known: Vec<Known>,
     bytes: usize,
     tally: Tally,
     error: Option<OpeningError>,
@@ -113,7 +123,7 @@ impl<'a> Gathered<'a> {
             table: &stretch.table.schema.table,
             records_from: stretch.records_from,
             newest: BTreeMap::new(),
-            requests: Vec::new(),
+            known: Vec::new(),
             bytes: 0,
             tally: Tally { in_force: stretch.start.epoch, ..Tally::default() },
             error: None,
@@ -121,7 +131,7 @@ impl<'a> Gathered<'a> {
     }
 
     fn is_full(&self) -> bool {
-        self.newest.len().max(self.requests.len()) >= MAX_KEYS || self.bytes >= MAX_BYTES
+        self.newest.len().max(self.known.len()) >= MAX_KEYS || self.bytes >= MAX_BYTES
     }
 
     /// Takes a record in; `false` breaks off the reading.
@@ -149,7 +159,7 @@ impl<'a> Gathered<'a> {
                 self.tally.in_force = self.tally.in_force.max(event.epoch);
                 return;
             }
-            EventBody::Requests(notes) => return self.take_notes(event.epoch, notes),
+            EventBody::Requests(notes) => return self.take_notes(event.epoch, offset, notes),
             EventBody::Mutations(mutations) => mutations,
         };
         for mutation in mutations {
@@ -165,7 +175,7 @@ impl<'a> Gathered<'a> {
             }
             self.tally.mutations += 1;
             if let Some(request) = &mutation.image.request {
-                self.take_request(request.clone(), mutation.version);
+                self.take_request(Known { request: request.clone(), version: mutation.version, noted: None });
             }
             if offset < self.records_from {
                 continue;
@@ -188,23 +198,26 @@ impl<'a> Gathered<'a> {
     }
 
     /// Takes in what was noted of requests whose own events may be missing.
-    fn take_notes(&mut self, epoch: Epoch, notes: Vec<RequestNote>) {
-        for RequestNote { table, request, version } in notes {
+    ///
+    /// Below the first record that counts, a note is about one that the database has.
+    fn take_notes(&mut self, epoch: Epoch, offset: i64, notes: Vec<RequestNote>) {
+        for RequestNote { table, key, request, version } in notes {
             self.tally.seen = self.tally.seen.max(version);
             if epoch.is_void_under(self.tally.in_force) {
                 self.tally.void += 1;
             } else if table == *self.table {
-                self.take_request(request, version);
+                let noted = key.filter(|_| offset >= self.records_from).map(|key| key.to_bytes());
+                self.take_request(Known { request, version, noted });
             } else {
                 self.tally.strange += 1;
             }
         }
     }
 
-    fn take_request(&mut self, request: Request, version: Version) {
+    fn take_request(&mut self, known: Known) {
         if !planted::is(Bug::RequestsForgotten) {
             self.tally.requests += 1;
-            self.requests.push((request, version));
+            self.known.push(known);
         }
     }
 }
@@ -252,27 +265,32 @@ pub(super) fn dirty(stretch: &Stretch<'_>, Newest { mutation, lowest }: Newest) 
     Restore::Dirty { record, version, behind: lowest, image }
 }
 
-async fn put_requests_back<H, L, D>(
+async fn put_known_back<H, L, D>(
     core: &Core<H, L, D>,
     shard: Shard,
     token: &OpeningToken,
     stretch: &Stretch<'_>,
-    requests: Vec<(Request, Version)>,
+    known: Vec<Known>,
 ) -> Result<(), OpeningError>
 where
     H: HotStore,
 {
     let ttl = core.options.hot_ttl.of(&stretch.table.schema.table);
     let namespace = &stretch.table.settings.namespace;
-    for some in requests.chunks(MAX_CALL) {
-        let put = |(request, version): &(Request, Version)| Restore::Request {
-            namespace: namespace.clone(),
-            request: request.clone(),
-            version: *version,
-        };
-        core.hot.restore(shard, token, some.iter().map(put).collect(), ttl).await?;
+    let mut restores = known.into_iter().flat_map(|Known { request, version, noted }| {
+        let behind = noted.map(|key| {
+            let record = RecordId { namespace: namespace.clone(), key };
+            Restore::Behind { record, version }
+        });
+        behind.into_iter().chain([Restore::Request { namespace: namespace.clone(), request, version }])
+    });
+    loop {
+        let some: Vec<Restore> = restores.by_ref().take(MAX_CALL).collect();
+        if some.is_empty() {
+            return Ok(());
+        }
+        core.hot.restore(shard, token, some, ttl).await?;
     }
-    Ok(())
 }
 
 pub(super) fn record_of(stretch: &Stretch<'_>, mutation: &Mutation) -> RecordId {

@@ -13,5 +13,6 @@ mod read;
 mod relay;
 mod requests;
 mod store;
+mod superseded;
 mod tables;
 mod world;

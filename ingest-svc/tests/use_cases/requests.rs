@@ -13,11 +13,11 @@ use model::{Epoch, RequestId, Value};
 
 use crate::{log::Fate, world::*};
 
-fn unknown(result: &WriteResult) -> bool {
+pub fn unknown(result: &WriteResult) -> bool {
     matches!(result, Err(WriteError::OutcomeUnknown(_)))
 }
 
-fn reused(id: &str) -> WriteResult {
+pub fn reused(id: &str) -> WriteResult {
     Err(WriteError::RequestIdReused(RequestId::new(id).unwrap()))
 }
 
@@ -184,7 +184,7 @@ async fn a_retry_is_known_after_a_store_that_lost_nothing_was_restarted() {
 }
 
 /// Where a partition of the log stood, for the request window.
-fn begin_windows(world: &World) {
+pub fn begin_windows(world: &World) {
     let committed = world.log.committed.lock().unwrap().clone();
     world.log.windows.lock().unwrap().extend(committed);
 }
@@ -219,100 +219,6 @@ async fn a_retry_is_known_after_a_store_that_lost_everything() {
     for (id, amount) in [("a", 1), ("b", 2), ("c", 1), ("d", 1)] {
         assert_eq!(world.amount(id).await, Some(amount), "{id}");
     }
-}
-
-/// What becomes of a write that took a request's place, before the request comes again.
-#[derive(Debug, Clone, Copy)]
-enum Newer {
-    IsDirty,
-    IsClean,
-    HasExpired,
-}
-
-/// A request that never reached the log, and a newer write of its record that did.
-async fn superseded(newer: Newer) -> World {
-    let world = World::new().await;
-    world.drain().await;
-    begin_windows(&world);
-    world.log.set_fate(Fate::Refuse);
-    assert!(unknown(&world.write_as("r", put("a", 1)).await));
-    world.log.set_fate(Fate::Append);
-    world.write(put("a", 2)).await.unwrap();
-    if !matches!(newer, Newer::IsDirty) {
-        world.drain().await;
-    }
-    if matches!(newer, Newer::HasExpired) {
-        world.store.expire(&world.record("a"));
-        assert_eq!(world.slot("a").await, Slot::Empty);
-    }
-    world
-}
-
-#[tokio::test]
-async fn a_request_that_was_superseded_and_answered_is_known_after_a_store_that_lost_everything() {
-    for newer in [Newer::IsDirty, Newer::IsClean, Newer::HasExpired] {
-        for drained in [false, true] {
-            let world = superseded(newer).await;
-            let again = world.write_as("r", put("a", 1)).await.unwrap();
-            assert_eq!(again.reached, if matches!(newer, Newer::IsDirty) { QUEUED } else { APPLIED }, "{newer:?}");
-            if drained {
-                world.drain().await;
-            }
-            world.restart(Survives::Nothing).await;
-            // The client did not see that answer.
-            let once_more = world.write_as("r", put("a", 1)).await.unwrap();
-            assert_eq!(once_more.etag.version, again.etag.version, "{newer:?}, drained: {drained}");
-            assert_eq!(world.write_as("r", put("a", 3)).await, reused("r"));
-            assert_eq!(world.amount("a").await, Some(2), "{newer:?}, drained: {drained}");
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_superseded_request_is_not_answered_before_it_is_noted() {
-    for newer in [Newer::IsDirty, Newer::IsClean, Newer::HasExpired] {
-        let world = superseded(newer).await;
-        let level = |required| world.writer.write(named("r", put("a", 1)), Acknowledge::required(required));
-        world.log.set_fate(Fate::Refuse);
-        for required in [QUEUED, APPLIED] {
-            assert!(unknown(&level(required).await), "{newer:?}");
-        }
-        // LOGGED promises nothing of the log.
-        world.log.set_available(false);
-        let reached = if matches!(newer, Newer::IsDirty) { LOGGED } else { APPLIED };
-        assert_eq!(level(LOGGED).await.unwrap().reached, reached, "{newer:?}");
-    }
-}
-
-#[tokio::test]
-async fn a_note_that_an_opening_may_have_made_void_is_no_answer() {
-    for newer in [Newer::IsDirty, Newer::IsClean, Newer::HasExpired] {
-        let world = superseded(newer).await;
-        let (store, core, shard) = (world.store.clone(), world.core.clone(), world.shard("a"));
-        world.log.after_publish(move || {
-            use futures::FutureExt as _;
-            store.memory.restart(Survives::Everything);
-            let opening = ingest_svc::opening::open_shard(&core, shard, Epoch::ZERO);
-            opening.now_or_never().unwrap().unwrap().unwrap();
-        });
-        let again = world.write_as("r", put("a", 1)).await;
-        assert!(unknown(&again), "{newer:?}: {again:?}");
-        world.write_as("r", put("a", 1)).await.unwrap();
-    }
-}
-
-#[tokio::test]
-async fn a_void_note_puts_no_request_back() {
-    let world = superseded(Newer::IsClean).await;
-    world.log.set_fate(Fate::Delay);
-    assert!(unknown(&world.write_as("r", put("a", 1)).await));
-    world.log.set_fate(Fate::Append);
-    world.restart(Survives::Nothing).await;
-    world.log.land();
-    world.restart(Survives::Nothing).await;
-    // Nobody was told that it took effect, so it may do so now.
-    assert_eq!(world.write_as("r", put("a", 1)).await.unwrap().reached, QUEUED);
-    assert_eq!(world.amount("a").await, Some(1));
 }
 
 #[tokio::test]

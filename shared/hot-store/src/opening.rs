@@ -78,6 +78,14 @@ pub enum Restore {
         /// The purge horizon.
         horizon: Version,
     },
+    /// A version of the record that only a note in the log names: if the record is dirty, the database may lack what
+    /// that version wrote, as it may lack what took its place. What the store knows to be lower stays.
+    Behind {
+        /// The record.
+        record: RecordId,
+        /// The version that the note names.
+        version: Version,
+    },
     /// A request that an event of the log names; not over one of the same id with a higher version.
     Request {
         /// The table's namespace.

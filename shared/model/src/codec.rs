@@ -136,13 +136,16 @@ fn store_note(note: &RequestNote) -> StoredRequest {
         request_id: note.request.id.as_str().to_owned(),
         request_digest: Bytes::copy_from_slice(note.request.digest.as_bytes()),
         version: note.version.get(),
+        key: note.key.iter().flat_map(|key| &key.0).map(store_value).collect(),
     }
 }
 
 fn load_note(stored: StoredRequest) -> Result<RequestNote, CodecError> {
     let request = load_request(&stored.request_id, &stored.request_digest)?;
+    let key = stored.key.into_iter().map(load_value).collect::<Result<Vec<_>, _>>()?;
     Ok(RequestNote {
         table: load_table("request", stored.database, stored.table)?,
+        key: if key.is_empty() { None } else { Some(Key(key)) },
         request: request.ok_or_else(|| malformed("request", "it has no id or no digest"))?,
         version: load_version(stored.version)?,
     })

@@ -33,10 +33,12 @@ pub struct Fence {
 }
 
 /// A request that took effect, and that was superseded before its own event was seen in the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RequestNote {
     /// The table.
     pub table: TableRef,
+    /// The primary key of the record that it wrote; notes of an earlier release do not name it.
+    pub key: Option<Key>,
     /// The request.
     pub request: Request,
     /// The version that the hot store gave its write.

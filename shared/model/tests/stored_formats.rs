@@ -40,10 +40,13 @@ fn image() -> Image {
     }
 }
 
+fn key() -> Key {
+    Key(vec![Value::Text("north".into()), Value::Int64(7)])
+}
+
 fn mutation(image: Image) -> Event {
     let table = TableRef { database: DatabaseName::new("main").unwrap(), table: TableName::new("payments").unwrap() };
-    let key = Key(vec![Value::Text("north".into()), Value::Int64(7)]);
-    let mutation = Mutation { table, key, version: Version::new(1_795_231_081_800_301).unwrap(), image };
+    let mutation = Mutation { table, key: key(), version: Version::new(1_795_231_081_800_301).unwrap(), image };
     Event { shard: Shard(17), epoch: Epoch(3), body: EventBody::Mutations(vec![mutation]) }
 }
 
@@ -61,9 +64,10 @@ fn fence() -> Event {
     Event { shard: Shard(17), epoch: Epoch(4), body: EventBody::Fence(Fence { opener: "ingest-0".into() }) }
 }
 
-fn requests() -> Event {
+fn requests(key: Option<Key>) -> Event {
     let note = |id: &str, version| RequestNote {
         table: TableRef { database: DatabaseName::new("main").unwrap(), table: TableName::new("payments").unwrap() },
+        key: key.clone(),
         request: Request { id: RequestId::new(id).unwrap(), digest: RequestDigest::of(b"asked for") },
         version: Version::new(version).unwrap(),
     };
@@ -130,7 +134,7 @@ fn golden_bytes() {
     assert_golden("event-v1-mutation-digest", &mutation(image()).encode());
     assert_golden("event-v1-delete", &mutation(tombstone()).encode());
     assert_golden("event-v1-fence", &fence().encode());
-    assert_golden("event-v1-requests", &requests().encode());
+    assert_golden("event-v1-requests-key", &requests(Some(key())).encode());
     assert_golden("image-v1-digest", &image().encode());
     assert_golden("image-v1-tombstone", &tombstone().encode());
     let version = Version::new(1_795_231_081_800_301);
@@ -145,14 +149,15 @@ fn golden_bytes() {
 fn an_event_of_two_kinds_is_refused() {
     // Messages of Protocol Buffers merge by being put one behind the other.
     let merged = |a: Event, b: Event| Bytes::from([a.encode(), b.encode()].concat());
-    for (a, b) in [(fence(), requests()), (mutation(image()), requests()), (fence(), mutation(image()))] {
+    for (a, b) in [(fence(), requests(None)), (mutation(image()), requests(Some(key()))), (fence(), mutation(image()))]
+    {
         assert!(matches!(Event::decode(merged(a, b)), Err(CodecError::Malformed { what: "event", .. })));
     }
 }
 
 #[test]
 fn a_note_without_a_request_is_refused() {
-    let mut notes = requests();
+    let mut notes = requests(None);
     let EventBody::Requests(inside) = &mut notes.body else { panic!() };
     inside.truncate(1);
     let mut bytes = notes.encode().to_vec();
@@ -172,6 +177,11 @@ fn what_was_stored_before_requests_had_a_digest_can_be_read() {
 }
 
 #[test]
+fn a_note_of_before_it_named_its_record_can_be_read() {
+    assert_eq!(Event::decode(released("event-v1-requests")), Ok(requests(None)));
+}
+
+#[test]
 fn a_digest_of_another_length_is_refused() {
     let mut short = image().encode().to_vec();
     // The digest is the last field: tag (two bytes), length, 16 bytes.
@@ -184,7 +194,7 @@ fn a_digest_of_another_length_is_refused() {
 
 #[test]
 fn what_is_written_reads_back() {
-    for event in [mutation(image()), mutation(tombstone()), fence(), requests()] {
+    for event in [mutation(image()), mutation(tombstone()), fence(), requests(None), requests(Some(key()))] {
         assert_eq!(Event::decode(event.encode()), Ok(event));
     }
     assert_eq!(Image::decode(image().encode()), Ok(image()));

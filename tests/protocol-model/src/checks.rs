@@ -178,10 +178,17 @@ impl Protocol {
                     continue;
                 }
                 s.store.put_back_requests(self, &event);
-                let Some(is) = event.mutation.filter(|_| at >= start.records[table]) else { continue };
-                let compare = is.version <= row.high_water && self.on(Rule::CompareWithRow);
-                let compared = compare.then_some((s.database.keys[is.key], row.purge_horizon));
-                self.put_back_in_store(&mut s.store, is, compared, Stage::Queued);
+                if at < start.records[table] {
+                    continue;
+                }
+                if let Some(is) = event.mutation {
+                    let compare = is.version <= row.high_water && self.on(Rule::CompareWithRow);
+                    let compared = compare.then_some((s.database.keys[is.key], row.purge_horizon));
+                    self.put_back_in_store(&mut s.store, is, compared, Stage::Queued);
+                }
+                if let Some(note) = event.note() {
+                    s.store.put_back_note(note);
+                }
             }
         }
         self.put_back_dead_letters(s, start);

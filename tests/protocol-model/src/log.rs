@@ -4,7 +4,7 @@ use crate::{
     protocol::Protocol,
     rules::Rule,
     state::State,
-    words::{Epoch, Mutation, Offset, Op, Request, Seat, Table, Version},
+    words::{Epoch, Key, Mutation, Offset, Op, Request, Seat, Table, Version},
 };
 
 /// A record of a partition.
@@ -13,22 +13,29 @@ pub(crate) struct Event {
     /// The epoch in which it was produced.
     pub(crate) epoch: Epoch,
     pub(crate) mutation: Option<Mutation>,
-    /// A request that the event names besides that of its mutation.
+    /// A request that the event names besides that of its mutation: a note.
     pub(crate) request: Option<Request>,
+    /// The record that the note is about.
+    pub(crate) noted: Option<Key>,
 }
 
 impl Event {
     /// A record's after-image.
     pub(crate) fn of(epoch: Epoch, is: Mutation) -> Self {
-        Self { epoch, mutation: Some(is), request: None }
+        Self { epoch, mutation: Some(is), request: None, noted: None }
     }
 
     pub(crate) fn fence(epoch: Epoch) -> Self {
-        Self { epoch, mutation: None, request: None }
+        Self { epoch, mutation: None, request: None, noted: None }
     }
 
     fn is_fence(&self) -> bool {
         self.mutation.is_none() && self.request.is_none()
+    }
+
+    /// Which version of which record a note is about.
+    pub(crate) fn note(&self) -> Option<(Key, Version)> {
+        Some((self.noted?, self.request?.version))
     }
 
     /// The requests that it names.

@@ -7,7 +7,7 @@ use crate::{
     rules::Rule,
     state::State,
     store::{Offsets, Opening, Slot, Stage, Start, Store},
-    words::{Epoch, Incarnation, KEYS, Mutation, Offset, REQUESTS, Seat, TABLES, Table, Version},
+    words::{Epoch, Incarnation, KEYS, Key, Mutation, Offset, REQUESTS, Seat, TABLES, Table, Version},
 };
 
 /// How far an opener has come.
@@ -40,6 +40,8 @@ pub(crate) struct Opener {
     pub(crate) read: Offsets,
     /// A record that is to be put back, and its row and purge horizon if it was compared.
     pub(crate) compared: Option<(Mutation, Option<(Held, Version)>)>,
+    /// The note in the same event.
+    pub(crate) noted: Option<(Key, Version)>,
     /// The highest version met.
     pub(crate) seen: Version,
     pub(crate) high_water: [Version; TABLES],
@@ -98,6 +100,7 @@ impl Protocol {
             ends: [0; TABLES],
             read: [0; TABLES],
             compared: None,
+            noted: None,
             seen: 0,
             high_water: [0; TABLES],
             purge_horizon: [0; TABLES],
@@ -246,18 +249,19 @@ impl Protocol {
         let event = s.log[table].events[at as usize];
         opener.seen = opener.seen.max(highest_version(&[event]));
         let is_void = self.is_void(s, table, opener.start.requests[table], at) && self.on(Rule::OpenerSkipsVoid);
+        // Below the committed offset only requests are put back.
+        let counts = !is_void && at >= opener.start.records[table];
         if !is_void && event.requests().next().is_some() {
             if self.on(Rule::StepsUnderToken) && !self.has_token(s, &opener) {
                 s.openers[seat] = None;
                 return;
             }
             s.store.put_back_requests(self, &event);
+            if let Some(note) = event.note().filter(|_| counts && event.mutation.is_none()) {
+                s.store.put_back_note(note);
+            }
         }
-        // Below the committed offset only requests are put back.
-        if let Some(is) = event.mutation
-            && !is_void
-            && at >= opener.start.records[table]
-        {
+        if let Some(is) = event.mutation.filter(|_| counts) {
             let compare = is.version <= opener.high_water[table] && self.on(Rule::CompareWithRow);
             let horizon = if self.on(Rule::PurgeHorizonWithRow) {
                 s.database.shard[table].purge_horizon
@@ -265,6 +269,7 @@ impl Protocol {
                 opener.purge_horizon[table]
             };
             opener.compared = Some((is, compare.then_some((s.database.keys[is.key], horizon))));
+            opener.noted = event.note();
         }
         s.openers[seat] = Some(opener);
     }
@@ -273,11 +278,15 @@ impl Protocol {
     pub(crate) fn put_back(&self, s: &mut State, seat: Seat) {
         let Some(mut opener) = s.openers[seat] else { return };
         let Some((is, compared)) = opener.compared.take() else { return };
+        let noted = opener.noted.take();
         if self.on(Rule::StepsUnderToken) && !self.has_token(s, &opener) {
             s.openers[seat] = None;
             return;
         }
         self.put_back_in_store(&mut s.store, is, compared, Stage::Queued);
+        if let Some(note) = noted {
+            s.store.put_back_note(note);
+        }
         s.openers[seat] = Some(opener);
     }
 

@@ -122,6 +122,8 @@ rules! {
     RequestsFromWindow,
     /// A repeated request whose version was superseded, or is gone, puts its id into the log before the ack.
     SupersededRequestLogged,
+    /// It names the record, too: while that waits for the database, the horizon stays below the request's version.
+    NoteNamesRecord,
 
     /// A record that was created unseen is applied only where the row is absent or has at least that version.
     SinceChecked,

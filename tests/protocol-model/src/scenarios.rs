@@ -279,6 +279,12 @@ pub(crate) fn all() -> Vec<Scenario> {
         Scenario::new("horizon", &[put(0), put(0), put(1)], Faults { horizons: 1, ..none }),
         Scenario::new("horizon, clock", &[put(0)], Faults { horizons: 1, clocks_back: 1, ..none }),
         Scenario::new("horizon, all lost", &[put(0)], Faults { horizons: 1, clocks_back: 1, ..total }),
+        Scenario::new(
+            "horizon, request, superseded, all lost",
+            &[put(0).request(0), put(0), put(0).request(0)],
+            Faults { horizons: 1, ..total },
+        )
+        .thorough(),
         Scenario::new("horizon, tail lost", &twice, Faults { horizons: 1, clocks_back: 1, ..tail }).thorough(),
     ]
 }
@@ -336,6 +342,7 @@ pub(crate) fn showing(rule: Rule) -> Option<&'static str> {
             "request, all lost"
         }
         Rule::SupersededRequestLogged => "request, superseded, all lost",
+        Rule::NoteNamesRecord => "horizon, request, superseded, all lost",
         Rule::PurgeHorizonHeeded => "purge",
         Rule::PurgeUnderLock => "purge, deleted again",
         Rule::PurgeBelowDirty => "purge, two keys",

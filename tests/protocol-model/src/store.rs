@@ -209,6 +209,15 @@ impl Store {
         }
     }
 
+    /// Of a dirty record the database may lack this version too, which only a note names.
+    pub(crate) fn put_back_note(&mut self, (key, version): (Key, Version)) {
+        if let Slot::Image(image) = &mut self.slots[key]
+            && image.is_dirty()
+        {
+            image.behind = image.behind.min(version);
+        }
+    }
+
     /// The row is at least as new as what the log has: it goes over a lower image, and over an equal one whose mark
     /// that it is clean was lost.
     pub(crate) fn put_back_clean(&mut self, rules: &Protocol, key: Key, version: Version, content: Content) {

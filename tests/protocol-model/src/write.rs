@@ -177,7 +177,8 @@ impl Protocol {
             return self.ack(s, op, version);
         }
         let epoch = s.store.epoch;
-        let event = Event { epoch, mutation: unqueued, request };
+        let noted = request.map(|_| asked.key).filter(|_| self.on(Rule::NoteNamesRecord));
+        let event = Event { epoch, mutation: unqueued, request, noted };
         self.produce(s, Producer::Client(op), self.scenario.table_of[asked.key], event);
         let produced = unqueued.map_or(version, |is| is.version);
         s.clients[op] = Progress::Producing { version: produced, epoch, claims: version };

@@ -61,6 +61,9 @@ impl EncodedRestore {
             Restore::Gone { record, horizon } => {
                 Self { key: keys.record(&record), action: "G", version: horizon, ..none }
             }
+            Restore::Behind { record, version } => {
+                Self { key: keys.record(&record), action: "B", behind: version, ..none }
+            }
             Restore::Request { namespace, request, version } => Self {
                 key: keys.request(&namespace, &request.id),
                 action: "Q",

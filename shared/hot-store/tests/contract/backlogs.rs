@@ -229,6 +229,48 @@ pub async fn what_an_opening_puts_back_is_as_far_behind_as_the_log_shows(b: &imp
     assert_eq!(backlog(b).await, expected(&[row(77)], far(v6)));
 }
 
+pub async fn what_a_note_names_holds_back_what_is_dirty_and_nothing_else(b: &impl Backend) {
+    open(b).await;
+    let mut versions = Vec::new();
+    for number in 1..=4 {
+        versions.push(put(b, record(number), row(i64::from(number))).await);
+    }
+    let [v1, v2, v3, v4] = versions[..] else { panic!("four") };
+    assert_eq!(mark_clean(b, record(4), v4, LONG).await, CleanOutcome::Cleaned);
+    b.restart().await;
+    let (low, lower) = (version(9), version(8));
+    let (store, shard, opener) = (b.store(), b.shard(), token("a"));
+    store.claim(shard, &opener).await.unwrap();
+    store.begin_opening(shard, &opener, Epoch(2), start(false)).await.unwrap();
+    let noted = |number, version| Restore::Behind { record: record(number), version };
+    let restores = vec![
+        Restore::Dirty { record: record(5), version: version(30), behind: version(30), image: row(5) },
+        noted(5, version(20)),
+        // Whatever comes first, the lowest counts.
+        noted(1, low),
+        noted(1, above(v1)),
+        noted(2, above(v2)),
+        noted(3, lower),
+        // What is clean, what is not there, and what becomes clean has no place in a backlog.
+        noted(4, lower),
+        noted(6, lower),
+        Restore::Dirty { record: record(7), version: version(40), behind: version(40), image: row(7) },
+        noted(7, lower),
+        Restore::Clean { record: record(7), version: version(40), image: row(7) },
+        // Another table has a record of the same key.
+        Restore::Behind { record: record_in("main.orders", 2), version: lower },
+    ];
+    store.restore(shard, &opener, restores, LONG).await.unwrap();
+    store.finish_opening(shard, &opener, above(v4), hot_store::Checkpoint::default()).await.unwrap();
+    assert_eq!((backlogs(b).await[1].records, backlogs(b).await[1].oldest), (0, None));
+    assert_eq!(backlog(b).await, expected(&[row(1), row(2), row(3), row(5)], lower));
+    for (number, at, next) in [(3, v3, low), (1, v1, version(20)), (5, version(30), v2)] {
+        assert_eq!(mark_clean(b, record(number), at, LONG).await, CleanOutcome::Cleaned);
+        assert_eq!(backlog(b).await.oldest, Some(next));
+    }
+    assert_eq!(backlog(b).await, expected(&[row(2)], v2));
+}
+
 /// What a record is to be behind with, by the words of the trait.
 struct Held {
     version: Version,

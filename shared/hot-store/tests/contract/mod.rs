@@ -87,6 +87,7 @@ macro_rules! contract_tests {
             whatever_ends_a_records_dirtiness_ends_its_backlog
             a_backlog_survives_a_restart_and_a_discard_ends_it
             what_an_opening_puts_back_is_as_far_behind_as_the_log_shows
+            what_a_note_names_holds_back_what_is_dirty_and_nothing_else
             a_backlog_is_what_the_dirty_records_come_to
         );
         $crate::contract_tests!(@module $backend, [$(#[$attribute])*], leases:

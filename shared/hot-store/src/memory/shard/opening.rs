@@ -101,6 +101,7 @@ impl ShardState {
                     self.remove(&record);
                 }
             }
+            Restore::Behind { record, version } => self.set_behind(&record, |there| there.min(version)),
             Restore::Request { namespace, request, version } => {
                 self.put_request(now, &namespace, &request, version, epoch, terms);
             }

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Puts records and requests back. KEYS: header, dirty, unqueued, then one per record or request. ARGV: token, TTL in
--- ms, request window in ms, then per key what to do (D dirty and queued, C clean, G gone, Q request), kind, version (of
--- G: the purge horizon), up to where the database is behind, `since`, payload (of Q: the digest).
+-- ms, request window in ms, then per key what to do (D dirty and queued, C clean, G gone, B behind, Q request), kind, version
+-- (of G: the purge horizon), up to where the database is behind, `since`, payload (of Q: the digest).
 local fields = redis.call('HMGET', KEYS[1], 'otok', 'oinc', 'oepoch', 'min')
 if fields[1] ~= ARGV[1] or fields[2] ~= live_incarnation() or not fields[3] then return SUPERSEDED end
 local epoch, lowest = tonumber(fields[3]), tonumber(fields[4] or 0)
@@ -24,6 +24,10 @@ for i = 4, #KEYS do
     if not version or version <= asked then
       redis.call('SET', key, request_value(asked, epoch, payload), 'PX', ARGV[3])
     end
+  elseif action == 'B' then
+    -- Only what is dirty has a place there.
+    local name = string.sub(key, NAME_AT)
+    redis.call('ZADD', behind_key(namespace_of(name)), 'XX', 'LT', ARGV[at + 3], name)
   else
     local name = string.sub(key, NAME_AT)
     local namespace = namespace_of(name)
