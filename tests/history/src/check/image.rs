@@ -41,7 +41,9 @@ impl<'a> Check<'a> {
         }
         match write.operation.action {
             Action::Update { part, .. } if seen.image.part(part) == value => {
-                self.built_on(write, seen, part.other(), span);
+                if let Some(below) = self.kept(seen, part.other(), span).filter(|_| !again) {
+                    self.built_on(write, seen, part.other(), span, below);
+                }
             }
             Action::Update { .. } => {
                 self.phantom(format!("{span} {seen} was seen, not what was written: {}", write.operation))
@@ -54,26 +56,32 @@ impl<'a> Check<'a> {
         Some(write.durable && !again)
     }
 
-    /// The column that an update left alone holds what the newest write before it had put there.
-    fn built_on(&mut self, update: &Write<'a>, seen: Seen, kept: Part, span: Span) {
+    /// The write, as far as its version is known, that put there what the column holds that an update left alone.
+    fn kept(&mut self, seen: Seen, kept: Part, span: Span) -> Option<Kept> {
         let value = seen.image.part(kept);
         let base = self.timeline.base;
-        let (below, what) = if base.image.is_some_and(|image| image.part(kept) == value) {
-            (Some(base.version), "the row of the beginning".to_owned())
-        } else if let Some(&at) = self.timeline.by_value.get(&value) {
-            let write = &self.timeline.writes[at];
-            if !sets(write, kept) {
-                return self
-                    .phantom(format!("{span} {seen} was seen, but {kept:?} was not written so: {}", write.operation));
-            }
-            // An earlier attempt of it may have been lost.
-            let version = write.version.filter(|_| !self.lossy(write.operation.span));
-            (version, write.operation.to_string())
-        } else {
-            return self.phantom(format!("{span} {seen} was seen, but nobody wrote {value}"));
+        if base.image.is_some_and(|image| image.part(kept) == value) {
+            return Some(Kept { version: base.version, what: "the row of the beginning".to_owned() });
+        }
+        let Some(&at) = self.timeline.by_value.get(&value) else {
+            self.phantom(format!("{span} {seen} was seen, but nobody wrote {value}"));
+            return None;
         };
-        // Of a write whose version is not known it can't be said what came after it.
-        let Some(below) = below else { return };
+        let write = &self.timeline.writes[at];
+        if !sets(write, kept) {
+            self.phantom(format!("{span} {seen} was seen, but {kept:?} was not written so: {}", write.operation));
+            return None;
+        }
+        // An earlier attempt of it may have been lost. Of a write whose version is not known it can't be said what came
+        // after it.
+        let version = write.version.filter(|_| !self.lossy(write.operation.span))?;
+        Some(Kept { version, what: write.operation.to_string() })
+    }
+
+    /// The column that an update left alone holds what the newest write before it had put there. Of an update that was
+    /// lost and done again, that holds for the effect whose version is known, since what came before is known of that.
+    fn built_on(&mut self, update: &Write<'a>, seen: Seen, kept: Part, span: Span, below: Kept) {
+        let Kept { version: below, what } = below;
         let between = |version: u64| below < version && version < seen.version;
         let overlooked = self.timeline.writes.iter().find(|write| {
             write.version.is_some_and(between)
@@ -108,6 +116,12 @@ impl<'a> Check<'a> {
             self.out_of_order(format!("{span} epoch {epoch} was answered, after epoch {known} {}", newer.span));
         }
     }
+}
+
+/// What an update left alone.
+struct Kept {
+    version: u64,
+    what: String,
 }
 
 fn sets(write: &Write<'_>, column: Part) -> bool {

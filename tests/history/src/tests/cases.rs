@@ -178,6 +178,18 @@ fn a_write_that_was_lost_may_take_effect_again_when_it_is_repeated() {
     deleted.op(1, 2, put(1), queued(10)).op(3, 19, delete(), acked(Level::Queued, 14, 2)).op(4, 5, Read, NOT_FOUND);
     deleted.loss(6, 7).op(8, 9, Read, read(1, 10)).op(10, 11, put(2), acked(Level::Queued, 13, 2));
     deleted.op(20, 21, Read, NOT_FOUND).is_fine();
+    // What stood in between came in the second life only. The second effect is held to it, and neither may hold what nobody wrote.
+    let effects = |first, second| {
+        let mut story = story();
+        story.op(1, 2, put(1), queued(10)).op(3, 19, update(3, Part::Left), acked(Level::Queued, 15, 2));
+        story.op(4, 5, Read, Outcome::Read(Some(seen(image(first), 14)))).loss(6, 7);
+        story.op(8, 9, put(2), acked(Level::Queued, 12, 2));
+        story.op(20, 21, Read, Outcome::Read(Some(seen(image(second), 15))));
+        story
+    };
+    effects(1, 2).is_fine();
+    assert_eq!(effects(1, 1).counts(), OUT_OF_ORDER);
+    assert_eq!(effects(9, 2).counts(), PHANTOM);
     // What the database has, the log had, and so the request.
     let mut drained = story();
     drained.op(1, 9, put(1), acked(Level::Queued, 12, 2)).sample(3, false, whole(1, 10)).loss(4, 5);
