@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Range,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -152,7 +153,7 @@ impl<H: HotStore + Budget, S: EventSource, D: Database> Consumer<H, S, D> {
                 event = self.source.next(), if source_is_up => match event {
                     Ok(SourceEvent::Revoked(gone) | SourceEvent::Lost(gone)) => self.on_gone(&gone),
                     // Not taken in, so not counted as done: the next owner is delivered it.
-                    Ok(SourceEvent::Records(_) | SourceEvent::Assigned(_)) => {}
+                    Ok(SourceEvent::Records(_) | SourceEvent::Assigned(_) | SourceEvent::Missing(..)) => {}
                     Err(_) => source_is_up = false,
                 },
             }
@@ -177,6 +178,7 @@ impl<H: HotStore + Budget, S: EventSource, D: Database> Consumer<H, S, D> {
                 *until = None;
                 match event {
                     SourceEvent::Records(records) => self.on_records(records),
+                    SourceEvent::Missing(at, offsets) => self.on_missing(&at, &offsets),
                     SourceEvent::Assigned(assigned) => self.on_assigned(&assigned),
                     SourceEvent::Revoked(gone) => {
                         tracing::info!(partitions = gone.len(), "partitions were given to others");
@@ -214,6 +216,17 @@ impl<H: HotStore + Budget, S: EventSource, D: Database> Consumer<H, S, D> {
         met.sort_unstable();
         met.dedup();
         self.advance(&met);
+    }
+
+    /// The watermark passes them with the next record. Nothing has marked them clean, so the relay finds them dirty behind
+    /// what is drained and produces them again.
+    fn on_missing(&self, at: &TopicPartition, offsets: &Range<i64>) {
+        let TopicPartition { topic, partition } = at;
+        self.parts.metrics.missing(offsets.end.saturating_sub(offsets.start).unsigned_abs());
+        tracing::error!(%topic, partition, from = offsets.start, before = offsets.end,
+            "the log does not have these records: the brokers have lost them or can't read them, or somebody writes \
+             transactions into the topic. The drain goes on behind them; writes among them stay dirty in the hot store \
+             and are produced again. Look at the brokers' logs and disks");
     }
 
     fn on_assigned(&mut self, assigned: &[Assignment]) {

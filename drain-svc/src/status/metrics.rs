@@ -15,6 +15,7 @@ enum Metric {
     Batches,
     Coalesced,
     Void,
+    Missing,
     Stale,
     Retries,
     Refused,
@@ -36,6 +37,7 @@ impl Metric {
             Self::Batches => "shock_absorber.drain.batches",
             Self::Coalesced => "shock_absorber.drain.coalesced",
             Self::Void => "shock_absorber.drain.void",
+            Self::Missing => "shock_absorber.drain.missing",
             Self::Stale => "shock_absorber.drain.stale",
             Self::Retries => "shock_absorber.drain.retries",
             Self::Refused => "shock_absorber.drain.refused_rows",
@@ -59,6 +61,7 @@ impl Metric {
                 "Records that needed no write of their own, since a newer version of their key was gathered"
             }
             Self::Void => "Records of an epoch that is over",
+            Self::Missing => "Records that the log does not have though it should; the relay produces them again",
             Self::Stale => "Records that the database held in a newer version already",
             Self::Retries => "Attempts that have to be repeated, by reason",
             Self::Refused => {
@@ -83,6 +86,7 @@ pub(crate) struct Metrics {
     batches: Counter<u64>,
     coalesced: Counter<u64>,
     void: Counter<u64>,
+    missing: Counter<u64>,
     stale: Counter<u64>,
     retries: Counter<u64>,
     refused: Counter<u64>,
@@ -117,6 +121,7 @@ impl Metrics {
             batches: counter(Metric::Batches),
             coalesced: counter(Metric::Coalesced),
             void: counter(Metric::Void),
+            missing: counter(Metric::Missing),
             stale: counter(Metric::Stale),
             retries: counter(Metric::Retries),
             refused: counter(Metric::Refused),
@@ -141,6 +146,11 @@ impl Metrics {
     pub(crate) fn standing(&self, paused: usize, held: usize) {
         self.paused.record(paused as u64, &[]);
         self.held.record(held as u64, &[]);
+    }
+
+    /// Records that the log does not have.
+    pub(crate) fn missing(&self, records: u64) {
+        self.missing.add(records, &[]);
     }
 }
 

@@ -5,6 +5,7 @@
 mod availability;
 mod client;
 mod commit;
+mod contiguous;
 mod delivery;
 mod lane;
 mod member;

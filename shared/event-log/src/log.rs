@@ -1,6 +1,6 @@
 //! The traits, and what goes into and comes out of their calls.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, ops::Range, time::Duration};
 
 use bytes::Bytes;
 use model::{Epoch, Topic};
@@ -147,8 +147,8 @@ pub trait LogReader: Send + Sync + 'static {
         partitions: &[TopicPartition],
     ) -> impl Future<Output = Result<Vec<Option<Committed>>, LogError>> + Send;
 
-    /// Reads a partition from `from` up to, not including, `to`: calls `each` for the records in order. `each` breaks off
-    /// by `false`. Only a record at `to - 1` or behind it proves that all were read, so one must be there: an opening
+    /// Reads a partition from `from` up to, not including, `to`: calls `each` for the records in order, none left out:
+    /// where one does not come the reading fails. `each` breaks off by `false`. Only a record at `to - 1` or behind it proves that all were read, so one must be there: an opening
     /// appends a fence, and reads up to that.
     fn read(
         &self,
@@ -173,6 +173,9 @@ pub struct Assignment {
 pub enum SourceEvent {
     /// Records of assigned partitions, in order per partition. At least one.
     Records(Vec<LogRecord>),
+    /// Records of an assigned partition that can't be had, though they were asked for twice and later ones are there. The
+    /// next record of the partition is the one behind them.
+    Missing(TopicPartition, Range<i64>),
     /// New partitions; their records come after this. Others stay.
     Assigned(Vec<Assignment>),
     /// Partitions that go to others; the noted progress has been committed. No record of them comes after this.

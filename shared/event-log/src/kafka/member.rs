@@ -7,6 +7,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     fmt,
+    ops::Range,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -19,7 +20,7 @@ use std::{
 use bytes::Bytes;
 use model::Topic;
 use rdkafka::{
-    Message,
+    Message, Offset,
     config::FromClientConfigAndContext,
     consumer::{BaseConsumer, CommitMode, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
@@ -32,6 +33,7 @@ use tokio::{
 use super::{
     client::{REQUEST_TIMEOUT, failed, refused_settings, topic_shape},
     commit::list,
+    contiguous::{Contiguous, Met},
     options::KafkaOptions,
     rebalance::{COMPARE_TIMEOUT, Delivery, MemberContext, commit},
 };
@@ -49,6 +51,8 @@ const CHUNK_RECORDS: usize = 500;
 const CHUNK_BYTES: usize = 4 << 20;
 /// All partitions are taken up again at most so often.
 const RESTART_INTERVAL: Duration = Duration::from_secs(3);
+/// To set a partition back may take so long.
+const SEEK_TIMEOUT: Duration = Duration::from_secs(1);
 /// Between two questions at the end.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// Errors that pass are reported at most so often.
@@ -77,8 +81,8 @@ pub(super) struct Member {
     outbox: VecDeque<Delivery>,
     /// Names of topics, so that a record needs no new one.
     topics: HashMap<String, Topic>,
-    /// The next offset of each partition, to notice what is missing.
-    expected: HashMap<TopicPartition, i64>,
+    /// What has come of each partition, to notice what is missing.
+    met: HashMap<TopicPartition, Contiguous>,
     next_commit: Instant,
     next_error: Instant,
     subscribed: Vec<Topic>,
@@ -121,7 +125,7 @@ impl Member {
             ready,
             outbox: VecDeque::new(),
             topics: HashMap::new(),
-            expected: HashMap::new(),
+            met: HashMap::new(),
             next_commit: now + COMMIT_INTERVAL,
             next_error: now,
             subscribed: Vec::new(),
@@ -322,7 +326,7 @@ impl Member {
                 // It was polled before: it stands before.
                 push_records(&mut self.outbox, &mut chunk);
                 for delivery in &happened {
-                    forget_expectations(&mut self.expected, delivery);
+                    begin_anew(&mut self.met, delivery);
                 }
                 self.outbox.extend(happened);
             }
@@ -332,12 +336,19 @@ impl Member {
                     if !self.context.ledger().owns(&record.from) {
                         continue;
                     }
-                    if let Some(expected) = self.expected.insert(record.from.clone(), record.offset + 1)
-                        && record.offset != expected
-                    {
-                        let TopicPartition { topic, partition } = &record.from;
-                        tracing::error!(%topic, partition, expected, got = record.offset,
-                            "the log has skipped: events were deleted before they were drained, or it was reset");
+                    let met = self.met.entry(record.from.clone()).or_insert_with(|| Contiguous::from(None));
+                    match met.meet(record.offset) {
+                        Met::Next => {}
+                        Met::Known => continue,
+                        Met::Gap(offsets) => {
+                            drop(message);
+                            self.ask_again(&record.from, &offsets);
+                            continue;
+                        }
+                        Met::Missing(offsets) => {
+                            push_records(&mut self.outbox, &mut chunk);
+                            self.outbox.push_back(Delivery::Missing(record.from.clone(), offsets));
+                        }
                     }
                     bytes += record.key.len() + record.payload.len();
                     chunk.push(record);
@@ -358,6 +369,22 @@ impl Member {
         }
         push_records(&mut self.outbox, &mut chunk);
         !self.outbox.is_empty()
+    }
+
+    /// Some records did not come though later ones did: the partition is read again from there.
+    ///
+    /// If they don't come then either it goes on behind them. To stand still would help nobody: what the brokers have
+    /// lost does not come back, and to set the group's offset by hand would skip the same records. It is safe, because
+    /// nothing marks what is missing clean: it stays dirty in the hot store, and the relay, which sees that the drain has
+    /// passed it, produces it again.
+    fn ask_again(&mut self, at: &TopicPartition, offsets: &Range<i64>) {
+        let TopicPartition { topic, partition } = at;
+        tracing::warn!(%topic, partition, from = offsets.start, before = offsets.end,
+            "records did not come though later ones did; asking for them again");
+        let again = Offset::Offset(offsets.start);
+        if let Err(error) = self.consumer.seek(topic.as_str(), i32::from(*partition), again, SEEK_TIMEOUT) {
+            self.start_again(format!("{topic}/{partition} can't be read again from {}: {error}", offsets.start));
+        }
     }
 
     fn judge(&mut self, error: &KafkaError) -> Option<Delivery> {
@@ -389,22 +416,19 @@ fn push_records(outbox: &mut VecDeque<Delivery>, chunk: &mut Vec<LogRecord>) {
     }
 }
 
-fn forget_expectations(expected: &mut HashMap<TopicPartition, i64>, delivery: &Delivery) {
+fn begin_anew(met: &mut HashMap<TopicPartition, Contiguous>, delivery: &Delivery) {
     match delivery {
         Delivery::Assigned(assigned) => {
             for (Assignment { partition, committed }, _) in assigned {
-                match committed {
-                    Some(progress) => expected.insert(partition.clone(), progress.offset),
-                    None => expected.remove(partition),
-                };
+                met.insert(partition.clone(), Contiguous::from(committed.map(|progress| progress.offset)));
             }
         }
         Delivery::Revoked(partitions) | Delivery::Lost(partitions) => {
             for partition in partitions {
-                expected.remove(partition);
+                met.remove(partition);
             }
         }
-        Delivery::Records(_) | Delivery::Failed(_) | Delivery::Ended(_) => {}
+        Delivery::Records(_) | Delivery::Missing(..) | Delivery::Failed(_) | Delivery::Ended(_) => {}
     }
 }
 

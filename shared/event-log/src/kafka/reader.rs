@@ -1,6 +1,7 @@
 //! The reading face: bounds, committed offsets, and reading a range. None of it joins the group.
 
 use std::{
+    ops::Range,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -20,6 +21,7 @@ use super::{
         QuietContext, REQUEST_TIMEOUT, blocking, drop_aside, failed, refused_settings, says_no_such_topic, topic_shape,
     },
     commit::{committed_from, list},
+    contiguous::{Contiguous, Met},
     options::KafkaOptions,
 };
 use crate::log::{Committed, LogError, LogRecord, TopicPartition};
@@ -257,6 +259,7 @@ impl Reading<'_> {
         assigned.map_err(|error| failed(&format!("reading {topic}/{partition}"), &error))?;
 
         let mut chunk = Vec::new();
+        let mut contiguous = Contiguous::from(Some(self.from));
         let mut last_progress = Instant::now();
         loop {
             // Wait only with empty hands: what is there is handed over as soon as no more is ready.
@@ -264,8 +267,14 @@ impl Reading<'_> {
             match self.client.poll(wait) {
                 Some(Ok(message)) => {
                     let ours = message.topic() == topic.as_str() && message.partition() == i32::from(*partition);
-                    if !ours || message.offset() < self.from {
+                    if !ours {
                         continue;
+                    }
+                    match contiguous.meet(message.offset()) {
+                        Met::Next => {}
+                        Met::Known => continue,
+                        // The next attempt is the second time.
+                        Met::Gap(offsets) | Met::Missing(offsets) => return Err(self.missing(&offsets)),
                     }
                     last_progress = Instant::now();
                     let last = message.offset() >= self.to - 1;
@@ -342,6 +351,18 @@ impl Reading<'_> {
                 fatal => Err(fatal),
             },
         }
+    }
+
+    /// Who went on without these records would take what is older for the newest.
+    fn missing(&self, offsets: &Range<i64>) -> LogError {
+        let TopicPartition { topic, partition } = self.partition;
+        let Range { start, end } = offsets;
+        LogError::Unavailable(format!(
+            "{topic}/{partition}: the records from offset {start} to {end}, that one excluded, do not come though later \
+             ones do. The brokers have lost them or can't read them, or somebody writes transactions into the topic. If \
+             it stays so and they are gone for good, accept that by deleting the partition's records before {end} \
+             (kafka-delete-records)"
+        ))
     }
 
     fn gone(&self, first: i64) -> LogError {

@@ -1,6 +1,7 @@
 //! What librdkafka calls back: partitions that come and go, errors; and how progress is committed.
 
 use std::{
+    ops::Range,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -38,6 +39,7 @@ const STARTS_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) enum Delivery {
     Records(Vec<LogRecord>),
+    Missing(TopicPartition, Range<i64>),
     Assigned(Vec<(Assignment, AssignmentId)>),
     Revoked(Vec<TopicPartition>),
     Lost(Vec<TopicPartition>),

@@ -128,6 +128,7 @@ impl EventSource for KafkaSource {
         let _ = self.signals.send(Signal::Room);
         match delivery {
             Some(Delivery::Records(records)) => Ok(SourceEvent::Records(records)),
+            Some(Delivery::Missing(partition, offsets)) => Ok(SourceEvent::Missing(partition, offsets)),
             Some(Delivery::Assigned(assigned)) => {
                 let assignments: Vec<Assignment> = assigned
                     .into_iter()

@@ -1,6 +1,6 @@
 //! What a backend must offer to be tested, and the little tools of the tests.
 
-use std::{collections::BTreeMap, future::Future, time::Duration};
+use std::{collections::BTreeMap, future::Future, ops::Range, time::Duration};
 
 use bytes::Bytes;
 use event_log::{
@@ -95,12 +95,14 @@ pub(crate) struct Observed<S> {
     pub(crate) owned: BTreeMap<TopicPartition, Vec<LogRecord>>,
     pub(crate) last_assigned: Vec<Assignment>,
     pub(crate) last_lost: Vec<TopicPartition>,
+    /// What was told to be missing, under whatever assignment.
+    pub(crate) missing: Vec<(TopicPartition, Range<i64>)>,
 }
 
 impl<S: EventSource> Observed<S> {
     pub(crate) async fn subscribed(mut source: S, topics: &[Topic]) -> Self {
         within("subscribing", source.subscribe(topics)).await.unwrap();
-        Self { source, owned: BTreeMap::new(), last_assigned: Vec::new(), last_lost: Vec::new() }
+        Self { source, owned: BTreeMap::new(), last_assigned: Vec::new(), last_lost: Vec::new(), missing: Vec::new() }
     }
 
     pub(crate) async fn step(&mut self) {
@@ -117,10 +119,21 @@ impl<S: EventSource> Observed<S> {
                         panic!("a record of {:?}, which is not assigned", record.from);
                     };
                     if let Some(last) = seen.last() {
-                        assert_eq!(record.offset, last.offset + 1, "out of order or skipped in {:?}", record.from);
+                        let skipped = (record.from.clone(), last.offset + 1..record.offset);
+                        assert!(
+                            record.offset == last.offset + 1 || self.missing.contains(&skipped),
+                            "{} after {} in {:?}",
+                            record.offset,
+                            last.offset,
+                            record.from
+                        );
                     }
                     seen.push(record);
                 }
+            }
+            SourceEvent::Missing(partition, offsets) => {
+                assert!(self.owned.contains_key(&partition), "{partition:?} is not assigned");
+                self.missing.push((partition, offsets));
             }
             SourceEvent::Assigned(assigned) => {
                 for assignment in &assigned {

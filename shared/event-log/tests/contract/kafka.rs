@@ -77,6 +77,7 @@ impl<const NEW_PROTOCOL: bool> Backend for Kafka<NEW_PROTOCOL> {
 type Classic = Kafka<false>;
 
 mod assignment;
+mod gaps;
 
 mod classic {
     use super::{Kafka, contract};
