@@ -333,8 +333,8 @@ pub trait HotStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<Claim>, HotStoreError>> + Send;
 
     /// Begins to open, conditional on token and incarnation: stores start and epoch; leases, remembered absences and
-    /// (with `discard`) images and requests of earlier epochs count as nothing from here on, and dirty sets are emptied
-    /// with them.
+    /// (with `discard`) images and requests of earlier epochs count as nothing from here on, dirty sets are emptied with
+    /// them, and the checkpoint is forgotten: it was not believed, and must not be after another restart.
     fn begin_opening(
         &self,
         shard: Shard,

@@ -115,6 +115,7 @@ macro_rules! contract_tests {
             images_survive_leases_and_absences_do_not
             discarding_drops_everything
             a_discard_after_a_start_that_did_not_drops_everything
+            a_checkpoint_that_was_not_believed_is_forgotten
             who_resumes_a_discard_keeps_what_was_put_back
             an_epoch_that_is_not_higher_is_refused
             the_clock_is_seeded_and_never_lowered

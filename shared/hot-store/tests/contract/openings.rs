@@ -200,6 +200,20 @@ pub async fn a_discard_after_a_start_that_did_not_drops_everything(b: &impl Back
     assert_eq!(dirty(b, Dirty::All).await, []);
 }
 
+pub async fn a_checkpoint_that_was_not_believed_is_forgotten(b: &impl Backend) {
+    let epoch = open(b).await.0;
+    b.restart().await;
+    assert!(claim(b, &token("a")).await.checkpoint.is_some());
+    begin(b, &token("a"), epoch + 1, true).await.unwrap();
+    // The opener dies, and the store after it. The log may have grown past that checkpoint by now.
+    b.restart().await;
+    assert_eq!(claim(b, &token("b")).await, Claim { epoch: Epoch(epoch), checkpoint: None, resumed: None });
+    begin(b, &token("b"), epoch + 2, true).await.unwrap();
+    finish(b, &token("b")).await.unwrap();
+    b.restart().await;
+    assert_eq!(claim(b, &token("c")).await.checkpoint, Some(Checkpoint(points(100))), "the opening's own");
+}
+
 pub async fn who_resumes_a_discard_keeps_what_was_put_back(b: &impl Backend) {
     let epoch = open(b).await.0;
     put(b, record(1), row(1)).await;

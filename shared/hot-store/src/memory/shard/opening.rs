@@ -56,6 +56,8 @@ impl ShardState {
         }
         if discard {
             self.forget_requests();
+            // Nor is it believed after the next restart: by then the log may have grown past it.
+            self.checkpoint = None;
         }
         Ok(())
     }

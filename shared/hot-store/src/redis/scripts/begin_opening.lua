@@ -22,6 +22,8 @@ if ARGV[4] == '1' and not resumes then
   for i = 1, #tables do redis.call('UNLINK', behind_key(tables[i])) end
   redis.call('UNLINK', BASE .. 'n')
   redis.call('HSET', KEYS[1], 'min', ARGV[2])
+  -- Nor is it believed after the next restart: by then the log may have grown past it.
+  redis.call('HDEL', KEYS[1], 'ckpt')
 end
 redis.call('HSET', KEYS[1], 'oepoch', ARGV[2], 'ostart', ARGV[3], 'odisc', ARGV[4])
 return {ok = 'DONE'}
