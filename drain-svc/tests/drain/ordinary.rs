@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use database::{Batch, Database as _, DatabaseRow, Owner, ShardClaim};
-use hot_store::{HotStore as _, Slot, memory::Survives};
+use hot_store::{HotStore as _, Slot, Stage, memory::Survives};
 use model::{Content, Epoch, Event, EventBody, Request, RequestDigest, RequestId, RequestNote, Version};
 
 use crate::{
@@ -82,10 +82,10 @@ async fn an_older_version_changes_nothing_and_the_hot_store_learns_the_newer_row
     let rows = world.rows([row, gone]).await;
     assert_eq!(rows[&row], DatabaseRow::Present { version: newer, row: world.row(row, 99) });
     assert_eq!(rows[&gone], DatabaseRow::Deleted { version: newer });
-    let Slot::Image { version, image, dirty } = world.slot(row).await else { panic!("it is still hot") };
-    assert_eq!((version, image.content, dirty), (newer, Content::Row(world.row(row, 99)), false));
-    let Slot::Image { version, image, dirty } = world.slot(gone).await else { panic!("it is still hot") };
-    assert_eq!((version, image.content, dirty), (newer, Content::Tombstone, false));
+    let Slot::Image { version, image, stage } = world.slot(row).await else { panic!("it is still hot") };
+    assert_eq!((version, image.content, stage), (newer, Content::Row(world.row(row, 99)), Stage::Clean));
+    let Slot::Image { version, image, stage } = world.slot(gone).await else { panic!("it is still hot") };
+    assert_eq!((version, image.content, stage), (newer, Content::Tombstone, Stage::Clean));
     drain.stop().await;
     world.assert_all_committed().await;
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use database::Database;
 use event_log::{EventPublisher, LogReader};
 use futures::{StreamExt as _, future::join, stream};
-use hot_store::{HotStore, RecordId, Slot};
+use hot_store::{HotStore, RecordId, Slot, Stage};
 use model::{Shard, Version};
 use tokio::{
     task::JoinHandle,
@@ -135,7 +135,7 @@ impl Watched {
     /// expire, and an opening puts back what was marked queued: what is no longer an image was clean before it went.
     fn is_applied(&self, slot: &Slot) -> bool {
         match slot {
-            Slot::Image { version, dirty, .. } => !dirty && *version >= self.version,
+            Slot::Image { version, stage, .. } => *stage == Stage::Clean && *version >= self.version,
             Slot::Absent | Slot::Leased | Slot::Empty => true,
         }
     }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use database::Database;
 use event_log::{EventPublisher, LogReader};
-use hot_store::{HotStore, RecordId, Slot};
+use hot_store::{HotStore, RecordId, Slot, Stage};
 use model::{Epoch, Event, EventBody, Image, RequestNote, Shard, Version};
 use planted::Bug;
 
@@ -71,12 +71,12 @@ fn standing(repeat: Repeat, slot: Slot) -> Result<Stored, WriteError> {
         Slot::Image { version, .. } if version < own => {
             Err(unknown("the hot store holds an older version of the record than the request wrote"))
         }
-        Slot::Image { version, image, dirty: true } => {
+        Slot::Image { version, image, stage: Stage::Dirty } => {
             let note = if version == own { None } else { Some(note_of(&repeat)?) };
             let event = event_of(&repeat.item, image, version, repeat.current);
             Ok(stored(repeat, version, Some(event), note))
         }
-        // Drained, so the event that names it is in the log.
+        // Drained, or parked: the event that names it was in the log.
         Slot::Image { version, .. } if version == own => Ok(stored(repeat, own, None, None)),
         Slot::Image { .. } | Slot::Absent | Slot::Leased | Slot::Empty => {
             let note = note_of(&repeat)?;

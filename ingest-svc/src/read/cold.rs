@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use database::{CatalogTable, Database, DatabaseRow};
 use event_log::{EventPublisher, LogReader};
-use hot_store::{Fill, HotStore, HotStoreError, LeaseOutcome, RecordId, Slot};
+use hot_store::{Fill, HotStore, HotStoreError, LeaseOutcome, RecordId, Slot, Stage};
 use model::{Content, Image, Key, Operation, Shard, Version};
 use tokio::{
     sync::SemaphorePermit,
@@ -164,7 +164,7 @@ pub(crate) fn image_of(table: &CatalogTable, row: DatabaseRow) -> Option<(Versio
 
 fn slot_of(fill: &Fill) -> Slot {
     match fill {
-        Fill::Image { version, image } => Slot::Image { version: *version, image: image.clone(), dirty: false },
+        Fill::Image { version, image } => Slot::Image { version: *version, image: image.clone(), stage: Stage::Clean },
         Fill::Absent => Slot::Absent,
     }
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use database::ShardRow;
 use event_log::{Outgoing, Progress, TopicPartition};
 use futures::FutureExt as _;
-use hot_store::{HotStore as _, HotStoreError, OpeningToken, Settings, Slot, memory::Survives};
+use hot_store::{HotStore as _, HotStoreError, OpeningToken, Settings, Slot, Stage, memory::Survives};
 use ingest_svc::{
     StoreError,
     accept::{Require, WriteError},
@@ -175,7 +175,7 @@ async fn a_slow_older_event_does_not_bury_a_newer_row() {
     for survives in [Survives::Nothing, Survives::Everything] {
         world.restart(survives).await;
         assert_eq!(world.amount("a").await, Some(2));
-        assert!(matches!(world.slot("a").await, Slot::Image { dirty: false, .. }));
+        assert!(matches!(world.slot("a").await, Slot::Image { stage: Stage::Clean, .. }));
     }
     world.drain().await;
     assert_eq!(world.amount("a").await, Some(2));
@@ -190,7 +190,7 @@ async fn a_lower_image_does_not_survive_the_comparison_with_the_database() {
     world.drain().await;
     world.restart(Survives::Snapshot(snapshot)).await;
     assert_eq!(world.amount("a").await, Some(2));
-    assert!(matches!(world.slot("a").await, Slot::Image { dirty: false, .. }));
+    assert!(matches!(world.slot("a").await, Slot::Image { stage: Stage::Clean, .. }));
 }
 
 #[tokio::test]
@@ -417,8 +417,8 @@ async fn a_row_that_can_t_be_read_keeps_no_shard_closed_and_nothing_stale_is_rea
         world.restart(if survives_older { survives } else { Survives::Nothing }).await;
         assert_eq!((world.amount("same").await, world.amount("lower").await), (Some(2), Some(3)));
         assert_eq!(world.amount("fine").await, Some(5));
-        assert!(matches!(world.slot("lower").await, Slot::Image { dirty: true, .. }));
-        assert!(matches!(world.slot("same").await, Slot::Image { dirty: false, .. }));
+        assert!(matches!(world.slot("lower").await, Slot::Image { stage: Stage::Dirty, .. }));
+        assert!(matches!(world.slot("same").await, Slot::Image { stage: Stage::Clean, .. }));
         let refused = world.get("newer").await;
         assert!(matches!(refused, Err(ReadError::Store(StoreError::DatabaseUnfit(_)))), "{refused:?}");
     }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
 
-use hot_store::{HotStore as _, LeaseOutcome, Slot, memory::Survives};
+use hot_store::{HotStore as _, LeaseOutcome, Slot, Stage, memory::Survives};
 use ingest_svc::{Part, StoreError, read::ReadError};
 use model::{Value, ViolationReason};
 
@@ -104,7 +104,7 @@ async fn a_slow_reader_does_not_bury_a_newer_write() {
     world.db.release_reads();
     assert_eq!(reading.await.unwrap(), Some(2));
     assert_eq!(world.amount("a").await, Some(2));
-    assert!(matches!(world.slot("a").await, Slot::Image { dirty: true, .. }));
+    assert!(matches!(world.slot("a").await, Slot::Image { stage: Stage::Dirty, .. }));
 }
 
 #[tokio::test]
@@ -162,5 +162,5 @@ async fn a_record_that_is_drained_and_forgotten_is_read_from_the_database() {
     assert_eq!((found.row, found.etag.version), (full_payment("a", 2), written.version));
     // The tombstone came back too, not only an absence.
     assert_eq!(world.amount("gone").await, None);
-    assert!(matches!(world.slot("gone").await, Slot::Image { dirty: false, .. }));
+    assert!(matches!(world.slot("gone").await, Slot::Image { stage: Stage::Clean, .. }));
 }

@@ -10,8 +10,8 @@ use std::{
 
 use hot_store::{
     Answer, Backlog, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, HotStore, HotStoreError,
-    LeaseOutcome, LeaseToken, OpeningStart, OpeningToken, RecordId, Restore, Settings, ShardHeader, Slot, Stamp, Write,
-    WriteOutcome, memory::MemoryStore,
+    LeaseOutcome, LeaseToken, OpeningStart, OpeningToken, ParkOutcome, ParkedRecord, RecordId, Restore, Settings,
+    ShardHeader, Slot, Stage, Stamp, Write, WriteOutcome, memory::MemoryStore,
 };
 use model::{Epoch, Namespace, Shard, ShardCount, Version};
 
@@ -89,7 +89,7 @@ impl HotStore for BentStore {
         let mut answer = self.memory.read(shard, records.clone()).await?;
         for (record, slot) in records.iter().zip(&mut answer.slots) {
             if self.expired.lock().unwrap().contains(record) {
-                assert!(!matches!(slot, Slot::Image { dirty: true, .. }), "dirty data never expires");
+                assert!(!matches!(slot, Slot::Image { stage: Stage::Dirty, .. }), "dirty data never expires");
                 *slot = Slot::Empty;
             }
         }
@@ -126,6 +126,24 @@ impl HotStore for BentStore {
         ttl: Duration,
     ) -> Result<Vec<CleanOutcome>, HotStoreError> {
         self.memory.mark_clean(shard, cleans, ttl).await
+    }
+
+    async fn park(&self, shard: Shard, stamps: Vec<Stamp>) -> Result<Vec<ParkOutcome>, HotStoreError> {
+        self.memory.park(shard, stamps).await
+    }
+
+    async fn parked(
+        &self,
+        shard: Shard,
+        namespace: Namespace,
+        after: Version,
+        limit: usize,
+    ) -> Result<(Epoch, Vec<ParkedRecord>), HotStoreError> {
+        self.memory.parked(shard, namespace, after, limit).await
+    }
+
+    async fn purge_parked(&self, shard: Shard, stamp: Stamp) -> Result<bool, HotStoreError> {
+        self.memory.purge_parked(shard, stamp).await
     }
 
     async fn dirty(

@@ -7,13 +7,15 @@
 mod error;
 pub mod memory;
 mod opening;
+mod parking;
 #[cfg(feature = "redis")]
 pub mod redis;
 mod store;
 
 pub use error::HotStoreError;
 pub use opening::{Checkpoint, Claim, LogPoint, OpeningStart, OpeningToken, Restore};
+pub use parking::{ParkOutcome, ParkedRecord};
 pub use store::{
     Answer, Backlog, Budget, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, Grant, HotStore, LeaseOutcome, LeaseToken,
-    Precondition, REQUEST_WINDOW, RecordId, Settings, ShardHeader, Slot, Stamp, Write, WriteOutcome,
+    Precondition, REQUEST_WINDOW, RecordId, Settings, ShardHeader, Slot, Stage, Stamp, Write, WriteOutcome,
 };

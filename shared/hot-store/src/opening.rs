@@ -61,6 +61,16 @@ pub enum Restore {
         /// The event's image.
         image: Image,
     },
+    /// A dead letter: parked, over whatever is lower. Over a lower version that is dirty it is put back as dirty too: the
+    /// database may lack that one, and will refuse this one again.
+    Parked {
+        /// The record.
+        record: RecordId,
+        /// The letter's version.
+        version: Version,
+        /// The letter's image.
+        image: Image,
+    },
     /// The row (or tombstone) of the database is at least as new as the event: it stands in the hot store as clean, over any lower version.
     Clean {
         /// The record.

@@ -11,13 +11,14 @@
 //! | `link` | one connection, and what a broken one means for who waits on it |
 //! | `torn_file` | what a server is asked before anything is written to it |
 //! | `reply` | what comes back |
-//! | `records`, `openings` | the calls |
+//! | `records`, `parking`, `openings` | the calls |
 //! | `settings` | whether a server is fit for its job |
 
 mod keys;
 mod link;
 mod openings;
 mod options;
+mod parking;
 mod planted;
 mod points;
 mod records;

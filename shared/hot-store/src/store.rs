@@ -4,7 +4,7 @@ use std::{future::Future, time::Duration};
 
 use model::{Epoch, Image, KeyBytes, Namespace, Shard, Version};
 
-use crate::{Checkpoint, Claim, HotStoreError, OpeningStart, OpeningToken, Restore};
+use crate::{Checkpoint, Claim, HotStoreError, OpeningStart, OpeningToken, ParkOutcome, ParkedRecord, Restore};
 
 /// How long a request is remembered unless the store is told otherwise.
 pub const REQUEST_WINDOW: Duration = Duration::from_secs(120);
@@ -36,6 +36,14 @@ pub enum Precondition {
         /// The shard's epoch when it was read.
         epoch: Epoch,
     },
+    /// The record, be it a row or a tombstone, is parked at this version, and the shard is in this epoch; else
+    /// [`WriteOutcome::Changed`].
+    Parked {
+        /// The version at which it is parked.
+        version: Version,
+        /// The shard's epoch when it was read.
+        epoch: Epoch,
+    },
 }
 
 /// One write. The store assigns the version.
@@ -45,8 +53,8 @@ pub struct Write {
     pub record: RecordId,
     /// What must hold.
     pub precondition: Precondition,
-    /// The image to store. The store alone sets its `since`: over a dirty record (a delete) that record's goes on,
-    /// since the store knows for sure what the database may not have yet; else, with
+    /// The image to store. The store alone sets its `since`: over a dirty record (a delete) or a parked one that
+    /// record's goes on, since the store knows for sure what the database does not have; else, with
     /// [`Precondition::AbsentFromStore`], it is the new version.
     ///
     /// If it names a request, the store looks for that before it looks at the precondition
@@ -64,7 +72,7 @@ pub enum WriteOutcome {
         version: Version,
         /// The epoch under which it was written, and must be marked queued.
         epoch: Epoch,
-        /// The image's `since` as stored: kept from a dirty predecessor that was created so.
+        /// The image's `since` as stored: kept from a dirty or parked predecessor that was created so.
         since: Option<Version>,
     },
     /// The request took effect before: nothing was written. That says nothing of how safe it is by now; the record
@@ -83,10 +91,22 @@ pub enum WriteOutcome {
     Exists,
     /// `Present` or `At` was asked, and the record is known to be absent.
     Missing,
-    /// `At` was asked, and version or epoch are others.
+    /// `At` or `Parked` was asked, and version or epoch are others, or it is not parked.
     Changed,
     /// The store does not hold the record, so it can't tell.
     Cold,
+}
+
+/// How an image stands to the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// The database does not have it yet.
+    Dirty,
+    /// The database refused it for good, and the dead letters have it: it stays, without a TTL, until it is written
+    /// again or purged.
+    Parked,
+    /// The database has it, or had it when it was read. Only this may expire.
+    Clean,
 }
 
 /// What the store knows of a record.
@@ -98,8 +118,8 @@ pub enum Slot {
         version: Version,
         /// The image.
         image: Image,
-        /// Whether the database does not have it yet.
-        dirty: bool,
+        /// How it stands to the database.
+        stage: Stage,
     },
     /// The database was asked a moment ago and has no such row.
     Absent,
@@ -210,6 +230,10 @@ pub struct Backlog {
     /// version at or below it, but for an opening after a loss of the store's tail: that one must seed the clock above
     /// every horizon that was made known.
     pub horizon: Version,
+    /// How many records are parked. They are no part of what is said above: the horizon passes them.
+    pub parked: u64,
+    /// The lowest version of a parked record.
+    pub lowest_parked: Option<Version>,
 }
 
 /// The state of a shard.
@@ -286,13 +310,35 @@ pub trait HotStore: Send + Sync + 'static {
 
     /// Marks records as held by the database. A record at that version becomes clean and gets `ttl`; a lower one is
     /// replaced by [`Clean::newer`] if given, else removed ([`CleanOutcome::Gone`]: the next read asks the database); a
-    /// higher one stays dirty, and the database lacks none of its versions up to the given one any more.
+    /// higher one stays dirty or parked, and the database lacks none of its versions up to the given one any more.
     fn mark_clean(
         &self,
         shard: Shard,
         cleans: Vec<Clean>,
         ttl: Duration,
     ) -> impl Future<Output = Result<Vec<CleanOutcome>, HotStoreError>> + Send;
+
+    /// Parks records that the dead letters have. A dirty record at that version becomes [`Stage::Parked`]; one that is
+    /// parked at it already stays so. Whatever else is there stays as it is.
+    fn park(
+        &self,
+        shard: Shard,
+        stamps: Vec<Stamp>,
+    ) -> impl Future<Output = Result<Vec<ParkOutcome>, HotStoreError>> + Send;
+
+    /// The parked records of a table in the order of their versions, from above `after`, with the shard's epoch; paged as
+    /// [`HotStore::dirty`].
+    fn parked(
+        &self,
+        shard: Shard,
+        namespace: Namespace,
+        after: Version,
+        limit: usize,
+    ) -> impl Future<Output = Result<(Epoch, Vec<ParkedRecord>), HotStoreError>> + Send;
+
+    /// Removes a record that is parked at that version: the next read asks the database. `false`: it is not, and nothing
+    /// was done.
+    fn purge_parked(&self, shard: Shard, stamp: Stamp) -> impl Future<Output = Result<bool, HotStoreError>> + Send;
 
     /// Dirty records in the order of their versions, from above `after`, with the shard's epoch. At most `limit`, but
     /// records of one version are not parted. A page may be shorter; only an empty one is the end. A record that can't

@@ -89,6 +89,8 @@ bugs! {
     RequestAnsweredFromMemory = "request-answered-from-memory",
     /// Request ids are not put back by an opening.
     RequestsForgotten = "requests-forgotten",
+    /// Parked records get a TTL.
+    ParkedExpires = "parked-expires",
     /// A restarted store is taken for open.
     IncarnationIgnored = "incarnation-ignored",
 }

@@ -11,7 +11,7 @@ use std::{
 use database::{DatabaseRow, Owner, ShardClaim};
 use event_log::{LogReader as _, Progress, TopicPartition};
 use futures::FutureExt as _;
-use hot_store::{HotStore as _, RecordId, Slot};
+use hot_store::{HotStore as _, RecordId, Slot, Stage};
 use model::{Event, EventBody, Mutation, Shard, TableName};
 
 use crate::{
@@ -110,7 +110,7 @@ impl Witness {
         }
         let record = RecordId { namespace: table.settings.namespace.clone(), key };
         if let Some(Ok(answer)) = self.stores.hot.read(shard, vec![record]).now_or_never()
-            && let Some(Slot::Image { version, dirty: true, .. }) = answer.slots.first()
+            && let Some(Slot::Image { version, stage: Stage::Dirty, .. }) = answer.slots.first()
             && *version == mutation.version
         {
             self.nature.complain(format!("progress went past {mutation:?}, which the hot store still takes for dirty"));

@@ -7,6 +7,7 @@
 //! | `writes`, `marks`, `leases` | the calls that concern records |
 //! | `requests` | which requests took effect |
 //! | `backlog` | what the database does not have |
+//! | `parking` | what it refused for good |
 //! | `opening` | the calls that open the shard |
 //!
 //! Nothing here depends on the order of a hash map: the maps that are walked through are ordered, and the others are
@@ -16,6 +17,7 @@ mod backlog;
 mod leases;
 mod marks;
 mod opening;
+mod parking;
 mod requests;
 mod slots;
 mod writes;
@@ -72,6 +74,8 @@ pub(super) struct ShardState {
     unqueued: ByVersion,
     /// What is dirty, by table.
     backlogs: BTreeMap<Namespace, Tally>,
+    /// What is parked, by table.
+    parked: BTreeMap<Namespace, ByVersion>,
     requests: HashMap<RequestKey, StoredRequest>,
     deadlines: BTreeMap<Deadline, Expiring>,
     deadlines_given: u64,
@@ -93,6 +97,7 @@ impl ShardState {
             dirty: ByVersion::default(),
             unqueued: ByVersion::default(),
             backlogs: BTreeMap::new(),
+            parked: BTreeMap::new(),
             requests: HashMap::new(),
             deadlines: BTreeMap::new(),
             deadlines_given: 0,

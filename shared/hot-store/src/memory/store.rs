@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{
     Answer, Backlog, Budget, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, Grant, HotStore,
-    HotStoreError, LeaseOutcome, LeaseToken, OpeningStart, OpeningToken, REQUEST_WINDOW, RecordId, Restore, Settings,
-    ShardHeader, Stamp, Write, WriteOutcome,
+    HotStoreError, LeaseOutcome, LeaseToken, OpeningStart, OpeningToken, ParkOutcome, ParkedRecord, REQUEST_WINDOW,
+    RecordId, Restore, Settings, ShardHeader, Stamp, Write, WriteOutcome,
 };
 
 /// Expired entries that one call clears away beside its own work.
@@ -251,6 +251,24 @@ impl HotStore for MemoryStore {
         self.on_open(shard, |state, now| {
             Ok(cleans.into_iter().map(|clean| state.mark_clean(now, clean, ttl)).collect())
         })
+    }
+
+    async fn park(&self, shard: Shard, stamps: Vec<Stamp>) -> Result<Vec<ParkOutcome>, HotStoreError> {
+        self.on_open(shard, |state, now| Ok(stamps.iter().map(|stamp| state.park(now, stamp)).collect()))
+    }
+
+    async fn parked(
+        &self,
+        shard: Shard,
+        namespace: Namespace,
+        after: Version,
+        limit: usize,
+    ) -> Result<(Epoch, Vec<ParkedRecord>), HotStoreError> {
+        self.on_open(shard, |state, _| state.parked(&namespace, after, limit))
+    }
+
+    async fn purge_parked(&self, shard: Shard, stamp: Stamp) -> Result<bool, HotStoreError> {
+        self.on_open(shard, |state, now| Ok(state.purge_parked(now, &stamp)))
     }
 
     async fn dirty(

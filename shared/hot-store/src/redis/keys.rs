@@ -10,9 +10,9 @@ use crate::RecordId;
 const SEPARATOR: u8 = 0;
 
 /// The keys of one shard. The scripts rely on this: the header's key ends with `h`, and a record's key is the same with
-/// `r:` and the record's name in its place; the name is also the record's member in the sorted sets. They make two more
+/// `r:` and the record's name in its place; the name is also the record's member in the sorted sets. They make three more
 /// from it, one per table each: `b:` and the namespace (sorted set: what the database does not have, by the lowest version
-/// that it may lack) and `q:`, a request's (see [`ShardKeys::request`]).
+/// that it may lack), `p:` and the namespace (sorted set: what is parked, by version) and `q:`, a request's (see [`ShardKeys::request`]).
 #[derive(Debug)]
 pub(super) struct ShardKeys {
     /// Hash: `inc` (the incarnation for which the shard is open), `epoch`, `min` (images of a lower epoch are void),
@@ -28,6 +28,8 @@ pub(super) struct ShardKeys {
     pub(super) record_prefix: String,
     /// What every request's key begins with.
     request_prefix: String,
+    /// What the key of every set of parked records begins with.
+    parked_prefix: String,
 }
 
 impl ShardKeys {
@@ -40,7 +42,13 @@ impl ShardKeys {
             discarded: key("g"),
             record_prefix: key("r:"),
             request_prefix: key("q:"),
+            parked_prefix: key("p:"),
         }
+    }
+
+    /// The sorted set of a table's parked records.
+    pub(super) fn parked(&self, namespace: &Namespace) -> String {
+        format!("{}{namespace}", self.parked_prefix)
     }
 
     /// The key of a record's value.
@@ -102,6 +110,7 @@ mod tests {
         assert_eq!(keys.record(&record("main.payments", b"\x02\x18\x01")), b"sa:{s17}:r:main.payments\0\x02\x18\x01");
         let (table, id) = (Namespace::new("main.payments").unwrap(), RequestId::new("r-1").unwrap());
         assert_eq!(keys.request(&table, &id), b"sa:{s17}:q:main.payments\0r-1");
+        assert_eq!(keys.parked(&table), "sa:{s17}:p:main.payments");
         assert_eq!(budget("sa", "main.payments"), "sa:budget:main.payments");
         assert_eq!(shard_count("sa"), "sa:shards");
     }

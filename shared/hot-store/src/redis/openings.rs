@@ -50,6 +50,15 @@ impl EncodedRestore {
                 since: image.since.unwrap_or(Version::ZERO),
                 payload: value::payload_of(image),
             },
+            Restore::Parked { record, version, image } => Self {
+                key: keys.record(&record),
+                action: "P",
+                kind: value::parked_kind_of(&image),
+                version,
+                behind: version,
+                since: image.since.unwrap_or(Version::ZERO),
+                payload: value::payload_of(image),
+            },
             Restore::Clean { record, version, image } => Self {
                 key: keys.record(&record),
                 action: "C",

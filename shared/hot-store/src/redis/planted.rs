@@ -25,6 +25,11 @@ const PATCHES: &[(Bug, &str, &str)] = &[
         end",
     ),
     (
+        Bug::ParkedExpires,
+        "redis.call('SETRANGE', key, 0, kind == 'I' and 'P' or 'Q')",
+        "redis.call('SETRANGE', key, 0, (kind == 'I') and 'P' or 'Q') redis.call('PEXPIRE', key, 1000)",
+    ),
+    (
         Bug::AckAcrossEpoch,
         "if epoch ~= tonumber(ARGV[1]) then return CLOSED end\nlocal answer, queued",
         "if not epoch then return CLOSED end\nlocal answer, queued",

@@ -62,6 +62,7 @@ impl EncodedWrite {
             Precondition::AbsentFromStore => format!("{kind}s"),
             Precondition::Present => format!("{kind}p"),
             Precondition::At { version, epoch } => format!("{kind}@{:016}{:010}", version.get(), epoch.0),
+            Precondition::Parked { version, epoch } => format!("{kind}k{:016}{:010}", version.get(), epoch.0),
         };
         let mut condition = condition.into_bytes();
         if let Some(request) = &write.image.request {
@@ -252,6 +253,19 @@ impl RedisStore {
             Dirty::Unqueued => &keys.unqueued,
             Dirty::All => &keys.dirty,
         };
+        self.list(shard, set, after, limit, dirty_record).await
+    }
+
+    /// A page of a set of records by version: what `read` makes of each name and value.
+    pub(super) async fn list<T>(
+        &self,
+        shard: Shard,
+        set: &str,
+        after: Version,
+        limit: usize,
+        read: impl Fn(Option<&Bytes>, Option<Bytes>, Epoch) -> Result<T, String>,
+    ) -> Result<(Epoch, Vec<T>), HotStoreError> {
+        let keys = self.keys(shard)?;
         let limit = limit.min(RECORDS_PER_CALL);
         let mut after = after;
         loop {
@@ -261,7 +275,7 @@ impl RedisStore {
             let mut found = Vec::with_capacity(reply.len() / 2);
             while reply.len() > 0 {
                 let (name, value) = (reply.bytes()?, reply.bytes()?);
-                match dirty_record(name.as_ref(), value, epoch) {
+                match read(name.as_ref(), value, epoch) {
                     Ok(record) => found.push(record),
                     // It must not keep the rest from being relayed.
                     Err(problem) => tracing::error!(
@@ -291,7 +305,9 @@ impl RedisStore {
         let (epoch, clock) = (reply.epoch()?, reply.version()?);
         let backlogs = namespaces.iter().map(|_| {
             let (records, bytes, oldest) = (reply.count()?, reply.count()?, reply.version_or_none()?);
-            Ok(Backlog { records, bytes, oldest, horizon: oldest.map_or(clock, Version::before) })
+            let (parked, lowest_parked) = (reply.count()?, reply.version_or_none()?);
+            let horizon = oldest.map_or(clock, Version::before);
+            Ok(Backlog { records, bytes, oldest, horizon, parked, lowest_parked })
         });
         Ok((epoch, backlogs.collect::<Result<_, HotStoreError>>()?))
     }
@@ -317,7 +333,7 @@ fn slot(reply: &mut Reply, dirty: u8, valid: Validity) -> Result<Slot, HotStoreE
 }
 
 /// A dirty record by its name and value; else what is wrong.
-fn dirty_record(name: Option<&Bytes>, value: Option<Bytes>, epoch: Epoch) -> Result<DirtyRecord, String> {
+pub(super) fn dirty_record(name: Option<&Bytes>, value: Option<Bytes>, epoch: Epoch) -> Result<DirtyRecord, String> {
     let record = name.and_then(record_of_name).ok_or("its name is none of ours")?;
     // What is dirty is never void: an opening that discards empties the dirty set.
     match slot_of(value, true, Validity { epoch, lowest: Epoch::ZERO })? {

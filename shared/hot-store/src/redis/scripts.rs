@@ -82,6 +82,8 @@ scripts! {
     LEASE = "lease.lua";
     FILL = "fill.lua";
     MARK_CLEAN = "mark_clean.lua";
+    PARK = "park.lua";
+    PURGE_PARKED = "purge_parked.lua";
     DIRTY = "dirty.lua";
     BACKLOG = "backlog.lua";
     HEADER = "header.lua";

@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     Answer, Backlog, Budget, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, Grant, HotStore,
-    HotStoreError, LeaseOutcome, LeaseToken, OpeningStart, OpeningToken, RecordId, Restore, Settings, ShardHeader,
-    Stamp, Write, WriteOutcome,
+    HotStoreError, LeaseOutcome, LeaseToken, OpeningStart, OpeningToken, ParkOutcome, ParkedRecord, RecordId, Restore,
+    Settings, ShardHeader, Stamp, Write, WriteOutcome,
 };
 
 /// The longest wait that is answered for a budget; whoever waited so long asks again.
@@ -126,6 +126,24 @@ impl HotStore for RedisStore {
         ttl: Duration,
     ) -> Result<Vec<CleanOutcome>, HotStoreError> {
         self.mark_records_clean(shard, cleans, ttl).await
+    }
+
+    async fn park(&self, shard: Shard, stamps: Vec<Stamp>) -> Result<Vec<ParkOutcome>, HotStoreError> {
+        self.park_records(shard, &stamps).await
+    }
+
+    async fn parked(
+        &self,
+        shard: Shard,
+        namespace: Namespace,
+        after: Version,
+        limit: usize,
+    ) -> Result<(Epoch, Vec<ParkedRecord>), HotStoreError> {
+        self.list_parked(shard, &namespace, after, limit).await
+    }
+
+    async fn purge_parked(&self, shard: Shard, stamp: Stamp) -> Result<bool, HotStoreError> {
+        self.purge_parked_record(shard, &stamp).await
     }
 
     async fn dirty(

@@ -2,18 +2,19 @@
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 1 | kind: `I` row, `T` tombstone, `L` lease, `A` remembered absence |
+//! | 1 | kind: `I` row, `T` tombstone, `P` and `Q` the same of a parked record, `L` lease, `A` remembered absence |
 //! | 16 | version, in decimal digits |
 //! | 10 | epoch in which it was stored |
-//! | 16 | `since` ([`model::Image::since`]); 0: none. It counts while the record is dirty |
-//! | rest | of `I` and `T` the encoded image (without `since`), of `L` the token |
+//! | 16 | `since` ([`model::Image::since`]); 0: none. It counts while the record is dirty or parked |
+//! | rest | of rows and tombstones the encoded image (without `since`), of `L` the token |
 //!
-//! That a record is dirty is not said here but by its place in the dirty set, so that a mark needs no rewrite.
+//! That a record is dirty is not said here but by its place in the dirty set, so that a mark needs no rewrite. That it is
+//! parked is said here, so that no read and no write has to ask for it.
 
 use bytes::Bytes;
 use model::{Content, Epoch, Image, Version};
 
-use crate::Slot;
+use crate::{Slot, Stage};
 
 const VERSION_AT: usize = 1;
 const EPOCH_AT: usize = 17;
@@ -25,6 +26,14 @@ pub(super) fn kind_of(image: &Image) -> &'static str {
     match image.content {
         Content::Row(_) => "I",
         Content::Tombstone => "T",
+    }
+}
+
+/// The kind of an image that is parked.
+pub(super) fn parked_kind_of(image: &Image) -> &'static str {
+    match image.content {
+        Content::Row(_) => "P",
+        Content::Tombstone => "Q",
     }
 }
 
@@ -55,15 +64,20 @@ pub(super) fn slot_of(value: Option<Bytes>, dirty: bool, valid: Validity) -> Res
     };
     let epoch = Epoch(u32::try_from(digits(EPOCH_AT, SINCE_AT)?).map_err(|_| "the epoch exceeds 32 bits".to_owned())?);
     match value.first() {
-        Some(b'I' | b'T') if epoch < valid.lowest => Ok(Slot::Empty),
+        Some(b'I' | b'T' | b'P' | b'Q') if epoch < valid.lowest => Ok(Slot::Empty),
         Some(b'L' | b'A') if epoch < valid.epoch => Ok(Slot::Empty),
         Some(b'L') => Ok(Slot::Leased),
         Some(b'A') => Ok(Slot::Absent),
-        Some(b'I' | b'T') => {
+        Some(kind @ (b'I' | b'T' | b'P' | b'Q')) => {
+            let stage = match kind {
+                b'P' | b'Q' => Stage::Parked,
+                _ if dirty => Stage::Dirty,
+                _ => Stage::Clean,
+            };
             let since = version(SINCE_AT, PAYLOAD_AT)?;
             let mut image = Image::decode(value.slice(PAYLOAD_AT..)).map_err(|e| e.to_string())?;
-            image.since = (dirty && since > Version::ZERO).then_some(since);
-            Ok(Slot::Image { version: version(VERSION_AT, EPOCH_AT)?, image, dirty })
+            image.since = (stage != Stage::Clean && since > Version::ZERO).then_some(since);
+            Ok(Slot::Image { version: version(VERSION_AT, EPOCH_AT)?, image, stage })
         }
         _ => Err("the value is of no known kind: was it written by a later release?".to_owned()),
     }
@@ -106,19 +120,33 @@ mod tests {
         let version = Version::new(8_000_000_000_000_001).unwrap();
         assert_eq!(
             slot_of(Some(stored.clone()), true, VALID),
-            Ok(Slot::Image { version, image: image(), dirty: true })
+            Ok(Slot::Image { version, image: image(), stage: Stage::Dirty })
         );
         let clean = Image { since: None, ..image() };
         assert_eq!(
             slot_of(Some(stored.clone()), false, VALID),
-            Ok(Slot::Image { version, image: clean.clone(), dirty: false })
+            Ok(Slot::Image { version, image: clean.clone(), stage: Stage::Clean })
         );
         assert_eq!(stored.slice(PAYLOAD_AT..), payload_of(clean));
 
         // From before requests had a digest.
         let earlier = Bytes::from_static(include_bytes!("../../fixtures/redis-value-v1-image.bin"));
         let image = Image { request: None, ..image() };
-        assert_eq!(slot_of(Some(earlier), true, VALID), Ok(Slot::Image { version, image, dirty: true }));
+        assert_eq!(slot_of(Some(earlier), true, VALID), Ok(Slot::Image { version, image, stage: Stage::Dirty }));
+    }
+
+    /// What `park.lua` makes of the fixture: the first byte becomes another.
+    #[test]
+    fn a_parked_image_is_read_with_its_since_whatever_the_dirty_set_says() {
+        let mut stored = include_bytes!("../../fixtures/redis-value-v1-image-digest.bin").to_vec();
+        stored[0] = b'P';
+        let version = Version::new(8_000_000_000_000_001).unwrap();
+        for dirty in [false, true] {
+            let slot = slot_of(Some(Bytes::from(stored.clone())), dirty, VALID);
+            assert_eq!(slot, Ok(Slot::Image { version, image: image(), stage: Stage::Parked }));
+        }
+        let later = Validity { lowest: Epoch(9), ..VALID };
+        assert_eq!(slot_of(Some(Bytes::from(stored)), false, later), Ok(Slot::Empty));
     }
 
     #[test]
@@ -139,7 +167,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..80), kind in "[ITLA]?[0-9]{0,50}") {
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..80), kind in "[ITPQLA]?[0-9]{0,50}") {
             let _ = slot_of(Some(Bytes::from(bytes)), true, VALID);
             let _ = slot_of(Some(Bytes::from(kind.into_bytes())), true, VALID);
         }

@@ -33,6 +33,8 @@ fn expected(images: &[Image], oldest: Version) -> Backlog {
         bytes: images.iter().map(bytes).sum(),
         oldest: Some(oldest),
         horizon: oldest.before(),
+        parked: 0,
+        lowest_parked: None,
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 use hot_store::{
     Checkpoint, Clean, CleanOutcome, Dirty, Fill, HotStore, LeaseOutcome, LeaseToken, LogPoint, OpeningStart,
-    OpeningToken, Precondition, RecordId, Restore, Slot, Stamp, Write, WriteOutcome,
+    OpeningToken, Precondition, RecordId, Restore, Slot, Stage, Stamp, Write, WriteOutcome,
 };
 use model::{
     ColumnName, Content, Epoch, Fingerprint, Image, KeyBytes, Namespace, Operation, Row, Topic, Value, Version,
@@ -102,7 +102,7 @@ pub async fn read(b: &impl Backend, record: RecordId) -> Slot {
 }
 
 pub fn image_slot(version: Version, image: Image, dirty: bool) -> Slot {
-    Slot::Image { version, image, dirty }
+    Slot::Image { version, image, stage: if dirty { Stage::Dirty } else { Stage::Clean } }
 }
 
 pub async fn mark_clean(b: &impl Backend, record: RecordId, version: Version, ttl: Duration) -> CleanOutcome {

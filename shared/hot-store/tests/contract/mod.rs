@@ -9,6 +9,7 @@ pub mod kit;
 pub mod leases;
 pub mod marks;
 pub mod openings;
+pub mod parking;
 pub mod requests;
 pub mod restores;
 pub mod writes;
@@ -64,6 +65,23 @@ macro_rules! contract_tests {
             a_clean_may_come_again
             dirty_records_are_listed_by_version_and_in_pages
             records_of_one_version_are_not_parted
+        );
+        $crate::contract_tests!(@module $backend, [$(#[$attribute])*], parking:
+            a_parked_record_is_read_and_is_neither_dirty_nor_behind
+            only_a_dirty_image_of_that_version_is_parked
+            many_are_parked_in_one_call_each_for_itself
+            a_write_ends_the_parking_and_is_dirty_as_ever
+            preconditions_see_what_is_parked
+            a_replay_asks_for_what_is_parked_be_it_a_row_or_a_tombstone
+            since_goes_on_over_what_is_parked
+            marks_of_the_drain_find_what_is_parked
+            a_purge_removes_what_is_parked_at_that_version_only
+            parked_records_are_listed_by_table_and_version_in_pages
+            what_is_parked_never_expires
+            a_closed_shard_parks_lists_and_purges_nothing
+            a_discard_ends_what_was_parked
+            an_opening_parks_a_letter_over_what_is_lower_and_clean
+            an_opening_leaves_what_is_parked_unless_it_brings_something_newer
         );
         $crate::contract_tests!(@module $backend, [$(#[$attribute])*], requests:
             a_repeated_request_names_the_first_and_writes_nothing

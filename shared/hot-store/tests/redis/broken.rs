@@ -68,7 +68,7 @@ async fn a_frozen_server_leaves_the_outcome_unknown() {
     eventually("the write takes effect", async || {
         matches!(
             b.store.read(b.shard(), vec![record(1)]).await.as_ref().map(|answer| &answer.slots[0]),
-            Ok(Slot::Image { dirty: true, .. })
+            Ok(Slot::Image { stage: Stage::Dirty, .. })
         )
     })
     .await;
@@ -121,9 +121,39 @@ async fn a_right_that_a_script_lacks_leaves_the_outcome_unknown() {
     let store = restricted(&b, &["-zadd"]).await;
     let refused = store.write(b.shard(), write()).await;
     assert!(matches!(refused, Err(HotStoreError::Unknown(_))), "{refused:?}");
-    assert!(matches!(read(&b, record(1)).await, Slot::Image { dirty: false, .. }));
+    assert!(matches!(read(&b, record(1)).await, Slot::Image { stage: Stage::Clean, .. }));
 
     let store = restricted(&b, &["-evalsha"]).await;
     let refused = store.write(b.shard(), write()).await;
     assert!(matches!(refused, Err(HotStoreError::Unavailable(_))), "{refused:?}");
+}
+
+/// A power loss may leave the first commands of a script and not the others.
+#[tokio::test]
+#[ignore = "needs redis-server: ./tests/run installs it"]
+async fn parking_that_broke_off_is_finished_by_the_next_attempt_or_by_an_opening() {
+    let server = RedisServer::start(&[]).await;
+    let b = OnRedis::at(&server.options().url).await;
+    open(&b).await;
+    let first = put(&b, record(1), row(1)).await;
+    let second = put(&b, record(2), row(2)).await;
+    let stamps = |number, version| vec![Stamp { record: record(number), version }];
+    let backlog = async || {
+        let found = b.store.backlog(b.shard(), vec![record(1).namespace]).await.unwrap().1[0];
+        (found.records, found.bytes, found.parked, found.lowest_parked)
+    };
+    for (lacks, version, number) in [("-zadd", first, 1), ("-zrem", second, 2)] {
+        let store = restricted(&b, &[lacks]).await;
+        let broken_off = store.park(b.shard(), stamps(number, version)).await;
+        assert!(matches!(broken_off, Err(HotStoreError::Unknown(_))), "{broken_off:?}");
+        assert!(matches!(read(&b, record(number)).await, Slot::Image { stage: Stage::Parked, .. }));
+    }
+    assert_eq!(dirty(&b, Dirty::All).await, [first, second], "both are produced and refused again");
+    assert_eq!(b.store.park(b.shard(), stamps(1, first)).await, Ok(vec![ParkOutcome::Parked]));
+    let bytes = row(2).encode().len() as u64;
+    assert_eq!(backlog().await, (1, bytes, 2, Some(first)));
+    b.restart().await;
+    let event = Restore::Dirty { record: record(2), version: second, behind: second, image: row(2) };
+    open_with(&b, false, vec![event], Version::ZERO).await;
+    assert_eq!((dirty(&b, Dirty::All).await, backlog().await), (vec![], (0, 0, 2, Some(first))));
 }

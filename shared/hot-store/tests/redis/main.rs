@@ -15,7 +15,7 @@ use std::{path::Path, time::Duration};
 use contract::{Backend, kit::*};
 use hot_store::{
     Backlog, Budget, Checkpoint, Clean, CleanOutcome, Dirty, Fill, Grant, HotStore, HotStoreError, LeaseOutcome,
-    Precondition, Restore, Slot, Stamp, Write, WriteOutcome,
+    ParkOutcome, Precondition, Restore, Slot, Stage, Stamp, Write, WriteOutcome,
     redis::{RedisOptions, RedisStore},
 };
 use model::{

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use hot_store::{
     Answer, Backlog, Budget, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, Grant, HotStore,
-    HotStoreError, LeaseOutcome, LeaseToken, OpeningStart, OpeningToken, RecordId, Restore, Settings, ShardHeader,
-    Stamp, Write, WriteOutcome,
+    HotStoreError, LeaseOutcome, LeaseToken, OpeningStart, OpeningToken, ParkOutcome, ParkedRecord, RecordId, Restore,
+    Settings, ShardHeader, Stamp, Write, WriteOutcome,
 };
 use model::{Epoch, Namespace, Shard, Version};
 
@@ -69,6 +69,24 @@ impl<H: HotStore> HotStore for Faulty<H> {
         ttl: Duration,
     ) -> Result<Vec<CleanOutcome>, HotStoreError> {
         pass!(self, mark_clean(shard, cleans, ttl))
+    }
+
+    async fn park(&self, shard: Shard, stamps: Vec<Stamp>) -> Result<Vec<ParkOutcome>, HotStoreError> {
+        pass!(self, park(shard, stamps))
+    }
+
+    async fn parked(
+        &self,
+        shard: Shard,
+        namespace: Namespace,
+        after: Version,
+        limit: usize,
+    ) -> Result<(Epoch, Vec<ParkedRecord>), HotStoreError> {
+        pass!(self, parked(shard, namespace, after, limit))
+    }
+
+    async fn purge_parked(&self, shard: Shard, stamp: Stamp) -> Result<bool, HotStoreError> {
+        pass!(self, purge_parked(shard, stamp))
     }
 
     async fn dirty(

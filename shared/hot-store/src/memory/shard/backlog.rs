@@ -59,12 +59,15 @@ impl ShardState {
         let backlogs = namespaces.iter().map(|table| {
             let none = Tally::default();
             let tally = self.backlogs.get(table).unwrap_or(&none);
+            let parked = self.parked.get(table);
             let oldest = oldest(tally);
             Backlog {
                 records: tally.behind.len(),
                 bytes: tally.bytes,
                 oldest,
                 horizon: oldest.map_or(self.clock, Version::before),
+                parked: parked.map_or(0, ByVersion::len),
+                lowest_parked: parked.and_then(ByVersion::oldest),
             }
         });
         let backlogs = backlogs.collect();

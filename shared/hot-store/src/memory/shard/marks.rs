@@ -7,7 +7,7 @@ use planted::Bug;
 
 use super::{
     Now, ShardState,
-    slots::{Held, StoredImage},
+    slots::{Held, Standing, StoredImage},
 };
 use crate::{Answer, Clean, CleanOutcome, HotStoreError, RecordId, Stamp};
 
@@ -54,7 +54,7 @@ impl ShardState {
                 CleanOutcome::Newer
             }
             (Ordering::Equal, _) => {
-                self.put(&record, Held::Image(StoredImage { behind: None, ..held }), deadline);
+                self.put(&record, Held::Image(StoredImage { standing: Standing::Clean, ..held }), deadline);
                 CleanOutcome::Cleaned
             }
             (Ordering::Greater, Some(image)) => {

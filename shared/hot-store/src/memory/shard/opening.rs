@@ -7,7 +7,7 @@ use model::{Epoch, Version};
 use super::{
     Now, ShardState,
     requests::RequestTerms,
-    slots::{Held, StoredImage},
+    slots::{Held, Standing, StoredImage},
 };
 use crate::{Checkpoint, Claim, Clean, HotStoreError, OpeningStart, OpeningToken, Restore};
 
@@ -81,12 +81,22 @@ impl ShardState {
         match restore {
             Restore::Dirty { record, version, behind, image } => {
                 let held = self.held_image(now, &record);
-                let behind = held.and_then(|held| held.behind).map_or(behind, |there| there.min(behind));
+                let behind = held.and_then(StoredImage::behind).map_or(behind, |there| there.min(behind));
                 if held.is_none_or(|held| held.version < version) {
-                    let since = image.since;
-                    self.put(&record, Held::Image(StoredImage::new(version, since, Some(behind), image)), None);
+                    let (since, standing) = (image.since, Standing::Dirty { behind });
+                    self.put(&record, Held::Image(StoredImage::new(version, since, standing, image)), None);
                 } else {
                     self.set_behind(&record, |_| behind);
+                }
+            }
+            Restore::Parked { record, version, image } => {
+                let held = self.held_image(now, &record);
+                if held.is_none_or(|held| held.version < version) {
+                    // The database may lack a lower one that is dirty, and the horizon must not pass that.
+                    let behind = held.and_then(StoredImage::behind);
+                    let standing = behind.map_or(Standing::Parked, |behind| Standing::Dirty { behind });
+                    let since = image.since;
+                    self.put(&record, Held::Image(StoredImage::new(version, since, standing, image)), None);
                 }
             }
             Restore::Clean { record, version, image } => {

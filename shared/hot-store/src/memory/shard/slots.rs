@@ -6,7 +6,21 @@ use model::{Content, Image, Version};
 use tokio::time::Instant;
 
 use super::{Deadline, Expiring, Now, ShardState};
-use crate::{HotStoreError, LeaseToken, RecordId, Slot};
+use crate::{HotStoreError, LeaseToken, RecordId, Slot, Stage};
+
+/// How an image stands to the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// The database does not have it.
+    Dirty {
+        /// The lowest version of the record that the database may lack.
+        behind: Version,
+    },
+    /// The database refused it for good.
+    Parked,
+    /// The database has it.
+    Clean,
+}
 
 /// An image as it is kept: encoded, so that its size is known and both backends store the same bytes.
 #[derive(Debug, Clone)]
@@ -14,25 +28,36 @@ pub(super) struct StoredImage {
     pub(super) version: Version,
     pub(super) since: Option<Version>,
     pub(super) tombstone: bool,
-    /// While it is dirty: the lowest version of the record that the database may lack.
-    pub(super) behind: Option<Version>,
+    pub(super) standing: Standing,
     pub(super) payload: Bytes,
 }
 
 impl StoredImage {
-    pub(super) fn new(version: Version, since: Option<Version>, behind: Option<Version>, mut image: Image) -> Self {
+    pub(super) fn new(version: Version, since: Option<Version>, standing: Standing, mut image: Image) -> Self {
         image.since = None;
         let tombstone = image.content == Content::Tombstone;
-        Self { version, since, tombstone, behind, payload: image.encode() }
+        Self { version, since, tombstone, standing, payload: image.encode() }
     }
 
     /// As the database has it.
     pub(super) fn clean(version: Version, image: Image) -> Self {
-        Self::new(version, None, None, image)
+        Self::new(version, None, Standing::Clean, image)
     }
 
-    pub(super) fn is_dirty(&self) -> bool {
-        self.behind.is_some()
+    /// Of a dirty image: the lowest version of the record that the database may lack.
+    pub(super) fn behind(&self) -> Option<Version> {
+        match self.standing {
+            Standing::Dirty { behind } => Some(behind),
+            Standing::Parked | Standing::Clean => None,
+        }
+    }
+
+    fn stage(&self) -> Stage {
+        match self.standing {
+            Standing::Dirty { .. } => Stage::Dirty,
+            Standing::Parked => Stage::Parked,
+            Standing::Clean => Stage::Clean,
+        }
     }
 }
 
@@ -70,7 +95,7 @@ impl ShardState {
             Some(Held::Absent) => Slot::Absent,
             Some(Held::Lease(_)) => Slot::Leased,
             Some(Held::Image(stored)) => {
-                Slot::Image { version: stored.version, image: self.decode(stored)?, dirty: stored.is_dirty() }
+                Slot::Image { version: stored.version, image: self.decode(stored)?, stage: stored.stage() }
             }
         })
     }
@@ -78,16 +103,24 @@ impl ShardState {
     pub(super) fn decode(&self, stored: &StoredImage) -> Result<Image, HotStoreError> {
         let mut image = Image::decode(stored.payload.clone())
             .map_err(|e| HotStoreError::Corrupt { shard: self.shard, problem: e.to_string() })?;
-        image.since = stored.since.filter(|_| stored.is_dirty());
+        image.since = stored.since.filter(|_| stored.standing != Standing::Clean);
         Ok(image)
     }
 
     /// Puts it in the record's place. A dirty image is queued until [`ShardState::unqueued`] has it.
     pub(super) fn put(&mut self, record: &RecordId, held: Held, deadline: Option<Instant>) {
         self.remove(record);
-        if let Held::Image(stored @ StoredImage { behind: Some(behind), version, .. }) = &held {
-            self.dirty.insert(*version, record.clone());
-            self.backlogs.entry(record.namespace.clone()).or_default().add(*behind, record, stored.payload.len());
+        if let Held::Image(StoredImage { version, standing, payload, .. }) = &held {
+            match standing {
+                Standing::Dirty { behind } => {
+                    self.dirty.insert(*version, record.clone());
+                    self.backlogs.entry(record.namespace.clone()).or_default().add(*behind, record, payload.len());
+                }
+                Standing::Parked => {
+                    self.parked.entry(record.namespace.clone()).or_default().insert(*version, record.clone());
+                }
+                Standing::Clean => {}
+            }
         }
         let deadline = deadline.map(|at| self.deadline(at));
         if let Some(at) = deadline {
@@ -103,11 +136,21 @@ impl ShardState {
         if let Some(at) = entry.deadline {
             self.deadlines.remove(&at);
         }
-        if let Held::Image(stored @ StoredImage { behind: Some(behind), version, .. }) = &entry.held {
-            self.dirty.remove(*version, record);
-            self.unqueued.remove(*version, record);
-            if let Some(tally) = self.backlogs.get_mut(&record.namespace) {
-                tally.take(*behind, record, stored.payload.len());
+        if let Held::Image(StoredImage { version, standing, payload, .. }) = &entry.held {
+            match standing {
+                Standing::Dirty { behind } => {
+                    self.dirty.remove(*version, record);
+                    self.unqueued.remove(*version, record);
+                    if let Some(tally) = self.backlogs.get_mut(&record.namespace) {
+                        tally.take(*behind, record, payload.len());
+                    }
+                }
+                Standing::Parked => {
+                    if let Some(parked) = self.parked.get_mut(&record.namespace) {
+                        parked.remove(*version, record);
+                    }
+                }
+                Standing::Clean => {}
             }
         }
     }
@@ -115,9 +158,10 @@ impl ShardState {
     /// Changes up to where the database is behind with a dirty record, which stays in its sets.
     pub(super) fn set_behind(&mut self, record: &RecordId, change: impl FnOnce(Version) -> Version) {
         let Some(Entry { held: Held::Image(stored), .. }) = self.entries.get_mut(record) else { return };
-        let Some(before) = stored.behind else { return };
+        let Standing::Dirty { behind } = &mut stored.standing else { return };
+        let before = *behind;
         let after = change(before);
-        stored.behind = Some(after);
+        *behind = after;
         let bytes = stored.payload.len();
         if let Some(tally) = self.backlogs.get_mut(&record.namespace) {
             tally.take(before, record, bytes);

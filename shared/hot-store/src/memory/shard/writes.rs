@@ -6,7 +6,7 @@ use planted::Bug;
 use super::{
     Now, ShardState,
     requests::RequestTerms,
-    slots::{Held, StoredImage},
+    slots::{Held, Standing, StoredImage},
 };
 use crate::{Precondition, Write, WriteOutcome};
 
@@ -15,6 +15,13 @@ enum Known {
     Row(Version),
     Absent,
     Nothing,
+}
+
+/// What is not in the database of a record that is to be written.
+#[derive(Default)]
+struct Missing {
+    since: Option<Option<Version>>,
+    behind: Option<Version>,
 }
 
 impl ShardState {
@@ -27,18 +34,21 @@ impl ShardState {
         if let Err(refused) = self.judge(precondition, held) {
             return refused;
         }
-        let (dirty_since, dirty_behind) = match held {
-            // What the store knows of a dirty record, it knows for sure: only its own `since` goes on.
-            Some(Held::Image(StoredImage { behind: Some(behind), since, .. })) => (Some(*since), Some(*behind)),
-            _ => (None, None),
+        let missing = match held {
+            // What the store knows of a dirty or parked record, it knows for sure: only its own `since` goes on.
+            Some(Held::Image(stored)) if stored.standing != Standing::Clean => {
+                Missing { since: Some(stored.since), behind: stored.behind() }
+            }
+            _ => Missing::default(),
         };
         let version = self.clock.next(now.micros);
-        let since = dirty_since.unwrap_or((precondition == Precondition::AbsentFromStore).then_some(version));
+        let since = missing.since.unwrap_or((precondition == Precondition::AbsentFromStore).then_some(version));
         self.clock = version;
         if let Some(request) = &image.request {
             self.put_request(now, &record.namespace, request, version, self.epoch, terms);
         }
-        let stored = StoredImage::new(version, since, Some(dirty_behind.unwrap_or(version)), image);
+        let standing = Standing::Dirty { behind: missing.behind.unwrap_or(version) };
+        let stored = StoredImage::new(version, since, standing, image);
         if stored.tombstone && planted::is(Bug::HotTombstoneDropped) {
             self.remove(&record);
         } else {
@@ -50,6 +60,10 @@ impl ShardState {
     }
 
     fn judge(&self, precondition: Precondition, held: Option<&Held>) -> Result<(), WriteOutcome> {
+        if let (Precondition::Parked { version, epoch }, Some(Held::Image(image))) = (precondition, held) {
+            let is_there = image.standing == Standing::Parked && image.version == version && epoch == self.epoch;
+            return if is_there { Ok(()) } else { Err(WriteOutcome::Changed) };
+        }
         let known = match held {
             Some(Held::Image(image)) if image.tombstone => Known::Absent,
             Some(Held::Image(image)) => Known::Row(image.version),
@@ -63,9 +77,11 @@ impl ShardState {
             | (Precondition::Present, Known::Row(_)) => Ok(()),
             (Precondition::Absent | Precondition::AbsentFromStore, Known::Row(_)) => Err(WriteOutcome::Exists),
             (Precondition::Present | Precondition::At { .. }, Known::Absent) => Err(WriteOutcome::Missing),
-            (Precondition::Absent | Precondition::Present | Precondition::At { .. }, Known::Nothing) => {
-                Err(WriteOutcome::Cold)
-            }
+            (
+                Precondition::Absent | Precondition::Present | Precondition::At { .. } | Precondition::Parked { .. },
+                Known::Nothing,
+            ) => Err(WriteOutcome::Cold),
+            (Precondition::Parked { .. }, Known::Row(_) | Known::Absent) => Err(WriteOutcome::Changed),
             (Precondition::At { version, epoch }, Known::Row(held)) => {
                 if version == held && (epoch == self.epoch || planted::is(Bug::EtagIgnoresEpoch)) {
                     Ok(())

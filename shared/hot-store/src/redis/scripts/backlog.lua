@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- The backlogs of tables. KEYS: header. ARGV: namespaces. Answers epoch and clock, then per table how many records are
--- dirty, their bytes, and the lowest version that the database may lack, or -1. Where there is none, the caller takes
--- the clock for the horizon: it is raised to the store's time first, so that a quiet table's horizon goes on.
+-- dirty, their bytes, the lowest version that the database may lack, or -1, how many records are parked, and their lowest
+-- version, or -1. Where the database lacks none, the caller takes the clock for the horizon: it is raised to the store's
+-- time first, so that a quiet table's horizon goes on.
 local LOOKED_AT = 100
 local epoch, _, clock = open_shard(KEYS[1])
 if not epoch then return CLOSED end
@@ -44,6 +45,9 @@ for i = 1, #ARGV do
   answer[#answer + 1] = redis.call('ZCARD', key)
   answer[#answer + 1] = math.max(tonumber(redis.call('HGET', BASE .. 'n', ARGV[i]) or 0), 0)
   answer[#answer + 1] = tonumber(oldest or -1)
+  local parked = parked_key(ARGV[i])
+  answer[#answer + 1] = redis.call('ZCARD', parked)
+  answer[#answer + 1] = tonumber(redis.call('ZRANGE', parked, 0, 0, 'WITHSCORES')[2] or -1)
   idle = idle or not oldest
 end
 if idle then

@@ -19,7 +19,14 @@ if ARGV[4] == '1' and not resumes then
   end
   redis.call('UNLINK', KEYS[3])
   local tables = redis.call('HKEYS', BASE .. 'n')
-  for i = 1, #tables do redis.call('UNLINK', behind_key(tables[i])) end
+  for i = 1, #tables do
+    redis.call('UNLINK', behind_key(tables[i]))
+    local parked = parked_key(tables[i])
+    if redis.call('EXISTS', parked) == 1 then
+      redis.call('ZUNIONSTORE', KEYS[4], 2, KEYS[4], parked)
+      redis.call('UNLINK', parked)
+    end
+  end
   redis.call('UNLINK', BASE .. 'n')
   redis.call('HSET', KEYS[1], 'min', ARGV[2])
   -- Nor is it believed after the next restart: by then the log may have grown past it.

@@ -24,7 +24,7 @@ for i = 4, #KEYS do
   local key, name, at = KEYS[i], names[i - 3], 3 * (i - 4) + 2
   local asked, newer = tonumber(ARGV[at]), ARGV[at + 1]
   local namespace = namespace_of(name)
-  local kind, version = slot(redis.call('GETRANGE', key, 0, HEAD_END), epoch, lowest)
+  local kind, version, _, parked = slot(redis.call('GETRANGE', key, 0, HEAD_END), epoch, lowest)
   local outcome
   if is_image(kind) and version > asked then
     outcome = 'n'
@@ -43,6 +43,11 @@ for i = 4, #KEYS do
       if is_image(kind) then
         bytes[namespace] = (bytes[namespace] or 0) - (redis.call('STRLEN', key) - HEAD_END - 1)
       end
+    end
+    if parked then
+      -- The database has taken it after all, or something newer.
+      redis.call('ZREM', parked_key(namespace), name)
+      if version == asked then redis.call('SETRANGE', key, 0, kind) end
     end
     if not is_image(kind) then
       -- A lease is broken and a remembered absence forgotten: the database has just said something newer.

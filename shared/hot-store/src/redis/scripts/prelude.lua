@@ -28,7 +28,10 @@ local function open_shard(header)
   return tonumber(fields[2]), tonumber(fields[3] or 0), tonumber(fields[4] or 0)
 end
 
--- Kind, version and `since` of what a value's head says; nothing if there is none, or if an opening has voided it. The
+local PARKED = {P = 'I', Q = 'T'}
+
+-- Kind, version and `since` of what a value's head says, and whether it is parked; nothing if there is none, or if an
+-- opening has voided it. A parked row is a row, and a parked tombstone a tombstone. The
 -- kind X is a value that nobody here has written: one bad key must not fail a call that concerns others, too.
 local function slot(head, epoch, lowest)
   if not head or head == '' then return nil end
@@ -36,9 +39,9 @@ local function slot(head, epoch, lowest)
   local version, since = tonumber(string.sub(head, 2, 17)), tonumber(string.sub(head, 28, 43))
   local born = tonumber(string.sub(head, 18, 27))
   if not (version and born and since) then return 'X', 0, 0 end
-  if kind == 'I' or kind == 'T' then
+  if kind == 'I' or kind == 'T' or PARKED[kind] then
     if born < lowest then return nil end
-    return kind, version, since
+    return PARKED[kind] or kind, version, since, PARKED[kind] ~= nil
   end
   if kind ~= 'L' and kind ~= 'A' then return 'X', 0, 0 end
   if born < epoch then return nil end
@@ -57,6 +60,8 @@ local function namespace_of(name)
 end
 
 local function behind_key(namespace) return BASE .. 'b:' .. namespace end
+
+local function parked_key(namespace) return BASE .. 'p:' .. namespace end
 
 -- Adds to the bytes of dirty images, given by namespace.
 local function count_bytes(bytes)

@@ -6,6 +6,7 @@ local popped = redis.call('ZPOPMIN', KEYS[2], ARGV[2])
 for i = 1, #popped, 2 do
   local key = ARGV[1] .. popped[i]
   local head = redis.call('GETRANGE', key, 0, HEAD_END)
-  if is_image(string.sub(head, 1, 1)) and not slot(head, 0, lowest) then redis.call('UNLINK', key) end
+  local kind = string.sub(head, 1, 1)
+  if is_image(PARKED[kind] or kind) and not slot(head, 0, lowest) then redis.call('UNLINK', key) end
 end
 return redis.call('ZCARD', KEYS[2])

@@ -1,7 +1,7 @@
 #!lua
 -- Writes records. KEYS: header, dirty, unqueued, then one per write. ARGV: the request window in ms, then per write a
 -- condition and the payload. A condition is the kind (I, T), then what must hold: n nothing, a absent, s absent from
--- the store, p present, @ version (16 digits) and epoch (10 digits); then the request, if there is one: digest (16
+-- the store, p present, @ at version (16 digits) and epoch (10 digits), k parked at these; then the request, if there is one: digest (16
 -- bytes) and id. Answers the epoch, then per write version and `since`; or a code below 0 and 0; or REPEATED and
 -- version and epoch of the first. Without the flag allow-oom a full Redis refuses this script as a whole, before it has
 -- touched anything.
@@ -31,7 +31,14 @@ local function was_dirty(i)
   return scores[i - 3]
 end
 
-local function refusal(condition, asked, kind, version)
+local unparked = {} -- namespaces and names of what is parked and written again
+
+local function is_named(asked, version)
+  local read_version, read_epoch = tonumber(string.sub(asked, 3, 18)), tonumber(string.sub(asked, 19, 28))
+  return not (read_version ~= version or read_epoch ~= epoch)
+end
+
+local function refusal(condition, asked, kind, version, parked)
   if condition == 'n' then return nil end
   if condition == 's' then
     if kind == 'I' then return EXISTS end
@@ -42,11 +49,12 @@ local function refusal(condition, asked, kind, version)
     if kind == 'I' then return EXISTS end
     return nil
   end
-  if kind ~= 'I' then return MISSING end
-  if condition == '@' then
-    local read_version, read_epoch = tonumber(string.sub(asked, 3, 18)), tonumber(string.sub(asked, 19, 28))
-    if read_version ~= version or read_epoch ~= epoch then return CHANGED end
+  if condition == 'k' then
+    if parked and is_named(asked, version) then return nil end
+    return CHANGED
   end
+  if kind ~= 'I' then return MISSING end
+  if condition == '@' and not is_named(asked, version) then return CHANGED end
   return nil
 end
 
@@ -61,7 +69,7 @@ for i = 4, #KEYS do
   end
 
   local request, digest, earlier_version, earlier_epoch, earlier_digest
-  local request_at = condition == '@' and 29 or 3
+  local request_at = (condition == '@' or condition == 'k') and 29 or 3
   if #asked >= request_at then
     digest = string.sub(asked, request_at, request_at + 15)
     request = BASE .. 'q:' .. namespace .. '\0' .. string.sub(asked, request_at + 16)
@@ -81,8 +89,8 @@ for i = 4, #KEYS do
   else
     local at = written[key]
     local head = at and values[at] or redis.call('GETRANGE', key, 0, HEAD_END)
-    local kind, version, since = slot(head, epoch, lowest)
-    local refused = refusal(condition, asked, kind, version)
+    local kind, version, since, parked = slot(head, epoch, lowest)
+    local refused = refusal(condition, asked, kind, version, parked)
     if refused then
       answer[#answer + 1] = refused
       answer[#answer + 1] = 0
@@ -90,11 +98,15 @@ for i = 4, #KEYS do
       clock = math.max(clock + 1, now)
       local dirty = is_image(kind) and (at or was_dirty(i))
       local next_since = 0
-      if dirty then
-        -- What the store knows of a dirty record, it knows for sure: only its own `since` goes on.
+      if dirty or parked then
+        -- What the store knows of a dirty or parked record, it knows for sure: only its own `since` goes on.
         next_since = since
       elseif condition == 's' then
         next_since = clock
+      end
+      if parked then
+        unparked[#unparked + 1] = namespace
+        unparked[#unparked + 1] = name
       end
       local more = #payload
       if dirty then more = more - ((at and #values[at] or redis.call('STRLEN', key)) - HEAD_END - 1) end
@@ -118,6 +130,7 @@ end
 
 if #values > 0 then
   redis.call('HSET', KEYS[1], 'clock', string.format('%.0f', clock))
+  for i = 1, #unparked, 2 do redis.call('ZREM', parked_key(unparked[i]), unparked[i + 1]) end
   redis.call('MSET', unpack(values)) -- as SET, it takes any TTL away: what is dirty never expires
   call_with('ZADD', KEYS[2], marks)
   call_with('ZADD', KEYS[3], marks)
