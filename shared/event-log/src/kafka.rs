@@ -3,6 +3,7 @@
 //! [`KafkaLog`] publishes and reads, [`KafkaSource`] is a member of the drain group.
 
 mod availability;
+mod bounds;
 mod client;
 mod commit;
 mod contiguous;

@@ -7,7 +7,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use model::Topic;
 use rdkafka::{
     Message, Offset, TopicPartitionList,
     config::FromClientConfigAndContext,
@@ -17,9 +16,8 @@ use rdkafka::{
 use tokio::sync::mpsc;
 
 use super::{
-    client::{
-        QuietContext, REQUEST_TIMEOUT, blocking, drop_aside, failed, refused_settings, says_no_such_topic, topic_shape,
-    },
+    bounds::bounds,
+    client::{QuietContext, REQUEST_TIMEOUT, blocking, drop_aside, failed, refused_settings, says_no_such_topic},
     commit::{committed_from, list},
     contiguous::{Contiguous, Met},
     options::KafkaOptions,
@@ -35,8 +33,6 @@ const IDLE_READERS: usize = 4;
 const CHUNK_RECORDS: usize = 500;
 /// Without a record, and without the end, for so long a reading fails.
 const NO_PROGRESS: Duration = Duration::from_secs(15);
-/// Attempts at a question whose partitions are moving to other brokers.
-const ATTEMPTS: u32 = 3;
 
 /// See the module.
 pub(super) struct Reader {
@@ -154,86 +150,6 @@ fn serve(client: &GroupClient) {
         // With nothing assigned no records come, only events, which the context takes.
         let _ = client.poll(Duration::ZERO);
     }
-}
-
-/// Blocks.
-pub(super) fn bounds<X, C>(client: &C, partitions: &[TopicPartition]) -> Result<Vec<(i64, i64)>, LogError>
-where
-    X: rdkafka::consumer::ConsumerContext,
-    C: Consumer<X>,
-{
-    let low = ends(client, partitions, Offset::Beginning)?;
-    let high = ends(client, partitions, Offset::End)?;
-    Ok(low.into_iter().zip(high).collect())
-}
-
-fn ends<X, C>(client: &C, partitions: &[TopicPartition], end: Offset) -> Result<Vec<i64>, LogError>
-where
-    X: rdkafka::consumer::ConsumerContext,
-    C: Consumer<X>,
-{
-    let mut attempt = 1;
-    loop {
-        match ends_once(client, partitions, end) {
-            Err(LogError::Unavailable(_)) if attempt < ATTEMPTS => {
-                attempt += 1;
-                std::thread::sleep(Duration::from_millis(100));
-            }
-            outcome => return outcome,
-        }
-    }
-}
-
-/// The logical offsets "beginning" and "end" are the timestamps -2 and -1 of Kafka's ListOffsets, so the question
-/// for timestamps asks for the ends of all partitions of a broker at once.
-fn ends_once<X, C>(client: &C, partitions: &[TopicPartition], end: Offset) -> Result<Vec<i64>, LogError>
-where
-    X: rdkafka::consumer::ConsumerContext,
-    C: Consumer<X>,
-{
-    let mut question = list(partitions);
-    question.set_all_offsets(end).map_err(|error| failed("the ends of the log", &error))?;
-    let answer = match client.offsets_for_times(question, REQUEST_TIMEOUT) {
-        Ok(answer) => answer,
-        Err(error) if says_no_such_topic(&error) => return Err(missing_topic(client, partitions, &error)),
-        Err(error) => return Err(failed("the ends of the log", &error)),
-    };
-    partitions.iter().map(|partition| end_of(&answer, partition)).collect()
-}
-
-fn end_of(answer: &TopicPartitionList, partition: &TopicPartition) -> Result<i64, LogError> {
-    let TopicPartition { topic, partition } = partition;
-    let Some(element) = answer.find_partition(topic.as_str(), i32::from(*partition)) else {
-        return Err(LogError::Unavailable(format!("no end of {topic}/{partition} came back")));
-    };
-    match element.error() {
-        Ok(()) => {}
-        Err(error) if says_no_such_topic(&error) => return Err(LogError::NoSuchTopic(topic.clone())),
-        Err(error) => return Err(failed(&format!("the ends of {topic}/{partition}"), &error)),
-    }
-    // A partition that was not answered for still has the logical offset of the question.
-    match element.offset() {
-        Offset::Offset(offset) => Ok(offset),
-        _ => Err(LogError::Unavailable(format!("no end of {topic}/{partition} came back"))),
-    }
-}
-
-/// The error names no topic: ask which one is missing.
-fn missing_topic<X, C>(client: &C, partitions: &[TopicPartition], error: &KafkaError) -> LogError
-where
-    X: rdkafka::consumer::ConsumerContext,
-    C: Consumer<X>,
-{
-    let mut topics: Vec<&Topic> = partitions.iter().map(|partition| &partition.topic).collect();
-    topics.dedup();
-    for topic in topics {
-        match topic_shape(client.client(), topic, REQUEST_TIMEOUT) {
-            Ok(Some(_)) => {}
-            Ok(None) => return LogError::NoSuchTopic(topic.clone()),
-            Err(error) => return error,
-        }
-    }
-    failed("the ends of the log", error)
 }
 
 struct Reading<'a> {

@@ -19,9 +19,9 @@ use rdkafka::{
 use tokio::time::Instant;
 
 use super::{
+    bounds::bounds_of_each,
     client::{failed, log_line},
     commit::{commit_list, committed_from, list, partitions_of},
-    reader::bounds,
     start::Start,
 };
 use crate::{
@@ -34,6 +34,11 @@ pub(super) const COMPARE_TIMEOUT: Duration = Duration::from_secs(1);
 /// One question for what was committed of new partitions may take so long; it is asked again. Whoever closes waits for
 /// it.
 const STARTS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Where new partitions begin and end may be asked for so long. Meanwhile the member's thread polls nothing, and whoever
+/// takes the partitions of a process that died over shall have them within two seconds of its session's end. A
+/// committed offset that is outside the log shows without it too, by the brokers' refusal.
+const BOUNDS_WITHIN: Duration = Duration::from_secs(1);
 
 /// What goes to the drain's end.
 #[derive(Debug)]
@@ -231,13 +236,13 @@ impl MemberContext {
 
 /// First and next offsets, as far as the brokers tell. A partition without a leader holds up no other one.
 fn known_bounds(consumer: &BaseConsumer<MemberContext>, partitions: &[TopicPartition]) -> Vec<Option<(i64, i64)>> {
-    match bounds(consumer, partitions) {
-        Ok(bounds) => bounds.into_iter().map(Some).collect(),
-        Err(error) => {
-            tracing::warn!(%error, "where new partitions begin and end is not known; their committed offsets are believed");
-            vec![None; partitions.len()]
-        }
+    let bounds = bounds_of_each(consumer, partitions, BOUNDS_WITHIN);
+    let unknown = bounds.iter().filter(|bounds| bounds.is_err()).count();
+    if let Some(Err(error)) = bounds.iter().find(|bounds| bounds.is_err()) {
+        tracing::warn!(unknown, %error, "where some new partitions begin and end is not known; their committed offsets \
+            are believed");
     }
+    bounds.into_iter().map(Result::ok).collect()
 }
 
 /// Commits progress.
