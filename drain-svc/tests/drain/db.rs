@@ -194,7 +194,7 @@ impl<D: Database> Database for BentDatabase<D> {
             return Err(error);
         }
         let purged = self.inner.purge_tombstones(schema, shard, owner, up_to, limit).await;
-        self.called(format!("purge {shard:?} up to {up_to} for {owner:?}: {purged:?}"));
+        self.called(format!("purge {} {shard:?} up to {up_to} for {owner:?}: {purged:?}", schema.table.table));
         purged
     }
 

@@ -5,6 +5,7 @@ mod assignment;
 mod database_errors;
 mod db;
 mod horizon;
+mod hot;
 mod limit;
 mod ordinary;
 mod purge;

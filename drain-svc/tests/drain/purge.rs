@@ -1,15 +1,20 @@
 //! Tombstones are forgotten, and nothing comes back.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use database::{DatabaseRow, ErrorClass};
 use drain_svc::DrainOptions;
-use model::Version;
+use model::{Chance, Shard, Version};
 use tokio::time::sleep;
 
 use crate::{
     db::id,
-    world::{Still, options, until},
+    hot::Damaged,
+    world::{SHARDS, Still, options, until},
 };
 
 pub(crate) fn purging(retention: Duration) -> DrainOptions {
@@ -114,5 +119,90 @@ async fn a_purge_waits_for_a_database_that_is_away() {
     sleep(Duration::from_secs(20)).await;
     world.db.away.store(false, Ordering::SeqCst);
     until("it is forgotten", || async { world.tombstones().is_empty() }).await;
+    drain.stop().await;
+}
+
+/// Replicas that were deployed together shall not purge together: their limit is one second's.
+#[tokio::test(start_paused = true)]
+async fn the_first_round_comes_at_a_time_of_its_own() {
+    let mut times = BTreeSet::new();
+    for seed in 0..8 {
+        let world = Still::still().await;
+        world.write(1, None).await;
+        let mut options = purging(Duration::ZERO);
+        options.purge_interval = Duration::from_secs(10);
+        options.chance = Chance::seeded(seed);
+        let drain = world.start(options);
+        world.until_clean().await;
+        let begun = tokio::time::Instant::now();
+        while !world.tombstones().is_empty() {
+            sleep(Duration::from_millis(100)).await;
+        }
+        let after = begun.elapsed().as_millis();
+        assert!((4_900..=10_100).contains(&after), "{after} ms");
+        times.insert(after);
+        drain.stop().await;
+    }
+    assert!(times.len() > 4, "{times:?}");
+}
+
+impl Still {
+    /// A deleted row in each shard, in the order of the shards.
+    async fn delete_in_each_shard(&self) -> Vec<i64> {
+        let in_shard = |shard| (0..).find(|n| self.shard(&id(*n)) == Shard(shard)).unwrap();
+        let keys: Vec<i64> = (0..SHARDS as u16).map(in_shard).collect();
+        for n in &keys {
+            self.write(*n, None).await;
+        }
+        keys
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_cannot_be_looked_at_keeps_only_itself_from_being_purged() {
+    let world = Still::still().await;
+    // The others come after it.
+    let hot = Arc::new(Damaged { inner: world.hot.clone(), shard: Shard(0) });
+    let drain = world.start_on(hot, purging(Duration::ZERO));
+    let keys = world.delete_in_each_shard().await;
+    world.until_clean().await;
+    until("the others are forgotten", || async { world.tombstones().len() == 1 }).await;
+    sleep(Duration::from_secs(10)).await;
+    let kept = world.rows(keys.iter().copied()).await;
+    assert!(matches!(kept[&keys[0]], DatabaseRow::Deleted { .. }), "{kept:?}");
+    drain.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_that_waits_for_its_budget_keeps_no_other_one_from_being_purged() {
+    let world = Still::still().await;
+    world.enable_orders().await;
+    let mut options = purging(Duration::ZERO);
+    // It pays for each look; the next row of it is due in an hour.
+    let hourly = drain_svc::TableOptions { rows_per_second: Some(1.0 / 3600.0), ..options.default_table.clone() };
+    options.per_table.insert("main.orders".into(), hourly);
+    let drain = world.start(options);
+    for n in 0..3 {
+        world.write(n, None).await;
+        world.until_clean().await;
+        until("it is forgotten", || async { world.tombstones().is_empty() }).await;
+    }
+    assert!(!world.db.calls().iter().any(|call| call.contains("purge orders")), "it was not waiting");
+    drain.stop().await;
+}
+
+/// Each shard costs a row, and a round begins before the last one was reached.
+#[tokio::test(start_paused = true)]
+async fn a_low_limit_lets_the_last_shard_have_its_turn() {
+    let world = Still::still().await;
+    let keys = world.delete_in_each_shard().await;
+    let drain = world.start(options());
+    world.until_clean().await;
+    drain.stop().await;
+    let mut slow = purging(Duration::ZERO);
+    slow.default_table.rows_per_second = Some(0.5);
+    let drain = world.start(slow);
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(world.tombstones(), [], "of {keys:?}");
     drain.stop().await;
 }

@@ -20,7 +20,7 @@ use event_log::{
     memory::{MemoryLog, MemoryLogOptions, MemorySource},
 };
 use hot_store::{
-    Checkpoint, HotStore as _, OpeningStart, OpeningToken, Precondition, RecordId, Slot, Stamp, Write, WriteOutcome,
+    Budget, Checkpoint, HotStore, OpeningStart, OpeningToken, Precondition, RecordId, Slot, Stamp, Write, WriteOutcome,
     memory::MemoryStore,
 };
 use model::{
@@ -231,6 +231,20 @@ impl Still {
         world.open(Epoch(1)).await;
         world
     }
+
+    /// A second table, before `payments` in any order. Nobody writes to it.
+    pub(crate) async fn enable_orders(&self) {
+        let (database, name) = (self.db.straight(), TableName::new("orders").unwrap());
+        database.define_table(
+            name.clone(),
+            MemoryTable::new(vec![MemoryTable::column("id", ColumnType::Int { bits: 64 }).unwrap()]),
+        );
+        let topic = Topic::new("orders").unwrap();
+        self.log.ensure_topic(&topic, SHARDS as u16, LogSettings { allow_single_node: true }).await.unwrap();
+        let settings = TableSettings { topic, namespace: Namespace::new("main.orders").unwrap(), ..settings() };
+        let table = TableRef { table: name, ..table() };
+        assert!(database.enable(&CatalogEntry { table, enabled: true, settings }).await.unwrap());
+    }
 }
 
 impl<L: Group, D: Database> World<L, D> {
@@ -265,9 +279,14 @@ impl<L: Group, D: Database> World<L, D> {
     }
 
     pub(crate) fn start(&self, options: DrainOptions) -> Running {
+        self.start_on(self.hot.clone(), options)
+    }
+
+    /// With this in the hot store's place.
+    pub(crate) fn start_on(&self, hot: Arc<impl HotStore + Budget>, options: DrainOptions) -> Running {
         let (source, told) = WatchedSource::new(self.log.member_named("test"));
         let directory = TableDirectory::new(vec![(table().database, self.db.clone())]);
-        let parts = DrainParts { hot: self.hot.clone(), source, directory: Arc::new(directory), options };
+        let parts = DrainParts { hot, source, directory: Arc::new(directory), options };
         let stop = CancellationToken::new();
         let task = tokio::spawn(Drain::new(parts).run(stop.clone()));
         Running { told, stop, task }

@@ -1,0 +1,123 @@
+//! A hot store in which one shard can't be looked at.
+
+use std::{sync::Arc, time::Duration};
+
+use hot_store::{
+    Answer, Backlog, Budget, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, Grant, HotStore,
+    HotStoreError, LeaseOutcome, LeaseToken, OpeningStart, OpeningToken, RecordId, Restore, Settings, ShardHeader,
+    Stamp, Write, WriteOutcome, memory::MemoryStore,
+};
+use model::{Epoch, Namespace, Shard, Version};
+
+pub(crate) struct Damaged {
+    pub(crate) inner: Arc<MemoryStore>,
+    /// Nobody can read what is behind in it.
+    pub(crate) shard: Shard,
+}
+
+impl HotStore for Damaged {
+    async fn backlog(&self, shard: Shard, tables: Vec<Namespace>) -> Result<(Epoch, Vec<Backlog>), HotStoreError> {
+        if shard == self.shard {
+            return Err(HotStoreError::Corrupt { shard, problem: "not a number".into() });
+        }
+        self.inner.backlog(shard, tables).await
+    }
+
+    async fn write(&self, shard: Shard, writes: Vec<Write>) -> Result<Vec<WriteOutcome>, HotStoreError> {
+        self.inner.write(shard, writes).await
+    }
+
+    async fn read(&self, shard: Shard, records: Vec<RecordId>) -> Result<Answer, HotStoreError> {
+        self.inner.read(shard, records).await
+    }
+
+    async fn mark_queued(&self, shard: Shard, epoch: Epoch, stamps: Vec<Stamp>) -> Result<Vec<bool>, HotStoreError> {
+        self.inner.mark_queued(shard, epoch, stamps).await
+    }
+
+    async fn lease(&self, shard: Shard, record: RecordId, ttl: Duration) -> Result<LeaseOutcome, HotStoreError> {
+        self.inner.lease(shard, record, ttl).await
+    }
+
+    async fn fill(
+        &self,
+        shard: Shard,
+        record: RecordId,
+        token: LeaseToken,
+        fill: Fill,
+        ttl: Duration,
+    ) -> Result<bool, HotStoreError> {
+        self.inner.fill(shard, record, token, fill, ttl).await
+    }
+
+    async fn mark_clean(
+        &self,
+        shard: Shard,
+        cleans: Vec<Clean>,
+        ttl: Duration,
+    ) -> Result<Vec<CleanOutcome>, HotStoreError> {
+        self.inner.mark_clean(shard, cleans, ttl).await
+    }
+
+    async fn dirty(
+        &self,
+        shard: Shard,
+        which: Dirty,
+        after: Version,
+        limit: usize,
+    ) -> Result<(Epoch, Vec<DirtyRecord>), HotStoreError> {
+        self.inner.dirty(shard, which, after, limit).await
+    }
+
+    async fn header(&self, shard: Shard) -> Result<ShardHeader, HotStoreError> {
+        self.inner.header(shard).await
+    }
+
+    async fn checkpoint(&self, shard: Shard, epoch: Epoch, checkpoint: Checkpoint) -> Result<(), HotStoreError> {
+        self.inner.checkpoint(shard, epoch, checkpoint).await
+    }
+
+    async fn claim(&self, shard: Shard, token: &OpeningToken) -> Result<Option<Claim>, HotStoreError> {
+        self.inner.claim(shard, token).await
+    }
+
+    async fn begin_opening(
+        &self,
+        shard: Shard,
+        token: &OpeningToken,
+        epoch: Epoch,
+        start: OpeningStart,
+    ) -> Result<(), HotStoreError> {
+        self.inner.begin_opening(shard, token, epoch, start).await
+    }
+
+    async fn restore(
+        &self,
+        shard: Shard,
+        token: &OpeningToken,
+        records: Vec<Restore>,
+        ttl: Duration,
+    ) -> Result<(), HotStoreError> {
+        self.inner.restore(shard, token, records, ttl).await
+    }
+
+    async fn finish_opening(
+        &self,
+        shard: Shard,
+        token: &OpeningToken,
+        clock: Version,
+        checkpoint: Checkpoint,
+    ) -> Result<(), HotStoreError> {
+        self.inner.finish_opening(shard, token, clock, checkpoint).await
+    }
+
+    async fn settings(&self) -> Result<Settings, HotStoreError> {
+        self.inner.settings().await
+    }
+}
+
+impl Budget for Damaged {
+    async fn take(&self, name: &str, rows: u32, rows_per_second: f64) -> Result<Grant, HotStoreError> {
+        self.inner.take(name, rows, rows_per_second).await
+    }
+}
