@@ -118,6 +118,10 @@ pub struct IngestOptions {
     pub publish_timeout: Duration,
     /// Batches that are produced behind the back of clients who asked for LOGGED only; past it the relay does it.
     pub max_background_batches: usize,
+    /// Writers that wait for the database at once: past it they learn at once how far their write has come. It is less
+    /// than the requests that are worked on at once, so that they are not in the way of others while the database is
+    /// away.
+    pub max_applied_waits: usize,
     /// Records that the relay produces again at once.
     pub relay_batch: usize,
     /// How often the relay sweeps.
@@ -155,6 +159,7 @@ impl Default for IngestOptions {
             write_attempts: 8,
             publish_timeout: Duration::from_secs(15),
             max_background_batches: 1024,
+            max_applied_waits: 512,
             relay_batch: 256,
             relay_interval: Duration::from_secs(1),
             backlog_interval: Duration::from_secs(1),
@@ -186,6 +191,7 @@ pub struct Core<H, L, D> {
     pub tasks: TaskTracker,
     pub(crate) cold_reads: Semaphore,
     pub(crate) background: Arc<Semaphore>,
+    pub(crate) applied_waits: Semaphore,
     pub(crate) backlogs: Backlogs,
     pub(crate) opening: watch::Sender<OpeningProgress>,
 }
@@ -208,6 +214,7 @@ impl<H, L, D> Core<H, L, D> {
             tasks: TaskTracker::new(),
             cold_reads: Semaphore::new(options.max_cold_reads.max(1)),
             background: Arc::new(Semaphore::new(options.max_background_batches)),
+            applied_waits: Semaphore::new(options.max_applied_waits),
             backlogs: Backlogs::default(),
             opening: watch::Sender::new(progress),
             options,

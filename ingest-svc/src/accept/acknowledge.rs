@@ -142,7 +142,8 @@ impl Watched {
 }
 
 /// Looks at the records that somebody hopes to see in the database again and again, until every one is there or its
-/// time is up.
+/// time is up. Where as many wait as may, once: a request that waits is in flight, and while the database is away
+/// nobody's wait comes to an end that would let others in.
 async fn watch<H, L, D>(core: &Core<H, L, D>, watched: &[Watched], hopes: &[Option<Instant>], levels: &mut [Level])
 where
     H: HotStore,
@@ -150,7 +151,7 @@ where
     D: Database,
 {
     let mut interval = FIRST_INTERVAL;
-    let mut now = None;
+    let (mut now, mut waiting) = (None, None);
     loop {
         let mut last = None;
         let mut by_shard = BTreeMap::<Shard, Vec<usize>>::new();
@@ -182,6 +183,10 @@ where
         }
         let next = Instant::now() + interval;
         if next > last {
+            return;
+        }
+        waiting = waiting.or_else(|| core.applied_waits.try_acquire().ok());
+        if waiting.is_none() {
             return;
         }
         sleep_until(next).await;

@@ -68,6 +68,7 @@ pub(super) fn ingest(settings: &Settings) -> Result<IngestOptions, OptionsError>
         // No table has this name, so these are the values for all that are not named.
         rules: WriteRules { default: table_rules(&settings.table("")), per_table: rules },
         publish_timeout: settings.kafka.delivery_timeout + BEYOND_DELIVERY,
+        max_applied_waits: server(settings).max_waits(),
         relay_batch: ingest.relay_batch,
         relay_interval: ingest.relay_interval,
         checkpoint_interval: ingest.checkpoint_interval,

@@ -48,6 +48,13 @@ pub struct ServerOptions {
     pub reflection: bool,
 }
 
+impl ServerOptions {
+    /// How many of the requests may wait for the database: while it is away, the others still find room.
+    pub fn max_waits(&self) -> usize {
+        (self.max_in_flight / 2).clamp(1, Semaphore::MAX_PERMITS)
+    }
+}
+
 /// Why the API is not served.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
@@ -84,7 +91,7 @@ where
         waiter: Waiter::new(core.clone()),
         databases: databases.clone(),
         max_batch_items: options.max_batch_items,
-        waits: Semaphore::new((options.max_in_flight / 2).clamp(1, Semaphore::MAX_PERMITS)),
+        waits: Semaphore::new(options.max_waits()),
         work: work.clone(),
     })
     .max_decoding_message_size(options.max_message_bytes)

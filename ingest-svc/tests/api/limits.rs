@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use proto::v1;
 use shock_absorber_client::{AckLevel, Acknowledge, Client, Code, Reason, Write};
+use tokio::{task::JoinHandle, time::timeout};
+use tonic::Status;
 use tonic_types::StatusExt as _;
 
-use crate::world::{LONG, World, id, payment, raw_put};
+use crate::world::{LONG, World, id, payment, prefer_applied, raw_put};
 
 #[tokio::test]
 async fn a_batch_of_too_many_items_is_refused_whole() {
@@ -46,17 +49,16 @@ async fn an_answer_beyond_the_limit_is_an_error_with_a_reason() {
 
 #[tokio::test]
 async fn past_the_limit_of_requests_in_flight_others_are_told_when_to_come_back() {
-    let world = World::with(&["ingest.max_in_flight=2"]).await;
+    let world = World::with(&["ingest.max_in_flight=1"]).await;
     // A client that obeys gets in when there is room.
     let wish = Acknowledge::default().preferring(AckLevel::Applied, Duration::from_secs(2));
     let patient = Client::builder(world.endpoint()).timeout(LONG).acknowledge(wish).connect().await.unwrap();
-    let mut busy = Vec::new();
-    for name in ["a", "b"] {
+    let busy = tokio::spawn({
         let patient = patient.clone();
-        busy.push(tokio::spawn(async move { patient.create("payments", payment(name, 1)).await }));
-    }
+        async move { patient.create("payments", payment("a", 1)).await }
+    });
     let mut raw = world.raw().await;
-    // This one does not: it is refused once both are in.
+    // This one does not: it is refused once the other is in.
     let status = loop {
         match raw.put_record(raw_put("c", None)).await {
             Ok(_) => tokio::task::yield_now().await,
@@ -71,7 +73,91 @@ async fn past_the_limit_of_requests_in_flight_others_are_told_when_to_come_back(
     assert_eq!(pushback, delay.as_millis().to_string());
 
     patient.create("payments", payment("d", 1)).await.unwrap();
-    for call in busy {
-        assert_eq!(call.await.unwrap().unwrap().reached, Some(AckLevel::Queued));
+    assert_eq!(busy.await.unwrap().unwrap().reached, Some(AckLevel::Queued));
+}
+
+/// Nothing drains here, so whoever waits does so for as long as it said: shorter than the wait, longer than anything else.
+const SHORT: Duration = Duration::from_secs(10);
+
+fn is_overloaded(status: &Status) -> bool {
+    status.get_details_error_info().is_some_and(|info| info.reason == "OVERLOADED")
+}
+
+impl World {
+    /// A client that waits for a token, and comes again until it may.
+    async fn wait_for(&self, token: &str) -> JoinHandle<Result<bool, Status>> {
+        let (mut raw, token) = (self.raw().await, token.to_owned());
+        tokio::spawn(async move {
+            loop {
+                match wait_applied(&mut raw, &token, LONG).await {
+                    Err(status) if is_overloaded(&status) => tokio::task::yield_now().await,
+                    answer => break answer,
+                }
+            }
+        })
     }
+}
+
+type Raw = v1::record_service_client::RecordServiceClient<tonic::transport::Channel>;
+
+async fn wait_applied(raw: &mut Raw, token: &str, wait: Duration) -> Result<bool, Status> {
+    let wait = Some(prost_types::Duration::try_from(wait).unwrap());
+    let asked = raw.wait_applied(v1::WaitAppliedRequest { tokens: vec![token.to_owned()], wait }).await?;
+    Ok(asked.into_inner().applied)
+}
+
+#[tokio::test]
+async fn clients_that_wait_for_a_token_have_a_limit_of_their_own_and_are_in_no_writer_s_way() {
+    let world = World::with(&["ingest.max_in_flight=4"]).await;
+    let token = world.client().put("payments", payment("p", 1)).await.unwrap().token;
+    let waiting = [world.wait_for(&token).await, world.wait_for(&token).await];
+    let mut raw = world.raw().await;
+    let refused = loop {
+        match wait_applied(&mut raw, &token, Duration::ZERO).await {
+            Ok(applied) => assert!(!applied),
+            Err(status) => break status,
+        }
+    };
+    assert!(is_overloaded(&refused), "{refused}");
+    assert!(refused.get_error_details().retry_info().is_some_and(|retry| retry.retry_delay.is_some()));
+    // They are not in flight: as many writers as ever find room.
+    let writers = (0..4).map(|n| {
+        let client = world.client();
+        async move { client.put("payments", payment(&n.to_string(), n)).await.map(drop) }
+    });
+    for written in futures::future::join_all(writers).await {
+        written.unwrap();
+    }
+    assert!(waiting.iter().all(|client| !client.is_finished()));
+
+    // One that hangs up leaves its place to another.
+    waiting[0].abort();
+    let next = async {
+        while let Err(status) = wait_applied(&mut raw, &token, Duration::ZERO).await {
+            assert!(is_overloaded(&status), "{status}");
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(SHORT, next).await.expect("its place is free");
+    assert!(!waiting[1].is_finished());
+}
+
+#[tokio::test]
+async fn writers_that_wait_for_the_database_leave_room_for_others() {
+    let world = World::with(&["ingest.max_in_flight=2"]).await;
+    let write = |mut raw: Raw, name: &'static str| {
+        tokio::spawn(async move {
+            let put = raw_put(name, prefer_applied(LONG));
+            raw.put_record(put).await.map(|answer| answer.into_inner().result.unwrap().reached())
+        })
+    };
+    let (mut one, mut other) = (write(world.raw().await, "a"), write(world.raw().await, "b"));
+    let (first, waits) = tokio::select! {
+        answer = &mut one => (answer, other),
+        answer = &mut other => (answer, one),
+        () = tokio::time::sleep(SHORT) => panic!("both wait, and nobody else can write"),
+    };
+    assert_eq!(first.unwrap().unwrap(), v1::AckLevel::Queued);
+    world.client().put("payments", payment("c", 1)).await.unwrap();
+    assert!(!waits.is_finished());
 }

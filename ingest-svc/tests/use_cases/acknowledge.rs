@@ -132,6 +132,50 @@ async fn applied_that_was_required_and_not_reached_says_what_was() {
     assert_eq!(world.amount("a").await, Some(1));
 }
 
+/// They are in flight, and while the database is away none of them comes to an end.
+#[tokio::test]
+async fn as_many_as_may_wait_for_the_database_and_the_others_learn_at_once_how_far_they_came() {
+    let options = IngestOptions { max_applied_waits: 1, ..quick_options() };
+    let world = Arc::new(World::with(options, u64::MAX / 1000).await);
+    let insist =
+        |seconds| Acknowledge { required: Some(APPLIED), preferred: None, wait: Duration::from_secs_f64(seconds) };
+    let wait_for = |id: &'static str, seconds| {
+        let world = world.clone();
+        tokio::spawn(async move { world.writer.write(request(put(id, 1)), insist(seconds)).await })
+    };
+    // Nothing here waits for anything but time: when it had its turns, it does.
+    let turns = async || {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let waiting = wait_for("a", 20.0);
+    turns().await;
+    let begun = std::time::Instant::now();
+    let write = async |id, ack| world.writer.write(request(put(id, 1)), ack).await.map(|accepted| accepted.reached);
+    assert_eq!(write("b", prefer(QUEUED, APPLIED, 20_000)).await, Ok(QUEUED));
+    assert_eq!(write("c", prefer(LOGGED, APPLIED, 20_000)).await, Ok(QUEUED));
+    let refused = Err(WriteError::LevelNotReached { required: APPLIED, reached: QUEUED });
+    assert_eq!(write("d", insist(20.0)).await, refused);
+    assert_eq!(world.amount("d").await, Some(1));
+    assert_eq!(write("e", Acknowledge::default()).await, Ok(QUEUED));
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert!(!waiting.is_finished());
+
+    // When the one has what it waited for, the next may wait.
+    world.drain().await;
+    assert_eq!(waiting.await.unwrap().unwrap().reached, APPLIED);
+    let waiting = wait_for("f", 20.0);
+    turns().await;
+    world.drain().await;
+    assert_eq!(waiting.await.unwrap().unwrap().reached, APPLIED);
+    // So may one after a wait in vain.
+    assert!(wait_for("g", 0.005).await.unwrap().is_err());
+    let waiting = wait_for("h", 20.0);
+    turns().await;
+    assert!(!waiting.is_finished());
+}
+
 #[tokio::test]
 async fn a_client_that_hangs_up_does_not_leave_its_write_between_the_stores() {
     let world = World::new().await;
