@@ -31,7 +31,8 @@ macro_rules! reasons {
                 }
             }
 
-            /// Whether it is certain that the write had no effect and never will have one.
+            /// Whether it is certain that this attempt of the write had no effect and never will have one. It says nothing
+            /// of an earlier attempt under the same request id: most refusals come before anybody has looked for that.
             pub const fn is_refusal(self) -> bool {
                 match self {
                     $(Self::$variant => reasons!(@$touched),)*

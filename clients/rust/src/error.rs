@@ -121,7 +121,9 @@ impl ClientError {
         self.server()?.retry_after
     }
 
-    /// Whether it is certain that the call had no effect and never will have one.
+    /// Whether it is certain that the call, with all its attempts, had no effect and never will have one. Of an earlier
+    /// call with the same request id it says nothing: the server refuses what it can't take now before it looks whether
+    /// it knows the id.
     pub fn is_refusal(&self) -> bool {
         match self {
             Self::Endpoint { .. } | Self::Connect(_) | Self::BatcherClosed => true,

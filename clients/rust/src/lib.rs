@@ -27,6 +27,11 @@
 //!   and [`ClientError::is_outcome_unknown`] says so. In a batch a write of unknown outcome is sent again only if no
 //!   later one of its key may have taken effect.
 //!
+//! A refusal speaks of one attempt. If an earlier attempt of the same call may have taken effect, the call fails with
+//! [`ClientError::Unsettled`], which is no refusal, however clearly the last attempt was refused. If you make a *call*
+//! again, with an id of your own, mind the same: unless it succeeds, the outcome of the call before is as unknown as it
+//! was.
+//!
 //! A call that was abandoned (its future dropped) may still take effect.
 
 mod batch;

@@ -153,6 +153,21 @@ async fn attempts_end_with_the_deadline_and_the_last_answer_is_told() {
     assert!((2..=9).contains(&attempts), "{attempts} attempts");
 }
 
+/// The server refuses before it looks whether it knows the id.
+#[tokio::test]
+async fn a_retry_that_is_refused_settles_nothing() {
+    for reason in [Reason::BacklogFull, Reason::HotStoreFull, Reason::LogUnavailable, Reason::Overloaded] {
+        let refused = (0..100).map(|_| Script::Refuse(refusal(reason, Some(Duration::from_millis(50)))));
+        let server =
+            Scripted::start([Script::Refuse(refusal(Reason::OutcomeUnknown, None))].into_iter().chain(refused)).await;
+        let client = one_connection(server.endpoint()).timeout(Duration::from_millis(300)).connect().await.unwrap();
+        let error = client.create("t", row(1)).await.unwrap_err();
+        assert!(matches!(error, ClientError::Unsettled(_)), "{error:?}");
+        assert!(error.is(reason) && !error.is_refusal() && error.is_outcome_unknown(), "{error:?}");
+        assert!(server.asked().len() > 1);
+    }
+}
+
 #[tokio::test]
 async fn a_write_of_unknown_outcome_is_sent_again_under_its_id() {
     let unknown = || {

@@ -55,7 +55,7 @@ pub struct IngestSettings {
     pub max_message_bytes: usize,
     /// Items of one BatchWrite.
     pub max_batch_items: usize,
-    /// Requests being worked on at once.
+    /// Requests being worked on at once; half of them may wait for the database.
     pub max_in_flight: usize,
     /// Cold reads of the database at once.
     pub max_cold_reads: usize,
