@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use hot_store::{
     Answer, Backlog, Budget, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, Grant, HotStore,
-    HotStoreError, LeaseOutcome, LeaseToken, OpeningStart, OpeningToken, RecordId, Restore, Settings, ShardHeader,
-    Stamp, Write, WriteOutcome, memory::MemoryStore,
+    HotStoreError, LeaseOutcome, LeaseToken, OpeningStart, OpeningToken, ParkOutcome, ParkedRecord, RecordId, Restore,
+    Settings, ShardHeader, Stamp, Write, WriteOutcome, memory::MemoryStore,
 };
 use model::{Epoch, Namespace, Shard, Version};
 
@@ -57,6 +57,24 @@ impl HotStore for Damaged {
         ttl: Duration,
     ) -> Result<Vec<CleanOutcome>, HotStoreError> {
         self.inner.mark_clean(shard, cleans, ttl).await
+    }
+
+    async fn park(&self, shard: Shard, stamps: Vec<Stamp>) -> Result<Vec<ParkOutcome>, HotStoreError> {
+        self.inner.park(shard, stamps).await
+    }
+
+    async fn parked(
+        &self,
+        shard: Shard,
+        namespace: Namespace,
+        after: Version,
+        limit: usize,
+    ) -> Result<(Epoch, Vec<ParkedRecord>), HotStoreError> {
+        self.inner.parked(shard, namespace, after, limit).await
+    }
+
+    async fn purge_parked(&self, shard: Shard, stamp: Stamp) -> Result<bool, HotStoreError> {
+        self.inner.purge_parked(shard, stamp).await
     }
 
     async fn dirty(
