@@ -84,7 +84,7 @@ async fn connect_once(plan: &options::Plan) -> Result<Connected, StartError> {
     for options in &plan.databases {
         databases.push((options.name.clone(), Arc::new(AnyDatabase::connect(options.clone()).await?)));
     }
-    let directory = TableDirectory::new(databases);
+    let directory = TableDirectory::new(databases).leaving_out_what_cant_be_used();
     startup::prepare(&hot, &directory, plan.shards).await?;
     // It joins the group when it subscribes, and so can't fail for want of a broker.
     let source = KafkaSource::join(&plan.kafka)?;

@@ -41,37 +41,50 @@ impl TableBacklog {
         self.oldest = [self.oldest, part.oldest].into_iter().flatten().min();
     }
 
-    /// How long the oldest has waited; versions are microseconds unless a wall clock stepped back.
+    /// How long the oldest has waited.
     pub fn age(&self, now: Timestamp) -> Duration {
-        let now = u64::try_from(now.as_microsecond()).unwrap_or(0);
-        self.oldest.map_or(Duration::ZERO, |oldest| Duration::from_micros(now.saturating_sub(oldest.get())))
+        age(self.oldest, now)
     }
+}
 
-    /// What is too much of it, if anything is.
-    pub(crate) fn excess(&self, max: MaxBacklog, now: Timestamp) -> Option<String> {
-        let age = self.age(now);
-        if max.records.is_some_and(|max| self.records >= max) {
-            Some(format!("{} records wait for the database", self.records))
-        } else if max.bytes.is_some_and(|max| self.bytes >= max) {
-            Some(format!("{} bytes wait for the database", self.bytes))
-        } else if max.age.is_some_and(|max| age >= max) {
-            Some(format!("the oldest record waits for the database since {} s", age.as_secs()))
-        } else {
-            None
-        }
-    }
+/// How long a version has waited; versions are microseconds unless a wall clock stepped back.
+fn age(oldest: Option<Version>, now: Timestamp) -> Duration {
+    let now = u64::try_from(now.as_microsecond()).unwrap_or(0);
+    oldest.map_or(Duration::ZERO, |oldest| Duration::from_micros(now.saturating_sub(oldest.get())))
 }
 
 /// The backlogs as they were last seen. Cheap to read.
 #[derive(Debug, Default)]
-pub(crate) struct Backlogs(Mutex<Arc<HashMap<TableRef, TableBacklog>>>);
+pub(crate) struct Backlogs(Mutex<Arc<HashMap<TableRef, Seen>>>);
+
+/// What was seen of one table.
+#[derive(Debug, Default)]
+struct Seen {
+    total: TableBacklog,
+    /// The lowest version that the database may lack, of the shards that have one.
+    oldest: BTreeMap<Shard, Version>,
+}
 
 impl Backlogs {
-    pub(crate) fn of(&self, table: &TableRef) -> TableBacklog {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(table).copied().unwrap_or_default()
+    /// What is too much for another write to this shard, if anything is. Records and bytes are the table's. The age is
+    /// the shard's: a record that is stuck must not stop the writes of others, and what the log deletes by age it
+    /// deletes by partition.
+    pub(crate) fn excess(&self, table: &TableRef, shard: Shard, max: MaxBacklog, now: Timestamp) -> Option<String> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Seen { total: TableBacklog { records, bytes, .. }, oldest } = known.get(table)?;
+        let age = age(oldest.get(&shard).copied(), now);
+        if max.records.is_some_and(|max| *records >= max) {
+            Some(format!("{records} records wait for the database"))
+        } else if max.bytes.is_some_and(|max| *bytes >= max) {
+            Some(format!("{bytes} bytes wait for the database"))
+        } else if max.age.is_some_and(|max| age >= max) {
+            Some(format!("the oldest record of shard {shard} waits for the database since {} s", age.as_secs()))
+        } else {
+            None
+        }
     }
 
-    fn set(&self, backlogs: HashMap<TableRef, TableBacklog>) {
+    fn set(&self, backlogs: HashMap<TableRef, Seen>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(backlogs);
     }
 }
@@ -115,13 +128,17 @@ where
                 Err(error) => tracing::warn!(%shard, %error, "can't see what waits for the database"),
             }
         }
-        let mut totals: BTreeMap<TableRef, TableBacklog> = BTreeMap::new();
+        let mut seen: HashMap<TableRef, Seen> = HashMap::new();
         for table in &tables {
-            let total = totals.entry(table.schema.table.clone()).or_default();
-            let parts = self.shards.values().filter_map(|shard| shard.get(&table.settings.namespace));
-            parts.for_each(|part| total.add(part));
+            let Seen { total, oldest } = seen.entry(table.schema.table.clone()).or_default();
+            for (shard, parts) in &self.shards {
+                let Some(part) = parts.get(&table.settings.namespace) else { continue };
+                total.add(part);
+                oldest.extend(part.oldest.map(|version| (*shard, version)));
+            }
         }
-        core.backlogs.set(totals.iter().map(|(table, total)| (table.clone(), *total)).collect());
+        let totals = seen.iter().map(|(table, seen)| (table.clone(), seen.total)).collect();
+        core.backlogs.set(seen);
         totals
     }
 }

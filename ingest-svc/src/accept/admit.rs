@@ -22,21 +22,20 @@ where
     D: Database,
 {
     let now = core.options.wall_clock.now();
-    let mut full: BTreeMap<TableRef, Option<String>> = BTreeMap::new();
-    for item in by_shard.values().flatten() {
-        let table = &item.checked.table.schema.table;
-        if !full.contains_key(table) {
-            full.insert(table.clone(), excess(core, table, now));
-        }
-    }
-    for (table, problem) in full {
-        if let Some(problem) = problem {
-            let error = WriteError::BacklogFull { table: table.clone(), problem };
-            refuse(by_shard, results, |item| item.checked.table.schema.table == table, &error);
-        }
+    for (shard, items) in by_shard.iter_mut() {
+        let mut full: BTreeMap<TableRef, Option<WriteError>> = BTreeMap::new();
+        refuse(items, results, |item| {
+            let table = &item.checked.table.schema.table;
+            if !full.contains_key(table) {
+                let problem = excess(core, table, *shard, now);
+                let error = problem.map(|problem| WriteError::BacklogFull { table: table.clone(), problem });
+                full.insert(table.clone(), error);
+            }
+            full[table].clone()
+        });
     }
     if !core.log.is_available() {
-        return refuse(by_shard, results, needs_log, &WriteError::LogDown);
+        return refuse_all(by_shard, results, needs_log, &WriteError::LogDown);
     }
     let (mut records, mut bytes) = (0, 0);
     for item in by_shard.values().flatten().filter(|item| needs_log(item)) {
@@ -44,38 +43,42 @@ where
         bytes += item.bytes_about();
     }
     if records > 0 && !core.log.has_room(records, bytes) {
-        refuse(by_shard, results, needs_log, &WriteError::LogQueueFull);
+        refuse_all(by_shard, results, needs_log, &WriteError::LogQueueFull);
     }
 }
 
-/// What of a table's backlog is too much to take more.
-fn excess<H, L, D>(core: &Core<H, L, D>, table: &TableRef, now: Timestamp) -> Option<String> {
+/// What of a table's backlog is too much to take more into this shard.
+fn excess<H, L, D>(core: &Core<H, L, D>, table: &TableRef, shard: Shard, now: Timestamp) -> Option<String> {
     let MaxBacklog { records, bytes, age } = core.options.rules.of(table).max_backlog;
     // What the log deletes before it is drained would be lost with the hot store.
     let half = core.options.log_retention.map(|retention| retention / 2);
     let age = [age, half].into_iter().flatten().min();
-    core.backlogs.of(table).excess(MaxBacklog { records, bytes, age }, now)
+    core.backlogs.excess(table, shard, MaxBacklog { records, bytes, age }, now)
 }
 
 fn needs_log(item: &Item) -> bool {
     item.wish.required >= AckLevel::Queued
 }
 
-fn refuse(
+fn refuse_all(
     by_shard: &mut BTreeMap<Shard, Vec<Item>>,
     results: &mut [Outcome],
     is_refused: impl Fn(&Item) -> bool,
     error: &WriteError,
 ) {
     for items in by_shard.values_mut() {
-        items.retain(|item| {
-            let refused = is_refused(item);
-            if refused {
-                results[item.index] = Err(error.clone());
-            }
-            !refused
-        });
+        refuse(items, results, |item| is_refused(item).then(|| error.clone()));
     }
+}
+
+fn refuse(items: &mut Vec<Item>, results: &mut [Outcome], mut refusal: impl FnMut(&Item) -> Option<WriteError>) {
+    items.retain(|item| match refusal(item) {
+        Some(error) => {
+            results[item.index] = Err(error);
+            false
+        }
+        None => true,
+    });
 }
 
 impl Item {

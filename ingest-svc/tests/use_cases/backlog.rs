@@ -55,6 +55,11 @@ async fn past_its_caps_a_table_is_refused_before_anything_is_touched_until_it_is
     }
 }
 
+/// A key whose shard is that of `id`, or another one.
+fn neighbour(world: &World, id: &str, same: bool) -> String {
+    (0..).map(|n| format!("k{n}")).find(|key| (world.shard(key) == world.shard(id)) == same).unwrap()
+}
+
 #[tokio::test]
 async fn what_is_too_old_is_refused_by_the_cap_or_half_of_the_log_s_retention() {
     let hours = |hours: u64| Duration::from_secs(hours * 3600);
@@ -83,7 +88,11 @@ async fn what_is_too_old_is_refused_by_the_cap_or_half_of_the_log_s_retention() 
         let mut observer = Observer::new(world.core.clone());
         world.write(put("a", 1)).await.unwrap();
         observer.look().await;
-        assert_eq!(is_full(&world.write(put("b", 1)).await), refused, "{cap:?} {retention:?}");
+        let near = neighbour(&world, "a", true);
+        assert_eq!(is_full(&world.write(put(&near, 1)).await), refused, "{cap:?} {retention:?}");
+        // One record that is stuck stops no other shard.
+        let far = neighbour(&world, "a", false);
+        assert!(world.write(put(&far, 1)).await.is_ok(), "{cap:?} {retention:?}");
     }
 }
 
@@ -132,9 +141,8 @@ async fn what_is_stuck_is_not_applied() {
     world.log.set_fate(Fate::Refuse);
     let logged = world.write_at(put("a", 1), LOGGED).await.unwrap().token;
     world.log.set_fate(Fate::Append);
-    let shard = world.shard("a");
-    let neighbour = (0..).map(|n| format!("k{n}")).find(|id| world.shard(id) == shard).unwrap();
-    let queued = world.write(put(&neighbour, 1)).await.unwrap().token;
+    let near = neighbour(&world, "a", true);
+    let queued = world.write(put(&near, 1)).await.unwrap().token;
     world.drain().await;
     let waiter = waiter(&world);
     assert_eq!(waiter.wait(&[logged], SOON).await, Ok(false));

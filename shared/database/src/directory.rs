@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use model::{DatabaseName, Namespace, TableRef, TableSchema, Topic};
 use tokio::sync::Mutex;
 
-use crate::{CatalogEntry, Database, DatabaseError, TableSettings};
+use crate::{CatalogEntry, Database, DatabaseError, ErrorClass, TableSettings};
 
 /// A table of the catalog with its schema.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,14 +36,31 @@ struct View {
 /// All tables of the catalog. Looking one up costs a pointer; refreshing costs a query while nothing has changed.
 pub struct TableDirectory<D> {
     databases: Vec<(DatabaseName, Arc<D>)>,
+    unusable: Unusable,
     view: ArcSwap<View>,
     refreshing: Mutex<()>,
+}
+
+/// What is to become of an enabled table that can't be used from the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unusable {
+    /// Nothing is known until it can be used.
+    StopsAll,
+    /// It alone is not known.
+    IsLeftOut,
 }
 
 impl<D: Database> TableDirectory<D> {
     /// An empty directory over the configured databases; the first one holds the catalog.
     pub fn new(databases: Vec<(DatabaseName, Arc<D>)>) -> Self {
-        Self { databases, view: ArcSwap::default(), refreshing: Mutex::new(()) }
+        Self { databases, unusable: Unusable::StopsAll, view: ArcSwap::default(), refreshing: Mutex::new(()) }
+    }
+
+    /// Leaves out what can't be used: for who works on each table by itself, as drains do. Not for who must know all
+    /// tables of a shard, as openings must.
+    #[must_use]
+    pub fn leaving_out_what_cant_be_used(self) -> Self {
+        Self { unusable: Unusable::IsLeftOut, ..self }
     }
 
     /// The database that holds the catalog, the epochs and the number of shards.
@@ -100,7 +117,8 @@ impl<D: Database> TableDirectory<D> {
     /// If a database can't be asked: the view stays as it was. A table that can't be introspected any more is logged
     /// and keeps the schema it had. One that could not be used from the start is an error while it is enabled: an
     /// opening that did not know it would neither fence its topic nor put its records back, and reads would be stale
-    /// once it is there again. If it is disabled, it is logged and left out.
+    /// once it is there again. If it is disabled, or where
+    /// [such tables are left out](Self::leaving_out_what_cant_be_used), it is logged and left out until it can be used.
     pub async fn refresh(&self, force: bool) -> Result<bool, DatabaseError> {
         let _one = self.refreshing.lock().await;
         let (generation, entries) = self.catalog_database()?.catalog().await?;
@@ -110,30 +128,9 @@ impl<D: Database> TableDirectory<D> {
         }
         let mut view = View { generation, ..View::default() };
         for entry in entries {
-            let table = match self.introspect(&entry).await {
-                Ok(schema) => Arc::new(CatalogTable { schema, enabled: entry.enabled, settings: entry.settings }),
-                Err(error) => match old.tables.get(&entry.table) {
-                    Some(kept) if error.class() != crate::ErrorClass::Transient => {
-                        tracing::error!(table = %entry.table, %error, "an enabled table can't be introspected; its last known schema stays in use");
-                        Arc::new(CatalogTable { enabled: entry.enabled, ..(**kept).clone() })
-                    }
-                    None if !entry.enabled
-                        && matches!(error, DatabaseError::NoSuchTable(_) | DatabaseError::Unsupported { .. }) =>
-                    {
-                        if !old.missing.contains(&entry.table) {
-                            tracing::error!(table = %entry.table, %error, "a disabled table of the catalog can't be used; it is not drained until it can");
-                        }
-                        view.missing.insert(entry.table);
-                        continue;
-                    }
-                    None if matches!(error, DatabaseError::NoSuchTable(_)) => {
-                        return Err(DatabaseError::Unfit(format!(
-                            "table {} is enabled, but its database has no such table: restore it, or disable it by `UPDATE _sa_table SET enabled = 0` in the first database",
-                            entry.table
-                        )));
-                    }
-                    _ => return Err(error),
-                },
+            let Some(table) = self.look_at(&entry, &old).await? else {
+                view.missing.insert(entry.table);
+                continue;
             };
             view.by_namespace.insert(table.settings.namespace.clone(), table.clone());
             view.by_topic.insert(table.settings.topic.clone(), table.clone());
@@ -142,6 +139,39 @@ impl<D: Database> TableDirectory<D> {
         let changed = view.tables != old.tables;
         self.view.store(Arc::new(view));
         Ok(changed)
+    }
+
+    /// A table of the catalog as it is; as it was where that can't be seen; `None` if it is to be left out.
+    async fn look_at(&self, entry: &CatalogEntry, old: &View) -> Result<Option<Arc<CatalogTable>>, DatabaseError> {
+        let table = &entry.table;
+        let error = match self.introspect(entry).await {
+            Ok(schema) => {
+                let (enabled, settings) = (entry.enabled, entry.settings.clone());
+                return Ok(Some(Arc::new(CatalogTable { schema, enabled, settings })));
+            }
+            Err(error) => error,
+        };
+        if let Some(kept) = old.tables.get(table) {
+            // It may have been altered while its database is away: it has to be seen before anything new is known.
+            if error.class() == ErrorClass::Transient && self.unusable == Unusable::StopsAll {
+                return Err(error);
+            }
+            tracing::error!(%table, %error, "a table of the catalog can't be introspected; its last known schema stays in use");
+            return Ok(Some(Arc::new(CatalogTable { enabled: entry.enabled, ..(**kept).clone() })));
+        }
+        let is_unfit = matches!(error, DatabaseError::NoSuchTable(_) | DatabaseError::Unsupported { .. });
+        if self.unusable == Unusable::IsLeftOut || (!entry.enabled && is_unfit) {
+            if !old.missing.contains(table) {
+                tracing::error!(%table, %error, "a table of the catalog can't be used; it is not drained until it can");
+            }
+            return Ok(None);
+        }
+        match error {
+            DatabaseError::NoSuchTable(_) => Err(DatabaseError::Unfit(format!(
+                "table {table} is enabled, but its database has no such table: restore it, or disable it by `UPDATE _sa_table SET enabled = 0` in the first database",
+            ))),
+            error => Err(error),
+        }
     }
 
     /// The schema of a table as an entry of the catalog wants it: grouped by `group_by`.

@@ -193,6 +193,10 @@ async fn a_table_that_is_gone_stops_no_other_once_it_is_disabled(h: Harness) {
     let directory = TableDirectory::new(vec![(main_database(), h.database.clone() as Arc<_>)]);
     let refused = directory.refresh(false).await.unwrap_err();
     assert!(matches!(&refused, DatabaseError::Unfit(text) if text.contains("main.gone")), "{refused}");
+    let lenient = TableDirectory::new(vec![(main_database(), h.database.clone() as Arc<_>)]);
+    let lenient = lenient.leaving_out_what_cant_be_used();
+    assert_eq!(lenient.refresh(false).await, Ok(true));
+    assert!(lenient.table(&here.table).is_some() && lenient.known(&gone.table).is_none());
     h.database.disable(&gone.table).await.unwrap();
     assert_eq!(directory.refresh(false).await, Ok(true));
     assert!(directory.table(&here.table).is_some());
@@ -201,4 +205,6 @@ async fn a_table_that_is_gone_stops_no_other_once_it_is_disabled(h: Harness) {
     make_grouped(&h, "gone").await;
     assert_eq!(directory.refresh(false).await, Ok(true), "it is looked for until it is there");
     assert!(directory.known(&gone.table).is_some_and(|known| !known.enabled));
+    assert_eq!(lenient.refresh(false).await, Ok(true));
+    assert!(lenient.known(&gone.table).is_some());
 }
