@@ -74,7 +74,10 @@ where
     core.directory.refresh(true).await?;
     for table in core.directory.all() {
         let topic = &table.settings.topic;
-        core.log.ensure_topic(topic, core.shards.get(), core.options.tables.log).await?;
+        let letters = topic.dead_letters().map_err(|error| LogError::Unfit(error.to_string()))?;
+        for topic in [topic, &letters] {
+            core.log.ensure_topic(topic, core.shards.get(), core.options.tables.log).await?;
+        }
     }
     Ok(())
 }

@@ -114,7 +114,7 @@ where
         self.inspect(table).await
     }
 
-    /// Enables a table: checks that it can be carried, makes its topic, enters it into the catalog. How it is
+    /// Enables a table: checks that it can be carried, makes its topic and that of its dead letters, enters it into the catalog. How it is
     /// enabled is fixed the first time.
     ///
     /// # Errors
@@ -131,7 +131,10 @@ where
         let entry = CatalogEntry { table: table.clone(), enabled: true, settings };
         core.directory.introspect(&entry).await.map_err(|error| TableError::of(table, error))?;
         let topic = &entry.settings.topic;
-        core.log.ensure_topic(topic, core.shards.get(), core.options.tables.log).await?;
+        let letters = topic.dead_letters().map_err(|error| TableError::Name { table: table.clone(), error })?;
+        for topic in [topic, &letters] {
+            core.log.ensure_topic(topic, core.shards.get(), core.options.tables.log).await?;
+        }
         match known {
             Some(known) if known.enabled => return self.inspect(table).await,
             Some(_) => {}

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use database::{CreateCheck, TableSettings};
 use event_log::LogSettings;
-use model::{ColumnName, Namespace, TableRef, Topic};
+use model::{ColumnName, InvalidName, Namespace, TableRef, Topic};
 
 use super::TableError;
 
@@ -45,6 +45,10 @@ impl TableOptions {
     pub(super) fn settings_of(&self, table: &TableRef) -> Result<TableSettings, TableError> {
         let name = |error| TableError::Name { table: table.clone(), error };
         let topic = Topic::new(expand(&self.topic_template, table)).map_err(name)?;
+        if topic.is_dead_letters() {
+            let problem = "it ends as the topics of dead letters do";
+            return Err(name(InvalidName { kind: "topic", name: topic.to_string(), problem }));
+        }
         let own = self.per_table.get(table).cloned().unwrap_or_default();
         let namespace = match own.namespace {
             Some(namespace) => namespace,
@@ -102,7 +106,9 @@ mod tests {
 
     #[test]
     fn names_that_the_stores_do_not_take_are_refused_with_the_table_s_name() {
-        for (template, name) in [("{table}", "two words"), ("{other}", "t"), ("", "t"), ("{table}", "{database}")] {
+        for (template, name) in
+            [("{table}", "two words"), ("{table}.dlq", "t"), ("{other}", "t"), ("", "t"), ("{table}", "{database}")]
+        {
             let refused = options(template).settings_of(&table(name));
             assert!(matches!(refused, Err(TableError::Name { .. })), "{template} {name}: {refused:?}");
         }

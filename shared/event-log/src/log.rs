@@ -115,11 +115,12 @@ pub trait EventPublisher: Send + Sync + 'static {
     /// the log is full: so there is room for those who asked before and have not published yet, and for fences.
     fn has_room(&self, records: usize, bytes: usize) -> bool;
 
-    /// The largest payload that the log takes, in bytes.
+    /// The largest payload that the log takes, in bytes. Topics of dead letters take somewhat larger ones
+    /// ([`model::DeadLetter::MAX_OVERHEAD_BYTES`]).
     fn max_payload_bytes(&self) -> usize;
 
     /// Makes the topic if there is none, and checks its settings (delete, not compact; replication; min.insync;
-    /// unclean election off) and its number of partitions.
+    /// unclean election off; of dead letters, that they are kept for ever) and its number of partitions.
     fn ensure_topic(
         &self,
         topic: &Topic,

@@ -60,6 +60,19 @@ pub struct DeadLetter {
     pub replica: String,
 }
 
+impl DeadLetter {
+    /// The most bytes that each of its texts may have.
+    pub const MAX_TEXT_BYTES: usize = 512;
+    /// By how much its record may be larger than the payload of its event, without the record's own key.
+    pub const MAX_OVERHEAD_BYTES: usize = 4096;
+
+    /// A text cut to what a letter has room for.
+    pub fn text(text: &str) -> String {
+        let end = (0..=Self::MAX_TEXT_BYTES.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
+        text[..end.unwrap_or(0)].to_owned()
+    }
+}
+
 /// Why an event was given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DeadLetterCause {

@@ -102,6 +102,11 @@ impl Topic {
     pub fn dead_letters(&self) -> Result<Self, InvalidName> {
         Self::new(format!("{self}{DEAD_LETTERS}"))
     }
+
+    /// Whether dead letters lie in it: they are kept for ever, and are larger than the events in them.
+    pub fn is_dead_letters(&self) -> bool {
+        self.as_str().ends_with(DEAD_LETTERS)
+    }
 }
 
 /// A table, named by the database that holds it and its own name.

@@ -6,8 +6,9 @@ use bytes::Bytes;
 use jiff::{Timestamp, civil};
 use model::{
     CodecError, ColumnName, Content, DatabaseName, DeadLetter, DeadLetterBody, DeadLetterCause, DeadLetterPurge,
-    DeadLetterRecord, Epoch, Event, EventBody, Fence, Fingerprint, Image, Key, KeyBytes, Mutation, Operation, Request,
-    RequestDigest, RequestId, RequestNote, Row, Shard, TableName, TableRef, TimeOfDay, Topic, Value, Version,
+    DeadLetterRecord, Epoch, Event, EventBody, Fence, Fingerprint, Image, Key, KeyBytes, MAX_KEY_BYTES, Mutation,
+    Operation, Request, RequestDigest, RequestId, RequestNote, Row, Shard, TableName, TableRef, TimeOfDay, Topic,
+    Value, Version,
 };
 use proptest::prelude::*;
 
@@ -218,6 +219,29 @@ fn every_dead_letter_reads_back_and_keeps_the_event_as_it_was() {
     assert_eq!(DeadLetterRecord::decode(undecodable.encode()), Ok(undecodable));
 }
 
+/// Or a record that the log has taken could not be dead-lettered.
+#[test]
+fn a_letter_is_larger_than_its_event_by_no_more_than_is_kept_free_for_it() {
+    let widest = |character: char, count: usize| character.to_string().repeat(count);
+    let mut largest = letter(DeadLetterCause::Dependent, Some(Version::MAX));
+    largest.table.database = DatabaseName::new(widest('d', 63)).unwrap();
+    largest.table.table = TableName::new(widest('\u{1f44b}', 64)).unwrap();
+    largest.shard = Shard(u16::MAX);
+    let DeadLetterBody::Letter(inside) = &mut largest.body else { panic!() };
+    inside.topic = Topic::new(widest('t', 249)).unwrap();
+    inside.offset = i64::MAX;
+    inside.key = KeyBytes::from_stored(vec![1; MAX_KEY_BYTES].into());
+    inside.attempts = u32::MAX;
+    for text in [&mut inside.code, &mut inside.message, &mut inside.replica] {
+        // Three bytes each, so that the bound falls within a character.
+        *text = DeadLetter::text(&widest('\u{0915}', 5000));
+        assert_eq!(text.len(), DeadLetter::MAX_TEXT_BYTES / 3 * 3);
+    }
+    let payload = inside.payload.len();
+    assert!(largest.encode().len() - payload <= DeadLetter::MAX_OVERHEAD_BYTES);
+    assert_eq!(DeadLetter::text("short"), "short");
+}
+
 /// What an operator gave up must not be taken for a letter, nor the other way round.
 #[test]
 fn a_dead_letter_that_says_two_things_none_or_something_later_is_refused() {
@@ -237,7 +261,9 @@ fn a_dead_letter_that_says_two_things_none_or_something_later_is_refused() {
 #[test]
 fn the_topic_of_the_dead_letters_is_named_after_the_events() {
     let topic = Topic::new("shock-absorber.main.payments").unwrap();
-    assert_eq!(topic.dead_letters().unwrap().as_str(), "shock-absorber.main.payments.dlq");
+    let dead_letters = topic.dead_letters().unwrap();
+    assert_eq!(dead_letters.as_str(), "shock-absorber.main.payments.dlq");
+    assert!(dead_letters.is_dead_letters() && !topic.is_dead_letters());
     assert!(Topic::new("t".repeat(246)).unwrap().dead_letters().is_err(), "longer than Kafka takes");
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use model::Topic;
+use model::{DeadLetter, Topic};
 
 use crate::log::{Committed, LogError, LogRecord, Outgoing, PublishError, TopicPartition};
 
@@ -109,7 +109,8 @@ impl Records {
     /// Whether the log takes the record, if so many bytes are undrained.
     pub(crate) fn admit(&self, record: &Outgoing, undrained: u64, limits: &Limits) -> Result<(), PublishError> {
         let bytes = record.key.len() + record.payload.len();
-        if bytes > limits.message_bytes {
+        let letter = if record.to.topic.is_dead_letters() { DeadLetter::MAX_OVERHEAD_BYTES } else { 0 };
+        if bytes > limits.message_bytes + letter {
             return Err(PublishError::TooLarge { bytes });
         }
         if !self.has(&record.to) {

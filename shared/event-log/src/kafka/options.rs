@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use model::{DeadLetter, Topic};
 use rdkafka::ClientConfig;
 
 use crate::log::LogError;
@@ -84,6 +85,11 @@ const RECORD_OVERHEAD_BYTES: usize = 512;
 /// Records that may wait in one producer.
 pub(super) const QUEUE_RECORDS: usize = 25_000;
 
+/// By how much a record of this topic may be larger than those of others: whatever was taken in can be dead-lettered.
+pub(super) fn more_room(topic: &Topic) -> usize {
+    if topic.is_dead_letters() { DeadLetter::MAX_OVERHEAD_BYTES } else { 0 }
+}
+
 impl KafkaOptions {
     /// The defaults of the product for these brokers and this group.
     pub fn new(brokers: impl Into<String>, group: impl Into<String>) -> Self {
@@ -105,7 +111,7 @@ impl KafkaOptions {
         }
     }
 
-    /// The most that key and payload of one record may have together.
+    /// The most that key and payload of one record may have together, but for [`more_room`].
     pub(super) fn max_record_bytes(&self) -> usize {
         self.max_message_bytes.saturating_sub(RECORD_OVERHEAD_BYTES)
     }
@@ -152,7 +158,7 @@ impl KafkaOptions {
         config
             .set("bootstrap.servers", &self.brokers)
             .set("client.id", "shock-absorber")
-            .set("message.max.bytes", self.max_message_bytes.to_string())
+            .set("message.max.bytes", (self.max_message_bytes + DeadLetter::MAX_OVERHEAD_BYTES).to_string())
             .set("socket.keepalive.enable", "true")
             .set("socket.timeout.ms", "10000")
             .set("socket.connection.setup.timeout.ms", "10000")

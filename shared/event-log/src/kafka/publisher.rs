@@ -15,7 +15,7 @@ use super::{
     client::{REQUEST_TIMEOUT, blocking},
     delivery::{Batch, Ticket, at_hand_over},
     lane::Lane,
-    options::KafkaOptions,
+    options::{KafkaOptions, more_room},
     reader::Reader,
     topic,
 };
@@ -78,7 +78,7 @@ impl KafkaLog {
         let mut full = None;
         for (index, record) in records.iter().enumerate() {
             let bytes = record.key.len() + record.payload.len();
-            if bytes > limit {
+            if bytes > limit + more_room(&record.to.topic) {
                 batch.settle(index, Err(PublishError::TooLarge { bytes }));
                 continue;
             }

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::{
     client::{QuietContext, REQUEST_TIMEOUT, TopicShape, blocking, drop_aside, failed, refused_settings, topic_shape},
     options::KafkaOptions,
+    options::more_room,
     reader::GroupClient,
 };
 use crate::log::{LogError, LogSettings};
@@ -28,25 +29,27 @@ struct Demands {
     partitions: u16,
     replicas: u16,
     min_in_sync: u16,
-    retention: Duration,
+    /// `None`: for ever.
+    retention: Option<Duration>,
     max_message_bytes: usize,
 }
 
 impl Demands {
-    fn new(options: &KafkaOptions, partitions: u16, settings: LogSettings) -> Self {
+    fn new(options: &KafkaOptions, topic: &Topic, partitions: u16, settings: LogSettings) -> Self {
         // One node relaxes the copies and nothing else.
         let single = settings.allow_single_node || options.allow_single_node;
         Self {
             partitions,
             replicas: if single { 1 } else { options.replication_factor },
             min_in_sync: if single { 1 } else { options.min_insync_replicas },
-            retention: options.retention,
-            max_message_bytes: options.max_message_bytes,
+            retention: (!topic.is_dead_letters()).then_some(options.retention),
+            max_message_bytes: options.max_message_bytes + more_room(topic),
         }
     }
 
+    /// As Kafka says it: -1 is for ever.
     fn retention_ms(&self) -> i64 {
-        i64::try_from(self.retention.as_millis()).unwrap_or(i64::MAX)
+        self.retention.map_or(-1, |retention| i64::try_from(retention.as_millis()).unwrap_or(i64::MAX))
     }
 }
 
@@ -58,7 +61,7 @@ pub(super) async fn ensure(
     partitions: u16,
     settings: LogSettings,
 ) -> Result<usize, LogError> {
-    let demands = Demands::new(options, partitions, settings);
+    let demands = Demands::new(options, topic, partitions, settings);
     let admin = AdminClient::from_config_and_context(&options.admin(), QuietContext).map_err(|e| refused_settings(&e));
     // Its drop joins a thread.
     let admin = Aside(Some(admin?));
@@ -203,9 +206,15 @@ fn check(
             shape.replicas
         ));
     }
-    match number("retention.ms") {
-        Some(-1) => {}
-        Some(ms) if ms >= demands.retention_ms() => {}
+    match (number("retention.ms"), demands.retention) {
+        (Some(-1), _) => {}
+        (Some(ms), Some(_)) if ms >= demands.retention_ms() => {}
+        (_, None) => {
+            return unfit(format!(
+                "retention.ms is {:?} and must be -1: dead letters are kept until somebody has dealt with them",
+                text("retention.ms")
+            ));
+        }
         _ => {
             return unfit(format!(
                 "retention.ms is {:?} and must be at least {} (kafka.retention): events would be deleted before they \
@@ -238,7 +247,12 @@ mod tests {
     use super::*;
 
     fn demands() -> Demands {
-        Demands::new(&KafkaOptions::new("127.0.0.1:9092", "drain"), 64, LogSettings { allow_single_node: false })
+        demands_of("orders")
+    }
+
+    fn demands_of(topic: &str) -> Demands {
+        let (options, topic) = (KafkaOptions::new("127.0.0.1:9092", "drain"), Topic::new(topic).unwrap());
+        Demands::new(&options, &topic, 64, LogSettings { allow_single_node: false })
     }
 
     fn shape() -> TopicShape {
@@ -292,6 +306,22 @@ mod tests {
     }
 
     #[test]
+    fn dead_letters_are_kept_for_ever_and_are_larger_than_their_events() {
+        let demands = demands_of("orders.dlq");
+        let topic = Topic::new("orders.dlq").unwrap();
+        let verdict = |config: &HashMap<String, String>| check(&topic, &demands, &shape(), config);
+        let mut config = good();
+        config.insert("retention.ms".into(), "-1".into());
+        assert_eq!(verdict(&config), Ok(2));
+        for (name, value) in [("retention.ms", "604800000"), ("max.message.bytes", "1000012")] {
+            let mut config = config.clone();
+            config.insert(name.into(), value.into());
+            let Err(LogError::Unfit(message)) = verdict(&config) else { panic!("{name}={value} accepted") };
+            assert!(message.contains(name), "{message}");
+        }
+    }
+
+    #[test]
     fn another_number_of_partitions_or_too_few_copies_are_refused() {
         assert!(verdict(&TopicShape { partitions: 32, ..shape() }, &good()).is_err());
         assert!(verdict(&TopicShape { replicas: 2, ..shape() }, &good()).is_err());
@@ -300,8 +330,8 @@ mod tests {
     #[test]
     fn one_node_relaxes_the_copies_and_nothing_else() {
         let options = KafkaOptions::new("127.0.0.1:9092", "drain");
-        let single = Demands::new(&options, 64, LogSettings { allow_single_node: true });
         let topic = Topic::new("orders").unwrap();
+        let single = Demands::new(&options, &topic, 64, LogSettings { allow_single_node: true });
         let lonely = TopicShape { replicas: 1, in_sync: 1, ..shape() };
         let mut config = good();
         config.insert("min.insync.replicas".into(), "1".into());

@@ -134,6 +134,27 @@ pub(crate) async fn a_record_that_is_too_large_is_refused_alone<B: Backend>() {
     assert!(log.is_available(), "a bad record says nothing about the log");
 }
 
+pub(crate) async fn the_dead_letter_of_the_largest_event_is_taken_and_read_like_any_record<B: Backend>() {
+    let backend = B::start().await;
+    let (log, topic) = (backend.log(), backend.topic("orders"));
+    let letters = topic.dead_letters().unwrap();
+    log.ensure_topic(&topic, 2, SETTINGS).await.unwrap();
+    log.ensure_topic(&letters, 2, SETTINGS).await.unwrap();
+    let of_size = |topic, bytes: usize| {
+        let mut record = outgoing(topic, 1, &"x".repeat(bytes));
+        record.key = vec![b'k'; model::MAX_KEY_BYTES].into();
+        record
+    };
+    let largest = log.max_payload_bytes() + model::DeadLetter::MAX_OVERHEAD_BYTES;
+    let records = vec![of_size(&letters, largest), outgoing(&letters, 1, "b"), of_size(&topic, largest)];
+    let answers = within("publishing", log.publish(records)).await;
+    assert_eq!(answers[..2], [Ok(0), Ok(1)]);
+    assert!(matches!(answers[2], Err(PublishError::TooLarge { .. })), "{:?}", answers[2]);
+    assert_eq!(log.bounds(&[at(&letters, 0), at(&letters, 1)]).await, Ok(vec![(0, 0), (0, 2)]));
+    let read = read_all(log, &at(&letters, 1)).await;
+    assert_eq!(read.iter().map(|record| record.payload.len()).collect::<Vec<_>>(), [largest, 1]);
+}
+
 pub(crate) async fn a_member_gets_every_partition_and_every_record_from_the_beginning<B: Backend>() {
     let backend = B::start().await;
     let (log, topic, other) = (backend.log(), backend.topic("orders"), backend.topic("payments"));
@@ -470,6 +491,7 @@ macro_rules! contract {
             a_topic_is_made_once_and_its_partitions_are_checked,
             a_topic_that_is_not_there_is_named,
             a_record_that_is_too_large_is_refused_alone,
+            the_dead_letter_of_the_largest_event_is_taken_and_read_like_any_record,
             a_member_gets_every_partition_and_every_record_from_the_beginning,
             progress_is_committed_with_its_epoch_and_is_where_the_next_member_starts,
             progress_is_committed_on_a_timer,
