@@ -39,6 +39,8 @@ pub struct BentLog {
     pub windows: Mutex<HashMap<TopicPartition, Progress>>,
     /// Topics whose questions are not answered.
     pub silent: Mutex<BTreeSet<Topic>>,
+    /// Partitions that nobody leads.
+    pub leaderless: Mutex<BTreeSet<TopicPartition>>,
     fate: Mutex<Fate>,
     aside: Mutex<Vec<Outgoing>>,
     after_publish: Mutex<Option<Hook>>,
@@ -57,6 +59,7 @@ impl BentLog {
             committed: Mutex::default(),
             windows: Mutex::default(),
             silent: Mutex::default(),
+            leaderless: Mutex::default(),
             fate: Mutex::new(Fate::Append),
             aside: Mutex::default(),
             after_publish: Mutex::default(),
@@ -115,16 +118,27 @@ impl BentLog {
         records[..low as usize].fill(None);
     }
 
+    /// Deletes a topic that nothing was written to.
+    pub fn delete_topic(&self, topic: &Topic) {
+        self.topics.lock().unwrap().remove(topic);
+    }
+
     /// Deletes all of a partition, which begins anew; what was committed of it stays.
     pub fn make_anew(&self, partition: &TopicPartition) {
         self.partitions.lock().unwrap().remove(partition);
     }
 
     fn answers(&self, partitions: &[TopicPartition]) -> Result<(), LogError> {
-        let silent = self.silent.lock().unwrap();
-        match partitions.iter().find(|partition| silent.contains(&partition.topic)) {
+        let (silent, leaderless) = (self.silent.lock().unwrap(), self.leaderless.lock().unwrap());
+        match partitions.iter().find(|at| silent.contains(&at.topic) || leaderless.contains(at)) {
             Some(partition) => Err(LogError::Unavailable(format!("{} has no leader", partition.topic))),
-            None => Ok(()),
+            None => {
+                let topics = self.topics.lock().unwrap();
+                match partitions.iter().find(|at| !topics.contains_key(&at.topic)) {
+                    Some(partition) => Err(LogError::NoSuchTopic(partition.topic.clone())),
+                    None => Ok(()),
+                }
+            }
         }
     }
 
@@ -210,6 +224,14 @@ impl LogReader for BentLog {
             (low as i64, records.len() as i64)
         };
         Ok(partitions.iter().map(bounds).collect())
+    }
+
+    async fn bounds_of_each(&self, partitions: &[TopicPartition]) -> Vec<Result<(i64, i64), LogError>> {
+        let mut answers = Vec::new();
+        for partition in partitions {
+            answers.push(self.bounds(std::slice::from_ref(partition)).await.map(|bounds| bounds[0]));
+        }
+        answers
     }
 
     async fn committed(&self, partitions: &[TopicPartition]) -> Result<Vec<Option<Committed>>, LogError> {

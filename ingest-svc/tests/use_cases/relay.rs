@@ -177,7 +177,7 @@ async fn what_is_dirty_though_the_drain_has_passed_it_is_produced_again() {
     let world = World::new().await;
     world.write(put("a", 1)).await.unwrap();
     // The checkpoint and the write survive, the mark clean is in the tail that gets lost.
-    checkpoint::write(&world.core).await.unwrap();
+    checkpoint::write(&world.core).await;
     let survives = Survives::Snapshot(world.store.memory.snapshot());
     world.drain().await;
     assert_eq!(world.dirty().await, 0);
@@ -268,7 +268,7 @@ async fn world_with_a_lost_mark_beside_what_waits() -> World {
     world.db.make_table("others", Some(crate::db::payment_columns()));
     world.tables.enable(&table("others")).await.unwrap();
     world.write(put("a", 1)).await.unwrap();
-    checkpoint::write(&world.core).await.unwrap();
+    checkpoint::write(&world.core).await;
     let survives = Survives::Snapshot(world.store.memory.snapshot());
     world.drain().await;
     world.restart(survives).await;

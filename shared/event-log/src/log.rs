@@ -142,6 +142,29 @@ pub trait LogReader: Send + Sync + 'static {
     /// aborted or open transaction hides counts as there.
     fn bounds(&self, partitions: &[TopicPartition]) -> impl Future<Output = Result<Vec<(i64, i64)>, LogError>> + Send;
 
+    /// The same for each partition by itself, within seconds: one without a leader or a topic costs no other one its
+    /// answer.
+    fn bounds_of_each(
+        &self,
+        partitions: &[TopicPartition],
+    ) -> impl Future<Output = Vec<Result<(i64, i64), LogError>>> + Send {
+        async move {
+            match self.bounds(partitions).await {
+                Ok(bounds) => bounds.into_iter().map(Ok).collect(),
+                Err(LogError::NoSuchTopic(_)) => {
+                    let mut answers = Vec::with_capacity(partitions.len());
+                    for partition in partitions {
+                        let bounds = self.bounds(std::slice::from_ref(partition)).await;
+                        let none = || LogError::Unavailable("no answer came back".into());
+                        answers.push(bounds.and_then(|bounds| bounds.first().copied().ok_or_else(none)));
+                    }
+                    answers
+                }
+                Err(error) => partitions.iter().map(|_| Err(error.clone())).collect(),
+            }
+        }
+    }
+
     /// What the drain group has committed.
     fn committed(
         &self,

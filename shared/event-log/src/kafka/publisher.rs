@@ -186,6 +186,10 @@ impl LogReader for KafkaLog {
         self.inner.reader.bounds(partitions.to_vec()).await
     }
 
+    async fn bounds_of_each(&self, partitions: &[TopicPartition]) -> Vec<Result<(i64, i64), LogError>> {
+        self.inner.reader.bounds_of_each(partitions).await
+    }
+
     async fn committed(&self, partitions: &[TopicPartition]) -> Result<Vec<Option<Committed>>, LogError> {
         self.inner.reader.committed(partitions.to_vec()).await
     }

@@ -16,7 +16,7 @@ use rdkafka::{
 use tokio::sync::mpsc;
 
 use super::{
-    bounds::bounds,
+    bounds::{bounds, bounds_of_each},
     client::{QuietContext, REQUEST_TIMEOUT, blocking, drop_aside, failed, refused_settings, says_no_such_topic},
     commit::{committed_from, list},
     contiguous::{Contiguous, Met},
@@ -27,6 +27,8 @@ use crate::log::{Committed, LogError, LogRecord, TopicPartition};
 /// A consumer of the drain group that subscribes to nothing: it may ask for what the group has committed.
 pub(super) type GroupClient = BaseConsumer<QuietContext>;
 
+/// The bounds of each partition by itself are asked for so long: who wants them so goes on with those that came.
+const EACH_WITHIN: Duration = Duration::from_secs(4);
 /// Consumers kept for the next reading.
 const IDLE_READERS: usize = 4;
 /// Records handed over at once.
@@ -72,6 +74,19 @@ impl Reader {
             bounds(&*client, &partitions)
         })
         .await
+    }
+
+    /// The same, each partition by itself.
+    pub(super) async fn bounds_of_each(&self, partitions: &[TopicPartition]) -> Vec<Result<(i64, i64), LogError>> {
+        if partitions.is_empty() {
+            return Vec::new();
+        }
+        let (client, asked) = (Arc::clone(&self.client), partitions.to_vec());
+        let answers = blocking(move || {
+            serve(&client);
+            Ok(bounds_of_each(&*client, &asked, EACH_WITHIN))
+        });
+        answers.await.unwrap_or_else(|error| partitions.iter().map(|_| Err(error.clone())).collect())
     }
 
     pub(super) async fn committed(&self, partitions: Vec<TopicPartition>) -> Result<Vec<Option<Committed>>, LogError> {
