@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use database::Owner;
+use database::{Horizon, Owner};
 use hot_store::{Backlog, HotStore, HotStoreError};
-use model::{Shard, TableRef};
+use model::{Epoch, Shard, TableRef, Version};
 use tokio::{sync::oneshot, time};
 
 use crate::{
@@ -23,6 +23,11 @@ impl Holding {
     pub(super) fn table(&self) -> &TableRef {
         &self.lane.table.schema.table
     }
+
+    /// What the hot store has told this owner in that epoch.
+    pub(super) fn horizon(&self, epoch: Epoch, version: Version) -> Horizon {
+        Horizon { shard: self.shard, owner: self.owner.clone(), epoch, version }
+    }
 }
 
 /// All of it, by topic and shard, as the consumer knows it; nothing once the drain ends.
@@ -32,16 +37,17 @@ pub(super) async fn holdings<H, D>(parts: &Parts<H, D>) -> Vec<Holding> {
     answered.await.unwrap_or_default()
 }
 
-/// What the database lacks of some tables in one shard; nothing while the shard is closed, since nobody knows then.
+/// What the database lacks of some tables in one shard, and the epoch in which that was so; nothing while the shard is
+/// closed, since nobody knows then.
 pub(super) async fn backlogs<H: HotStore, D>(
     parts: &Parts<H, D>,
     shard: Shard,
     holdings: &[Holding],
-) -> Result<Vec<Backlog>, HotStoreError> {
+) -> Result<Option<(Epoch, Vec<Backlog>)>, HotStoreError> {
     let namespaces = holdings.iter().map(|holding| holding.lane.table.settings.namespace.clone()).collect();
     match parts.hot.backlog(shard, namespaces).await {
-        Ok((_, backlogs)) => Ok(backlogs),
-        Err(HotStoreError::Closed { .. }) => Ok(Vec::new()),
+        Ok(answer) => Ok(Some(answer)),
+        Err(HotStoreError::Closed { .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }

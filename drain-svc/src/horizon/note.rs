@@ -2,16 +2,13 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
-use database::{Database, DatabaseError, Owner};
+use database::{Database, DatabaseError, Horizon};
 use hot_store::{HotStore, HotStoreError};
-use model::{Shard, TableRef, Version};
+use model::{Shard, TableRef};
 use planted::Bug;
 
 use super::holding::{Holding, backlogs, holdings, next_round};
 use crate::{apply::without_values, parts::Parts, status::TableMetrics};
-
-/// The horizons of a table's shards.
-type Horizons = Vec<(Shard, Owner, Version)>;
 
 /// Writes the horizon of every shard that this process owns into its shard row, again and again.
 pub(crate) async fn note_horizons<H: HotStore, D: Database>(parts: Arc<Parts<H, D>>) {
@@ -40,13 +37,12 @@ async fn note_all<H: HotStore, D: Database>(parts: &Parts<H, D>) -> Option<Strin
         shards.entry(holding.shard).or_default().push(holding);
     }
     let mut problem = None;
-    let mut tables: BTreeMap<TableRef, Horizons> = BTreeMap::new();
+    let mut tables: BTreeMap<TableRef, Vec<Horizon>> = BTreeMap::new();
     for (shard, holdings) in shards {
         match horizons(parts, shard, &holdings).await {
             Ok(horizons) => {
-                for (holding, horizon) in holdings.into_iter().zip(horizons) {
-                    let of_table = tables.entry(holding.table().clone()).or_default();
-                    of_table.push((shard, holding.owner, horizon));
+                for (holding, horizon) in holdings.iter().zip(horizons) {
+                    tables.entry(holding.table().clone()).or_default().push(horizon);
                 }
             }
             Err(error) => {
@@ -72,24 +68,24 @@ async fn horizons<H: HotStore, D>(
     parts: &Parts<H, D>,
     shard: Shard,
     holdings: &[Holding],
-) -> Result<Vec<Version>, HotStoreError> {
-    let backlogs = backlogs(parts, shard, holdings).await?;
+) -> Result<Vec<Horizon>, HotStoreError> {
+    let Some((epoch, backlogs)) = backlogs(parts, shard, holdings).await? else { return Ok(Vec::new()) };
+    let mut versions: Vec<_> = backlogs.into_iter().map(|backlog| backlog.horizon).collect();
     if planted::is(Bug::HorizonPastDirty) {
-        let clock = parts.hot.header(shard).await?.clock;
-        return Ok(vec![clock; backlogs.len()]);
+        versions.fill(parts.hot.header(shard).await?.clock);
     }
-    Ok(backlogs.into_iter().map(|backlog| backlog.horizon).collect())
+    Ok(holdings.iter().zip(versions).map(|(holding, version)| holding.horizon(epoch, version)).collect())
 }
 
 async fn note<H, D: Database>(
     parts: &Parts<H, D>,
     table: &TableRef,
-    horizons: &[(Shard, Owner, Version)],
+    horizons: &[Horizon],
 ) -> Result<(), DatabaseError> {
     // A database that is configured no more has no lanes either.
     let Some(database) = parts.directory.database(&table.database) else { return Ok(()) };
     database.note_horizons(&table.table, horizons).await?;
-    if let Some(lowest) = horizons.iter().map(|(_, _, horizon)| *horizon).min() {
+    if let Some(lowest) = horizons.iter().map(|horizon| horizon.version).min() {
         // For people: nothing is decided by this clock.
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         parts.metrics.of(&TableMetrics::new(table)).horizon(lowest, now.as_micros() as u64);

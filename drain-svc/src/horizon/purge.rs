@@ -118,8 +118,8 @@ async fn purge_in_turn<H: HotStore + Budget, D: Database>(parts: &Parts<H, D>, t
         let (table, shard) = (turn.holding.table().clone(), turn.holding.shard);
         match purge(parts, &mut turn).await {
             Ok(Ended::Later(wait)) => turns.put_off(turn, wait),
-            // The new owner does it.
-            Ok(Ended::Done) | Err(Problem::Database(DatabaseError::NotOwner(_))) => {}
+            // The new owner does it, or the next round.
+            Ok(Ended::Done) | Err(Problem::Database(DatabaseError::NotOwner(_) | DatabaseError::Outdated { .. })) => {}
             Err(Problem::Database(error)) => {
                 let error = without_values(&error);
                 tracing::warn!(%table, error, "marks of deleted rows could not be purged; they are kept until the next time");
@@ -139,11 +139,12 @@ async fn purge_in_turn<H: HotStore + Budget, D: Database>(parts: &Parts<H, D>, t
 }
 
 async fn purge<H: HotStore + Budget, D: Database>(parts: &Parts<H, D>, turn: &mut Turn) -> Result<Ended, Problem> {
-    let Holding { lane, shard, owner } = &turn.holding;
+    let Holding { lane, shard, .. } = &turn.holding;
     let table = parts.directory.known(turn.holding.table()).unwrap_or_else(|| lane.table.clone());
     let name = &table.schema.table;
     let Some(database) = parts.directory.database(&name.database) else { return Ok(Ended::Done) };
-    let backlogs = backlogs(parts, *shard, std::slice::from_ref(&turn.holding)).await.map_err(Problem::HotStore)?;
+    let answer = backlogs(parts, *shard, std::slice::from_ref(&turn.holding)).await.map_err(Problem::HotStore)?;
+    let Some((epoch, backlogs)) = answer else { return Ok(Ended::Done) };
     let Some(backlog) = backlogs.first() else { return Ok(Ended::Done) };
     let unfinished = lane.with(|gathered| gathered.oldest_of(*shard));
     let mut up_to = purgeable(backlog.horizon, unfinished, parts.options.tombstone_retention);
@@ -153,13 +154,14 @@ async fn purge<H: HotStore + Budget, D: Database>(parts: &Parts<H, D>, turn: &mu
     if up_to == Version::ZERO {
         return Ok(Ended::Done);
     }
+    let horizon = turn.holding.horizon(epoch, up_to);
     let options = parts.options.table(name);
     let most = batch_rows(options.batch_rows, options.rows_per_second);
     loop {
         if let Grant::After(wait) = pay(parts, name, turn.rows).await.map_err(Problem::HotStore)? {
             return Ok(Ended::Later(wait));
         }
-        let purged = database.purge_tombstones(&table.schema, *shard, owner, up_to, turn.rows).await;
+        let purged = database.purge_tombstones(&table.schema, &horizon, turn.rows).await;
         let purged = purged.map_err(Problem::Database)?;
         parts.metrics.of(&TableMetrics::new(name)).purged(purged);
         if purged < turn.rows as u64 {

@@ -9,10 +9,11 @@ use std::{
 };
 
 use database::{
-    AnyDatabase, Applied, Batch, CatalogEntry, Change, Database, DatabaseError, DatabaseRow, ErrorClass, Owner,
-    ShardClaim, ShardRow,
+    AnyDatabase, Applied, Batch, CatalogEntry, Change, Database, DatabaseError, DatabaseRow, ErrorClass, Horizon,
+    Owner, ShardClaim, ShardRow,
 };
 use model::{DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema, Value, Version};
+use tokio::sync::Notify;
 
 /// One call of `apply`.
 #[derive(Debug, Clone)]
@@ -31,6 +32,44 @@ pub(crate) enum Happened {
     Noted(Vec<(Shard, Version)>),
 }
 
+/// Calls wait here while it is closed, each until it is let through.
+#[derive(Default)]
+pub(crate) struct Gate {
+    closed: AtomicBool,
+    held: Mutex<Vec<Horizon>>,
+    arrived: Notify,
+    passes: Notify,
+}
+
+impl Gate {
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+    }
+
+    /// Waits for the next call, and tells what it says.
+    pub(crate) async fn next(&self) -> Vec<Horizon> {
+        self.arrived.notified().await;
+        self.held.lock().unwrap().clone()
+    }
+
+    pub(crate) fn let_one_through(&self) {
+        self.passes.notify_one();
+    }
+
+    pub(crate) fn open(&self) {
+        self.closed.store(false, Ordering::SeqCst);
+        self.passes.notify_one();
+    }
+
+    async fn pass(&self, said: &[Horizon]) {
+        if self.closed.load(Ordering::SeqCst) {
+            *self.held.lock().unwrap() = said.to_vec();
+            self.arrived.notify_one();
+            self.passes.notified().await;
+        }
+    }
+}
+
 pub(crate) struct BentDatabase<D = AnyDatabase> {
     inner: D,
     begun: tokio::time::Instant,
@@ -40,6 +79,10 @@ pub(crate) struct BentDatabase<D = AnyDatabase> {
     history: Mutex<Vec<Happened>>,
     /// Horizons and purges are refused for good.
     pub(crate) no_upkeep: AtomicBool,
+    /// Where horizons are on their way.
+    pub(crate) notes: Gate,
+    /// Where purges are on their way.
+    pub(crate) purges: Gate,
     /// Nothing can be written: the connection is refused.
     pub(crate) away: AtomicBool,
     /// The next transaction is committed, and its answer is lost.
@@ -57,6 +100,8 @@ impl<D> BentDatabase<D> {
             attempts: Mutex::default(),
             history: Mutex::default(),
             no_upkeep: AtomicBool::new(false),
+            notes: Gate::default(),
+            purges: Gate::default(),
             away: AtomicBool::new(false),
             lose_next_answer: AtomicBool::new(false),
             poison: Mutex::default(),
@@ -168,16 +213,22 @@ impl<D: Database> Database for BentDatabase<D> {
         self.inner.shard_rows(tables, shard).await
     }
 
-    async fn note_horizons(
+    async fn announce_opening(
         &self,
-        table: &TableName,
-        horizons: &[(Shard, Owner, Version)],
-    ) -> Result<(), DatabaseError> {
+        tables: &[TableName],
+        shard: Shard,
+        epoch: Epoch,
+    ) -> Result<Vec<ShardRow>, DatabaseError> {
+        self.inner.announce_opening(tables, shard, epoch).await
+    }
+
+    async fn note_horizons(&self, table: &TableName, horizons: &[Horizon]) -> Result<(), DatabaseError> {
+        self.notes.pass(horizons).await;
         if let Some(error) = self.upkeep_refusal() {
             return Err(error);
         }
         self.called(format!("note {horizons:?}"));
-        let noted = horizons.iter().map(|(shard, _, horizon)| (*shard, *horizon)).collect();
+        let noted = horizons.iter().map(|horizon| (horizon.shard, horizon.version)).collect();
         self.history.lock().unwrap().push(Happened::Noted(noted));
         self.inner.note_horizons(table, horizons).await
     }
@@ -185,16 +236,15 @@ impl<D: Database> Database for BentDatabase<D> {
     async fn purge_tombstones(
         &self,
         schema: &TableSchema,
-        shard: Shard,
-        owner: &Owner,
-        up_to: Version,
+        horizon: &Horizon,
         limit: usize,
     ) -> Result<u64, DatabaseError> {
+        self.purges.pass(std::slice::from_ref(horizon)).await;
         if let Some(error) = self.upkeep_refusal() {
             return Err(error);
         }
-        let purged = self.inner.purge_tombstones(schema, shard, owner, up_to, limit).await;
-        self.called(format!("purge {} {shard:?} up to {up_to} for {owner:?}: {purged:?}", schema.table.table));
+        let purged = self.inner.purge_tombstones(schema, horizon, limit).await;
+        self.called(format!("purge {} {horizon:?}: {purged:?}", schema.table.table));
         purged
     }
 

@@ -2,13 +2,14 @@
 
 use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 
-use database::{Database as _, ErrorClass, Owner, ShardClaim};
+use database::{Database as _, ErrorClass, Owner, ShardClaim, ShardRow, memory::ShardState};
 use hot_store::memory::Survives;
 use model::{Chance, Epoch, Key, Shard, Version};
 use tokio::time::sleep;
 
 use crate::{
     db::{Happened, id},
+    purge::purging,
     world::{Still, options, until},
 };
 
@@ -151,4 +152,71 @@ async fn a_database_that_refuses_horizons_and_purges_is_written_all_the_same() {
     .await;
     drain.stop().await;
     world.assert_all_committed().await;
+}
+
+/// The shard rows as an opening of this epoch finds them; the store has lost everything, and is opened in it.
+async fn lost_and_opened(world: &Still, epoch: Epoch) -> Vec<ShardRow> {
+    world.hot.restart(Survives::Nothing);
+    let mut rows = Vec::new();
+    for shard in 0..4 {
+        let tables = std::slice::from_ref(&world.schema.table.table);
+        rows.extend(world.db.straight().announce_opening(tables, Shard(shard), epoch).await.unwrap());
+    }
+    world.open(epoch).await;
+    rows
+}
+
+fn states(world: &Still) -> Vec<ShardState> {
+    let state = |n| world.db.straight().shard_state(&world.schema.table.table, Shard(n)).unwrap();
+    (0..4).map(state).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_store_said_before_it_was_lost_is_not_told_after_it_was_opened() {
+    let world = Still::still().await;
+    let drain = world.start(options());
+    let horizons = || states(&world).into_iter().map(|state| state.horizon).collect::<Vec<_>>();
+    world.write(1, Some(1)).await;
+    world.until_clean().await;
+    until("all are told of", || async { horizons().iter().all(|horizon| *horizon > Version::ZERO) }).await;
+    world.db.notes.close();
+    let late = world.db.notes.next().await;
+    let found: Vec<_> = lost_and_opened(&world, Epoch(2)).await.into_iter().map(|row| row.horizon).collect();
+    assert_eq!(late.iter().map(|said| said.epoch).collect::<Vec<_>>(), [Epoch(1); 4]);
+    assert!(late.iter().zip(&found).all(|(said, found)| said.version > *found), "it would be told otherwise");
+    world.db.notes.let_one_through();
+    let next = world.db.notes.next().await;
+    assert_eq!(horizons(), found, "an opening has gone by what was there");
+    assert_eq!(next.iter().map(|said| said.epoch).collect::<Vec<_>>(), [Epoch(2); 4]);
+    world.db.notes.open();
+    until("they rise again", || async { horizons().iter().zip(&found).all(|(now, before)| now > before) }).await;
+    drain.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_purge_that_was_bounded_before_the_store_was_lost_forgets_nothing_after_it_was_opened() {
+    let world = Still::still().await;
+    world.db.purges.close();
+    let drain = world.start(purging(Duration::ZERO));
+    world.write(1, None).await;
+    let shard = world.shard(&id(1));
+    world.until_clean().await;
+    let (tombstone, _) = world.written.lock().unwrap()[&1];
+    let mut late = world.db.purges.next().await;
+    while late[0].shard != shard || late[0].version < tombstone {
+        world.db.purges.let_one_through();
+        late = world.db.purges.next().await;
+    }
+    lost_and_opened(&world, Epoch(2)).await;
+    // The round ends, and the next one knows.
+    while late[0].shard != shard || late[0].epoch < Epoch(2) {
+        assert_eq!(world.tombstones(), [tombstone]);
+        world.db.purges.let_one_through();
+        late = world.db.purges.next().await;
+    }
+    assert_eq!(world.tombstones(), [tombstone]);
+    assert!(states(&world).iter().all(|state| state.purge_horizon == Version::ZERO));
+    world.db.purges.open();
+    until("it is forgotten", || async { world.tombstones().is_empty() }).await;
+    drain.stop().await;
 }

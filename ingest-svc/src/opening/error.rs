@@ -38,11 +38,11 @@ pub enum OpeningError {
         /// What is wrong with it.
         error: CodecError,
     },
-    /// The log holds a fence of a higher epoch than the one that was drawn, as after the database was restored from
-    /// a backup: the next attempt draws a higher one.
-    #[error("the log is in epoch {found} already, the epoch drawn for the opening is {drawn}")]
+    /// The log or a database knows a higher epoch than the one that was drawn, as after the database that counts them
+    /// was restored from a backup: the next attempt draws a higher one.
+    #[error("the shard was in epoch {found} already, the epoch drawn for the opening is {drawn}")]
     Outrun {
-        /// The epoch in force in the log.
+        /// The epoch that is known.
         found: Epoch,
         /// The epoch drawn.
         drawn: Epoch,

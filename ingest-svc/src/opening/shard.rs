@@ -70,7 +70,8 @@ where
     } else {
         fence::append(&*core.log, &topics, shard, epoch, &core.options.replica, within).await?
     };
-    let rows = shard_rows(core, &tables, shard).await?;
+    let rows = announce(core, &tables, shard, epoch).await?;
+    let announced = rows.iter().map(|row| row.epoch).max().unwrap_or_default();
     let stretches: Vec<Stretch<'_>> = tables
         .iter()
         .zip(rows)
@@ -101,6 +102,10 @@ where
             tracing::warn!(%shard, records = tally.strange, "an opening met records that belong to no enabled table");
         }
     }
+    // Horizons are taken under this epoch from now on; under a lower one than the database knows they never would be.
+    if announced > epoch {
+        return Err(OpeningError::Outrun { found: announced, drawn: epoch });
+    }
     let point = |(topic, offset)| (topic, LogPoint { offset, epoch });
     let checkpoint = Checkpoint(fences.into_iter().map(point).collect());
     if planted::is(Bug::ClockReset) {
@@ -110,11 +115,13 @@ where
     Ok(Some(opened))
 }
 
-/// The shard rows of the tables, in their order; one question per database.
-async fn shard_rows<H, L, D>(
+/// Announces the opening to the shard rows of the tables, and answers these in the tables' order; one call per database.
+/// From now on no horizon is taken that the hot store told of before: the clock is seeded above those that are there.
+async fn announce<H, L, D>(
     core: &Core<H, L, D>,
     tables: &[Arc<CatalogTable>],
     shard: Shard,
+    epoch: Epoch,
 ) -> Result<Vec<ShardRow>, OpeningError>
 where
     D: Database,
@@ -127,7 +134,7 @@ where
     for (name, places) in by_database {
         let database = core.directory.database(name).ok_or_else(|| OpeningError::NoDatabase(name.clone()))?;
         let names: Vec<_> = places.iter().map(|&at| tables[at].schema.table.table.clone()).collect();
-        let answer = database.shard_rows(&names, shard).await?;
+        let answer = database.announce_opening(&names, shard, epoch).await?;
         if answer.len() < names.len() {
             return Err(OpeningError::Incomplete { asked: names.len(), got: answer.len() });
         }

@@ -8,10 +8,12 @@ use std::{
     },
 };
 
-use database::{Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseRow, Owner, ShardClaim, ShardRow};
+use database::{
+    Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseRow, Horizon, Owner, ShardClaim, ShardRow,
+};
 use model::{
     Column, ColumnDefault, ColumnName, ColumnType, Content, DatabaseName, Epoch, Key, KeyBytes, Shard, ShardCount,
-    TableName, TableRef, TableSchema, Value, Version, VersionGuard,
+    TableName, TableRef, TableSchema, Value, VersionGuard,
 };
 use tokio::sync::Notify;
 
@@ -179,6 +181,21 @@ impl Database for BentDatabase {
         Ok(tables.iter().map(|table| row(table).unwrap_or(zero)).collect())
     }
 
+    async fn announce_opening(
+        &self,
+        tables: &[TableName],
+        shard: Shard,
+        epoch: Epoch,
+    ) -> Result<Vec<ShardRow>, DatabaseError> {
+        let mut state = self.ask()?;
+        let announce = |table: &TableName| {
+            let row = state.shard_rows.entry((table.clone(), shard)).or_default();
+            row.epoch = row.epoch.max(epoch);
+            *row
+        };
+        Ok(tables.iter().map(announce).collect())
+    }
+
     async fn apply(&self, batch: Batch<'_>) -> Result<Vec<Applied>, DatabaseError> {
         let mut state = self.ask()?;
         let mut applied = Vec::new();
@@ -208,18 +225,18 @@ impl Database for BentDatabase {
         Ok(applied)
     }
 
-    async fn note_horizons(&self, _: &TableName, _: &[(Shard, Owner, Version)]) -> Result<(), DatabaseError> {
-        self.ask().map(drop)
+    async fn note_horizons(&self, table: &TableName, horizons: &[Horizon]) -> Result<(), DatabaseError> {
+        let mut state = self.ask()?;
+        for horizon in horizons {
+            let row = state.shard_rows.entry((table.clone(), horizon.shard)).or_default();
+            if row.epoch <= horizon.epoch {
+                row.horizon = row.horizon.max(horizon.version);
+            }
+        }
+        Ok(())
     }
 
-    async fn purge_tombstones(
-        &self,
-        _: &TableSchema,
-        _: Shard,
-        _: &Owner,
-        _: Version,
-        _: usize,
-    ) -> Result<u64, DatabaseError> {
+    async fn purge_tombstones(&self, _: &TableSchema, _: &Horizon, _: usize) -> Result<u64, DatabaseError> {
         self.ask().map(|_| 0)
     }
 

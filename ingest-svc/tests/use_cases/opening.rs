@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use database::ShardRow;
+use database::{Database as _, Horizon, Owner, ShardRow};
 use event_log::{Outgoing, Progress, TopicPartition};
 use futures::FutureExt as _;
 use hot_store::{HotStore as _, HotStoreError, OpeningToken, Settings, Slot, Stage, memory::Survives};
@@ -86,6 +86,42 @@ async fn versions_rise_above_the_horizon_that_readers_of_the_database_were_told(
     world.db.set_shard_row("payments", world.shard("a"), ShardRow { horizon: far, ..ShardRow::default() });
     world.restart(Survives::Nothing).await;
     assert!(etag(world.write(put("a", 2)).await).version > far);
+}
+
+#[tokio::test]
+async fn a_horizon_that_comes_too_late_for_the_opening_to_see_is_not_taken() {
+    let world = World::new().await;
+    world.write(put("a", 1)).await.unwrap();
+    world.drain().await;
+    let (shard, payments) = (world.shard("a"), table("payments").table);
+    let epoch = world.store.header(shard).await.unwrap().epoch;
+    // The store had said so before it was lost, with a clock that was far ahead.
+    let far = Version::new(1 << 52).unwrap();
+    let said = |epoch| [Horizon { shard, owner: Owner("drain".into()), epoch, version: far }];
+    world.restart(Survives::Nothing).await;
+    world.db.note_horizons(&payments, &said(epoch)).await.unwrap();
+    let written = etag(world.write(put("a", 2)).await);
+    let row = world.db.shard_rows(std::slice::from_ref(&payments), shard).await.unwrap()[0];
+    assert!(written.version > row.horizon, "readers of the database would take it for one that is there");
+    assert!(row.epoch > epoch && row.epoch == world.store.header(shard).await.unwrap().epoch);
+    // What is said in the epoch of the opening is taken.
+    world.db.note_horizons(&payments, &said(row.epoch)).await.unwrap();
+    assert_eq!(world.db.shard_rows(&[payments], shard).await.unwrap()[0].horizon, far);
+}
+
+#[tokio::test]
+async fn a_shard_row_that_knows_a_higher_epoch_is_outrun() {
+    let world = World::new().await;
+    let shard = world.shard("a");
+    // As after the database that counts the epochs was restored from a backup, and this one was not.
+    world.db.set_shard_row("payments", shard, ShardRow { epoch: Epoch(40), ..ShardRow::default() });
+    world.store.memory.restart(Survives::Nothing);
+    let outrun = OpeningError::Outrun { found: Epoch(40), drawn: Epoch(2) };
+    assert_eq!(world.open(shard).await, Err(outrun));
+    assert_eq!(world.get("a").await.unwrap_err(), ReadError::Store(StoreError::Closed { shard }), "it stays closed");
+    let opened = open_shard(&world.core, shard, Epoch(40)).await.unwrap().unwrap();
+    assert_eq!(opened.epoch, Epoch(41));
+    world.write(put("a", 1)).await.unwrap();
 }
 
 #[tokio::test]

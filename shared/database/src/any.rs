@@ -2,12 +2,13 @@
 
 use std::fmt;
 
-use model::{DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema, Version};
+use model::{DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema};
 
 #[cfg(any(feature = "mysql", feature = "sqlite"))]
 use crate::relational::Relational;
 use crate::{
-    Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseOptions, DatabaseRow, Owner, ShardClaim, ShardRow,
+    Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseOptions, DatabaseRow, Horizon, Owner, ShardClaim,
+    ShardRow,
 };
 
 /// A database of any kind that this build knows.
@@ -112,27 +113,30 @@ impl Database for AnyDatabase {
         delegate!(self.shard_rows(tables, shard).await)
     }
 
+    async fn announce_opening(
+        &self,
+        tables: &[TableName],
+        shard: Shard,
+        epoch: Epoch,
+    ) -> Result<Vec<ShardRow>, DatabaseError> {
+        delegate!(self.announce_opening(tables, shard, epoch).await)
+    }
+
     async fn apply(&self, batch: Batch<'_>) -> Result<Vec<Applied>, DatabaseError> {
         delegate!(self.apply(batch).await)
     }
 
-    async fn note_horizons(
-        &self,
-        table: &TableName,
-        horizons: &[(Shard, Owner, Version)],
-    ) -> Result<(), DatabaseError> {
+    async fn note_horizons(&self, table: &TableName, horizons: &[Horizon]) -> Result<(), DatabaseError> {
         delegate!(self.note_horizons(table, horizons).await)
     }
 
     async fn purge_tombstones(
         &self,
         schema: &TableSchema,
-        shard: Shard,
-        owner: &Owner,
-        up_to: Version,
+        horizon: &Horizon,
         limit: usize,
     ) -> Result<u64, DatabaseError> {
-        delegate!(self.purge_tombstones(schema, shard, owner, up_to, limit).await)
+        delegate!(self.purge_tombstones(schema, horizon, limit).await)
     }
 
     fn max_batch_rows(&self, schema: &TableSchema) -> usize {

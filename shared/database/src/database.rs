@@ -48,6 +48,23 @@ pub struct ShardRow {
     /// Up to where readers of the database were told that it has all accepted writes: no version at or below it may be
     /// given again.
     pub horizon: Version,
+    /// The epoch of the newest opening that has announced itself here.
+    pub epoch: Epoch,
+}
+
+/// Up to which version the database has all accepted writes of a shard, as the hot store has told the shard's owner.
+///
+/// It is as good as its epoch: once the hot store has lost something, a later opening may give versions below it again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Horizon {
+    /// The shard.
+    pub shard: Shard,
+    /// Who asked.
+    pub owner: Owner,
+    /// The epoch in which the hot store answered.
+    pub epoch: Epoch,
+    /// Up to where.
+    pub version: Version,
 }
 
 /// One write of a batch.
@@ -144,31 +161,41 @@ pub trait Database: Send + Sync + 'static {
         shard: Shard,
     ) -> impl Future<Output = Result<Vec<ShardRow>, DatabaseError>> + Send;
 
+    /// Announces an opening of this epoch in the shard row of each table, making those that are missing, and answers
+    /// the rows as they are then. One transaction, which waits for those that hold one of the rows: what an earlier
+    /// epoch has to say of the shard ([`Horizon`]) is in the answer already, or is not taken any more. An epoch never
+    /// falls: where an opening of a higher one came first, the row answers that.
+    fn announce_opening(
+        &self,
+        tables: &[TableName],
+        shard: Shard,
+        epoch: Epoch,
+    ) -> impl Future<Output = Result<Vec<ShardRow>, DatabaseError>> + Send;
+
     /// Applies a batch in one transaction: first one statement that locks the shard rows, checks their owners and
     /// raises the high-water version; then the changes, each guarded by its version; results in the order of the
     /// changes.
     fn apply(&self, batch: Batch<'_>) -> impl Future<Output = Result<Vec<Applied>, DatabaseError>> + Send;
 
     /// Tells those who read the database itself up to which version all accepted writes of a shard are in it. A horizon
-    /// never falls. A shard that has another owner by now is left alone, silently: that one tells.
+    /// never falls. A shard that has another owner by now, or an opening of a higher epoch, is left alone, silently:
+    /// its owner tells again.
     fn note_horizons(
         &self,
         table: &TableName,
-        horizons: &[(Shard, Owner, Version)],
+        horizons: &[Horizon],
     ) -> impl Future<Output = Result<(), DatabaseError>> + Send;
 
-    /// Forgets tombstones of a shard, the oldest first, at most `limit`, none above `up_to`; returns how many. One
-    /// transaction: it locks the shard row, checks the owner and raises the purge horizon to the highest version that
-    /// it forgot, so that what was deleted stays deleted, whatever is delivered again.
+    /// Forgets tombstones of a shard, the oldest first, at most `limit`, none above the horizon; returns how many. One
+    /// transaction: it locks the shard row, checks owner and epoch, and raises the purge horizon to the highest version
+    /// that it forgot, so that what was deleted stays deleted, whatever is delivered again.
     ///
     /// # Errors
-    /// `NotOwner` if another owner holds the shard.
+    /// `NotOwner` if another owner holds the shard; `Outdated` if an opening of a higher epoch was announced.
     fn purge_tombstones(
         &self,
         schema: &TableSchema,
-        shard: Shard,
-        owner: &Owner,
-        up_to: Version,
+        horizon: &Horizon,
         limit: usize,
     ) -> impl Future<Output = Result<u64, DatabaseError>> + Send;
 

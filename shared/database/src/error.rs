@@ -1,6 +1,6 @@
 //! Errors of a database, classified once per dialect.
 
-use model::TableName;
+use model::{Shard, TableName};
 
 /// What an error means for the record that caused it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -36,6 +36,15 @@ pub enum DatabaseError {
     /// Another owner holds a shard of the batch. The transaction was rolled back.
     #[error("another replica owns a shard of table {0} now")]
     NotOwner(TableName),
+    /// A later opening of the shard was announced: what the hot store said of it before may be true no more. The
+    /// transaction was rolled back.
+    #[error("shard {shard} of table {table} was opened again since the hot store was asked about it; ask again")]
+    Outdated {
+        /// The table.
+        table: TableName,
+        /// The shard.
+        shard: Shard,
+    },
     /// There is no such table.
     #[error("the database has no table {0}")]
     NoSuchTable(TableName),
@@ -66,7 +75,7 @@ impl DatabaseError {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::Statement { class, .. } => *class,
-            Self::Unknown(_) | Self::NotOwner(_) => ErrorClass::Transient,
+            Self::Unknown(_) | Self::NotOwner(_) | Self::Outdated { .. } => ErrorClass::Transient,
             Self::NoSuchTable(_) | Self::Unsupported { .. } | Self::Unfit(_) => ErrorClass::Schema,
         }
     }

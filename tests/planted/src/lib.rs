@@ -85,6 +85,8 @@ bugs! {
     StartNotStored = "start-not-stored",
     /// The horizon that readers see ignores records that are dirty.
     HorizonPastDirty = "horizon-past-dirty",
+    /// A horizon is taken whatever opening the shard has had since it was asked for.
+    HorizonAcrossEpochs = "horizon-across-epochs",
     /// A repeated request is answered from the memory of the first, whatever became of that.
     RequestAnsweredFromMemory = "request-answered-from-memory",
     /// Request ids are not put back by an opening.

@@ -22,19 +22,15 @@
 //! | `StartStored` | Offsets do not move while the shard is closed (`CommitAfterClean`), so a successor would choose the same start; it saves the work of an opening that was nearly done. |
 //! | `NewerRowReplaces` | An image below its row can only come from a loss, and there `RowReplacesLower` has replaced it already. Either is enough. |
 //! | `PurgedIsGone` | A dirty image at or below the purge horizon can't be while `PurgeBelowDirty` and `CompareWithRow` hold. It says what to do if it is all the same. |
+//! | `PurgeHorizonWithRow` | No purge commits between an opening's announcement and its end (`PurgeUnderEpoch`, and the announcement waits for one that holds the lock), so the purge horizon that the announcement read is still true. It holds where a drain of an earlier release purges. |
 //!
 //! `OwnerChecked` is shown by a check of its own, that no former owner's transaction commits: for the data, the lock and
 //! the version guard are enough. A purge is bounded by what is dirty, not by the watermark as well: that is enough.
 //!
-//! # What the code leaves to time
+//! # Where the code and the model part
 //!
 //! The model knows no durations: whatever is under way may arrive at any later time, and a tombstone may be purged at
-//! once. Two of its rules matter only then, and without them these must come together:
-//!
-//! | rule | what must come together |
-//! |---|---|
-//! | `PurgeHorizonWithRow` | a purge that is committing while the store is lost, and an opening that reads an undrained event older than the tombstone's retention |
-//! | `HorizonUnderEpoch` | a horizon on its way to the database across a whole opening, and a wall clock that steps back behind it |
+//! once. The code relies on none either.
 //!
 //! Dead letters and parking are here as the design has them; until the code has them it tries a refused record again
 //! for ever, and the watermark waits.

@@ -214,7 +214,8 @@ impl Protocol {
         }
     }
 
-    /// All fences are in the log: the shard rows are read, and told of the epoch.
+    /// All fences are in the log: the shard rows are told of the epoch, and read, in one transaction that waits for their
+    /// locks.
     pub(crate) fn read_shard_rows(&self, s: &mut State, seat: Seat) {
         let Some(mut opener) = s.openers[seat] else { return };
         opener.step = Step::Reading;

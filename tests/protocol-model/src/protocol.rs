@@ -175,7 +175,8 @@ impl Protocol {
                 opening::Step::Chosen => out.push(Action::Begin(seat)),
                 opening::Step::Begun => out.push(Action::SendFences(seat)),
                 opening::Step::Fencing => {
-                    if opener.fences[..self.scenario.tables].iter().all(Option::is_some) {
+                    let is_fenced = opener.fences[..self.scenario.tables].iter().all(Option::is_some);
+                    if is_fenced && (0..self.scenario.tables).all(|table| self.is_free(s, table)) {
                         out.push(Action::ReadShardRows(seat));
                     }
                 }

@@ -13,6 +13,7 @@ use crate::{
 pub(crate) struct Purge {
     pub(crate) table: Table,
     pub(crate) by: Seat,
+    pub(crate) epoch: Epoch,
     pub(crate) up_to: Version,
     /// The tombstones that its transaction has found, once that has begun.
     pub(crate) found: Option<[Option<Version>; KEYS]>,
@@ -48,14 +49,17 @@ impl Protocol {
     /// The owner asks up to where tombstones can go.
     pub(crate) fn ask_purge(&self, s: &mut State, table: Table, by: Seat) {
         let up_to = if self.on(Rule::PurgeBelowDirty) { self.ask_horizon(s, table) } else { s.store.clock };
-        s.purge = Some(Purge { table, by, up_to, found: None });
+        s.purge = Some(Purge { table, by, epoch: s.store.epoch, up_to, found: None });
     }
 
-    /// The transaction of a purge begins: the lock, the owner, the tombstones up to the bound.
+    /// The transaction of a purge begins: the lock, the owner, the epoch, the tombstones up to the bound.
     pub(crate) fn begin_purge(&self, s: &mut State) {
         let Some(mut purge) = s.purge.take() else { return };
         let row = &mut s.database.shard[purge.table];
         if row.owner != purge.by && self.on(Rule::OwnerChecked) {
+            return;
+        }
+        if row.epoch > purge.epoch && self.on(Rule::PurgeUnderEpoch) {
             return;
         }
         if self.on(Rule::PurgeUnderLock) {

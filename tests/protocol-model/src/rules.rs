@@ -88,6 +88,8 @@ rules! {
     ClockAboveHorizon,
     /// A horizon is noted only if the shard is still in the epoch in which it was true.
     HorizonUnderEpoch,
+    /// Tombstones are purged only if the shard is still in the epoch in which the bound was true.
+    PurgeUnderEpoch,
     /// A mark counts only under the epoch in which the record was written.
     MarkUnderItsEpoch,
     /// Conditional writes compare the epoch too.

@@ -234,6 +234,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         Scenario::new("purge, deleted again", &[delete(0), put(0), delete(0)], Faults { purges: 1, ..none }),
         Scenario::new("purge, two keys", &[put(0), delete(0), put(1)], Faults { purges: 1, ..none }),
         Scenario::new("purge, all lost", &[put(0), delete(0)], Faults { purges: 1, ..total }),
+        Scenario::new("purge, all lost, clock", &[put(1), delete(0)], Faults { purges: 2, clocks_back: 1, ..total }),
         Scenario::new("purge, tail lost, reader", &[put(0), delete(0)], Faults { purges: 1, reads: 1, ..tail })
             .thorough(),
         // Two tables: two partitions of the shard.
@@ -292,7 +293,7 @@ pub(crate) fn all() -> Vec<Scenario> {
 /// The scenario in which taking a rule away shows; `None` if none does, which the crate's documentation explains.
 pub(crate) fn showing(rule: Rule) -> Option<&'static str> {
     Some(match rule {
-        Rule::StartStored | Rule::NewerRowReplaces | Rule::PurgedIsGone => return None,
+        Rule::StartStored | Rule::NewerRowReplaces | Rule::PurgedIsGone | Rule::PurgeHorizonWithRow => return None,
         Rule::ClockNeverFalls => "clock set back",
         Rule::NewestByVersion | Rule::OwnerChecked => "rebalance",
         Rule::LockShardRow => "rebalance, delete",
@@ -319,7 +320,7 @@ pub(crate) fn showing(rule: Rule) -> Option<&'static str> {
         | Rule::RelayDrainedPast => "tail lost",
         Rule::TokenBoundToIncarnation | Rule::DiscardWithoutCheckpoint => "all lost, then the tail",
         Rule::DropLeases => "purge, tail lost, reader",
-        Rule::PurgeHorizonWithRow => "purge, all lost",
+        Rule::PurgeUnderEpoch => "purge, all lost, clock",
         Rule::FenceEveryPartition => "two tables, all lost, clock",
         Rule::ConditionOnEpoch => "tail lost, update, clock",
         Rule::ConditionOnVersion => "update",

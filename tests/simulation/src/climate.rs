@@ -102,6 +102,9 @@ pub struct Climate {
     pub tombstone_retention: Duration,
     /// Whether the drain gathers rather long, or hardly.
     pub batch_age: Duration,
+    /// How often what a drain says of its progress is on its way to the database for long: long enough for the hot
+    /// store to be lost and opened in between.
+    pub slow_upkeep: f64,
 }
 
 /// Weights of the blows.
@@ -154,6 +157,12 @@ impl Climate {
             kill_all: weight(0.2, 1),
             lose_tail_and_time: weight(0.2, 2),
         };
+        let slow_upkeep = if rng.random_bool(0.2) { 0.4 } else { 0.0 };
+        let blows = Blows {
+            // What is late does no harm where no version comes again.
+            lose_tail_and_time: blows.lose_tail_and_time.max(if slow_upkeep > 0.0 { 3 } else { 0 }),
+            ..blows
+        };
         let millis = |rng: &mut SmallRng, of: &[u64]| Duration::from_millis(of[rng.random_range(0..of.len())]);
         Self {
             weathers,
@@ -173,6 +182,7 @@ impl Climate {
             hot_ttl: millis(rng, &[30, 200, 1000, 60_000]),
             tombstone_retention: millis(rng, &[0, 100, 1000, 60_000]),
             batch_age: millis(rng, &[1, 5, 40]),
+            slow_upkeep,
         }
     }
 

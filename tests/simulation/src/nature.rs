@@ -20,6 +20,9 @@ use crate::{
 /// What the wall clock shows when a run begins: microseconds since 1970.
 const BEGINNING_MICROS: u64 = 1_700_000_000_000_000;
 
+/// How long what a drain says of its progress is on its way, at most.
+const SLOW_UPKEEP: Duration = Duration::from_millis(1500);
+
 /// Which of the three stores is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
@@ -112,6 +115,12 @@ impl Nature {
             return Fate::away(&mut lock(&self.rng));
         }
         self.climate.fate(place, &mut lock(&self.rng))
+    }
+
+    /// How long what a drain says of its progress is on its way to the database.
+    pub fn upkeep_delay(&self) -> Duration {
+        let is_slow = !self.calm.load(Ordering::Relaxed) && self.happens(self.climate.slow_upkeep);
+        if is_slow { self.up_to(SLOW_UPKEEP) } else { Duration::ZERO }
     }
 
     /// Nothing goes wrong any more.

@@ -1,6 +1,6 @@
 //! What a person at the database's own prompt would do and see: past the protocol.
 
-use model::{Key, KeyBytes, Row, Shard, TableName, TableRef, Version};
+use model::{Epoch, Key, KeyBytes, Row, Shard, TableName, TableRef, Version};
 
 use super::{
     MemoryDatabase, MemoryTable,
@@ -19,6 +19,8 @@ pub struct ShardState {
     pub purge_horizon: Version,
     /// Up to where readers of the database see all accepted writes.
     pub horizon: Version,
+    /// The epoch of the newest opening that was announced.
+    pub epoch: Epoch,
 }
 
 impl MemoryDatabase {
@@ -125,7 +127,7 @@ impl MemoryDatabase {
         self.inner.state().ledger.get(table).map_or(0, std::collections::BTreeMap::len)
     }
 
-    /// A shard's row; `None` if nobody ever took it.
+    /// A shard's row; `None` if it was never taken, nor opened.
     pub fn shard_state(&self, table: &TableName, shard: Shard) -> Option<ShardState> {
         let state = self.inner.state();
         let entry = state.shards.get(&(table.clone(), shard))?;
@@ -134,13 +136,14 @@ impl MemoryDatabase {
             high_water: entry.high_water,
             purge_horizon: entry.purge_horizon,
             horizon: entry.horizon,
+            epoch: entry.epoch,
         })
     }
 
     /// Writes a shard's row.
     pub fn set_shard_state(&self, table: &TableName, shard: Shard, to: ShardState) {
-        let ShardState { owner, high_water, purge_horizon, horizon } = to;
-        let entry = super::state::ShardEntry { owner, high_water, purge_horizon, horizon };
+        let ShardState { owner, high_water, purge_horizon, horizon, epoch } = to;
+        let entry = super::state::ShardEntry { owner, high_water, purge_horizon, horizon, epoch };
         self.inner.state().shards.insert((table.clone(), shard), entry);
     }
 

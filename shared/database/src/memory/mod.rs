@@ -23,10 +23,10 @@ use std::{
     time::Duration,
 };
 
-use model::{DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema, Version};
+use model::{DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema};
 
 use crate::{
-    Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseRow, Owner, ShardClaim, ShardRow,
+    Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseRow, Horizon, Owner, ShardClaim, ShardRow,
     batch::{MAX_BATCH_ROWS, check_size},
 };
 pub use by_hand::ShardState;
@@ -180,6 +180,16 @@ impl Database for MemoryDatabase {
         self.at_once(move |state| Ok(tables.iter().map(|table| state.shard_row(table, shard)).collect())).await
     }
 
+    async fn announce_opening(
+        &self,
+        tables: &[TableName],
+        shard: Shard,
+        epoch: Epoch,
+    ) -> Result<Vec<ShardRow>, DatabaseError> {
+        let tables = tables.to_vec();
+        self.detached(move |inner| async move { transaction::announce(&inner, tables, shard, epoch).await }).await
+    }
+
     async fn apply(&self, batch: Batch<'_>) -> Result<Vec<Applied>, DatabaseError> {
         if batch.changes.is_empty() {
             return Ok(Vec::new());
@@ -189,11 +199,7 @@ impl Database for MemoryDatabase {
         self.detached(move |inner| async move { transaction::apply(&inner, prepared).await }).await
     }
 
-    async fn note_horizons(
-        &self,
-        table: &TableName,
-        horizons: &[(Shard, Owner, Version)],
-    ) -> Result<(), DatabaseError> {
+    async fn note_horizons(&self, table: &TableName, horizons: &[Horizon]) -> Result<(), DatabaseError> {
         let (table, horizons) = (table.clone(), horizons.to_vec());
         self.detached(move |inner| async move { transaction::note_horizons(&inner, table, horizons).await }).await
     }
@@ -201,14 +207,11 @@ impl Database for MemoryDatabase {
     async fn purge_tombstones(
         &self,
         schema: &TableSchema,
-        shard: Shard,
-        owner: &Owner,
-        up_to: Version,
+        horizon: &Horizon,
         limit: usize,
     ) -> Result<u64, DatabaseError> {
-        let (table, owner) = (schema.table.table.clone(), owner.clone());
-        self.detached(move |inner| async move { transaction::purge(&inner, table, shard, owner, up_to, limit).await })
-            .await
+        let (table, horizon) = (schema.table.table.clone(), horizon.clone());
+        self.detached(move |inner| async move { transaction::purge(&inner, table, horizon, limit).await }).await
     }
 
     fn max_batch_rows(&self, _: &TableSchema) -> usize {

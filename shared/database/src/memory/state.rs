@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{KeyBytes, Shard, TableName, TableRef, TableSchema, Version, VersionGuard};
+use model::{Epoch, KeyBytes, Shard, TableName, TableRef, TableSchema, Version, VersionGuard};
 
 use super::{installation::Installation, table::Table};
 use crate::{DatabaseError, DatabaseRow, ErrorClass, Owner, ShardRow, verdict::Found};
@@ -14,6 +14,15 @@ pub(super) struct ShardEntry {
     pub(super) high_water: Version,
     pub(super) purge_horizon: Version,
     pub(super) horizon: Version,
+    pub(super) epoch: Epoch,
+}
+
+impl ShardEntry {
+    /// A row that is made for this owner.
+    pub(super) fn of(owner: Owner) -> Self {
+        let zero = Version::ZERO;
+        Self { owner, high_water: zero, purge_horizon: zero, horizon: zero, epoch: Epoch::ZERO }
+    }
 }
 
 /// A row of `_sa_ledger`.
@@ -71,8 +80,8 @@ impl State {
 
     pub(super) fn shard_row(&self, table: &TableName, shard: Shard) -> ShardRow {
         let row = |entry: &ShardEntry| {
-            let ShardEntry { high_water, purge_horizon, horizon, .. } = *entry;
-            ShardRow { high_water, purge_horizon, horizon }
+            let ShardEntry { high_water, purge_horizon, horizon, epoch, .. } = *entry;
+            ShardRow { high_water, purge_horizon, horizon, epoch }
         };
         self.shards.get(&(table.clone(), shard)).map(row).unwrap_or_default()
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use model::{Content, Key, KeyBytes, Row, Shard, TableName, TableSchema, Version};
+use model::{Content, Epoch, Key, KeyBytes, Row, Shard, TableName, TableSchema, Version};
 use planted::Bug;
 
 use super::{
@@ -11,7 +11,7 @@ use super::{
     table::Stored,
 };
 use crate::{
-    Applied, Batch, DatabaseError, DatabaseRow, ErrorClass, Owner, ShardClaim,
+    Applied, Batch, DatabaseError, DatabaseRow, ErrorClass, Horizon, Owner, ShardClaim, ShardRow,
     batch::{Claim, claims, compare_keys, twice},
     verdict::{Asked, Found, Verdict, Write, decide},
 };
@@ -193,32 +193,53 @@ pub(super) async fn take_ownership(inner: &Inner, claims: Vec<ShardClaim>, owner
     inner.statement().await;
     let mut state = inner.state();
     for name in names {
-        let new = ShardEntry {
-            owner: owner.clone(),
-            high_water: Version::ZERO,
-            purge_horizon: Version::ZERO,
-            horizon: Version::ZERO,
-        };
-        state.shards.entry(name).or_insert(new).owner = owner.clone();
+        state.shards.entry(name).or_insert_with(|| ShardEntry::of(owner.clone())).owner = owner.clone();
     }
     Ok(())
 }
 
-/// Raises the horizons of shards that still have the owner who tells.
-pub(super) async fn note_horizons(
+/// Announces an opening, once whoever holds one of the rows is done, and reads them.
+pub(super) async fn announce(
     inner: &Inner,
-    table: TableName,
-    horizons: Vec<(Shard, Owner, Version)>,
-) -> Result<(), DatabaseError> {
+    tables: Vec<TableName>,
+    shard: Shard,
+    epoch: Epoch,
+) -> Result<Vec<ShardRow>, DatabaseError> {
     inner.statement().await;
-    let names = horizons.iter().map(|(shard, _, _)| (table.clone(), *shard)).collect();
+    let names = tables.iter().map(|table| (table.clone(), shard)).collect();
     let _held = inner.locks.lock(names, inner.lock_timeout).await?;
     inner.statement().await;
     let mut state = inner.state();
-    for (shard, owner, horizon) in horizons {
-        let entry = state.shards.get_mut(&(table.clone(), shard));
-        if let Some(entry) = entry.filter(|entry| entry.owner == owner) {
-            entry.horizon = entry.horizon.max(horizon);
+    let mut rows = Vec::with_capacity(tables.len());
+    for table in tables {
+        let entry = state.shards.entry((table.clone(), shard));
+        let entry = entry.or_insert_with(|| ShardEntry::of(Owner(String::new())));
+        entry.epoch = entry.epoch.max(epoch);
+        rows.push(state.shard_row(&table, shard));
+    }
+    Ok(rows)
+}
+
+/// Whether an opening was announced since the hot store said so.
+fn is_outdated(entry: &ShardEntry, horizon: &Horizon) -> bool {
+    entry.epoch > horizon.epoch && !planted::is(Bug::HorizonAcrossEpochs)
+}
+
+/// Raises the horizons of shards that still have the owner who tells, and no opening since they were asked of.
+pub(super) async fn note_horizons(
+    inner: &Inner,
+    table: TableName,
+    horizons: Vec<Horizon>,
+) -> Result<(), DatabaseError> {
+    inner.statement().await;
+    let names = horizons.iter().map(|horizon| (table.clone(), horizon.shard)).collect();
+    let _held = inner.locks.lock(names, inner.lock_timeout).await?;
+    inner.statement().await;
+    let mut state = inner.state();
+    for horizon in horizons {
+        let entry = state.shards.get_mut(&(table.clone(), horizon.shard));
+        if let Some(entry) = entry.filter(|entry| entry.owner == horizon.owner && !is_outdated(entry, &horizon)) {
+            entry.horizon = entry.horizon.max(horizon.version);
         }
     }
     Ok(())
@@ -228,20 +249,23 @@ pub(super) async fn note_horizons(
 pub(super) async fn purge(
     inner: &Inner,
     table: TableName,
-    shard: Shard,
-    owner: Owner,
-    up_to: Version,
+    horizon: Horizon,
     limit: usize,
 ) -> Result<u64, DatabaseError> {
     inner.statement().await;
+    let shard = horizon.shard;
     let _held = inner.locks.lock(vec![(table.clone(), shard)], inner.lock_timeout).await?;
-    if !owns(&inner.state(), &table, shard, &owner) {
+    if !owns(&inner.state(), &table, shard, &horizon.owner) {
         return Err(DatabaseError::NotOwner(table));
+    }
+    if inner.state().shards.get(&(table.clone(), shard)).is_some_and(|entry| is_outdated(entry, &horizon)) {
+        return Err(DatabaseError::Outdated { table, shard });
     }
     inner.statement().await;
     let mut state = inner.state();
     let ledger = state.ledger.entry(table.clone()).or_default();
-    let of_shard = ledger.iter().filter(|(_, entry)| entry.shard == shard && entry.deleted && entry.version <= up_to);
+    let may_go = |entry: &Entry| entry.shard == shard && entry.deleted && entry.version <= horizon.version;
+    let of_shard = ledger.iter().filter(|(_, entry)| may_go(entry));
     let mut oldest: Vec<_> = of_shard.map(|(key, entry)| (entry.version, key.clone())).collect();
     oldest.sort();
     oldest.truncate(limit);

@@ -27,6 +27,7 @@ const SYSTEM_TABLES: &[&str] = &[
         high_water BIGINT NOT NULL DEFAULT 0,
         purge_horizon BIGINT NOT NULL DEFAULT 0,
         horizon BIGINT NOT NULL DEFAULT 0,
+        epoch BIGINT NOT NULL DEFAULT 0,
         PRIMARY KEY (table_name, shard)
     ) ENGINE = InnoDB",
     "CREATE TABLE IF NOT EXISTS _sa_ledger (
@@ -66,6 +67,11 @@ const UPGRADES: &[Upgrade] = &[
         made: "SELECT COUNT(*) FROM information_schema.COLUMNS \
                WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = '_sa_shard' AND COLUMN_NAME = 'horizon'",
         make: "ALTER TABLE _sa_shard ADD COLUMN horizon BIGINT NOT NULL DEFAULT 0",
+    },
+    Upgrade {
+        made: "SELECT COUNT(*) FROM information_schema.COLUMNS \
+               WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = '_sa_shard' AND COLUMN_NAME = 'epoch'",
+        make: "ALTER TABLE _sa_shard ADD COLUMN epoch BIGINT NOT NULL DEFAULT 0",
     },
     Upgrade {
         made: "SELECT COUNT(*) FROM information_schema.STATISTICS \

@@ -20,12 +20,12 @@ mod write;
 
 use std::{future::Future, sync::Arc};
 
-use model::{DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema, Version};
+use model::{DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema};
 use tracing::Instrument as _;
 
 use crate::{
-    Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseRow, Owner, ShardClaim, ShardRow,
-    batch::{Claim, MAX_BATCH_ROWS, check_size},
+    Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseRow, Horizon, Owner, ShardClaim, ShardRow,
+    batch::{MAX_BATCH_ROWS, check_size},
 };
 use dialect::VERSION_COLUMN;
 use session::Backend;
@@ -109,6 +109,19 @@ impl<B: Backend> Database for Relational<B> {
         self.detached(move |backend| async move { shard_rows::read(&*backend, &tables, shard).await }).await
     }
 
+    async fn announce_opening(
+        &self,
+        tables: &[TableName],
+        shard: Shard,
+        epoch: Epoch,
+    ) -> Result<Vec<ShardRow>, DatabaseError> {
+        if tables.is_empty() {
+            return Ok(Vec::new());
+        }
+        let tables = tables.to_vec();
+        self.detached(move |backend| async move { shard_rows::announce(&*backend, &tables, shard, epoch).await }).await
+    }
+
     async fn apply(&self, batch: Batch<'_>) -> Result<Vec<Applied>, DatabaseError> {
         if batch.changes.is_empty() {
             return Ok(Vec::new());
@@ -118,31 +131,23 @@ impl<B: Backend> Database for Relational<B> {
         self.detached(move |backend| async move { apply::apply(&*backend, &plan).await }).await
     }
 
-    async fn note_horizons(
-        &self,
-        table: &TableName,
-        horizons: &[(Shard, Owner, Version)],
-    ) -> Result<(), DatabaseError> {
+    async fn note_horizons(&self, table: &TableName, horizons: &[Horizon]) -> Result<(), DatabaseError> {
         if horizons.is_empty() {
             return Ok(());
         }
         let (table, mut horizons) = (table.clone(), horizons.to_vec());
-        horizons.sort_by_key(|(shard, _, _)| *shard);
+        horizons.sort_by_key(|horizon| horizon.shard);
         self.detached(move |backend| async move { shard_rows::note_horizons(&*backend, &table, &horizons).await }).await
     }
 
     async fn purge_tombstones(
         &self,
         schema: &TableSchema,
-        shard: Shard,
-        owner: &Owner,
-        up_to: Version,
+        horizon: &Horizon,
         limit: usize,
     ) -> Result<u64, DatabaseError> {
-        let (table, limit) = (schema.table.table.clone(), limit.min(MAX_BATCH_ROWS));
-        let claim = Claim { shard, owner: owner.clone(), newest: Version::ZERO };
-        self.detached(move |backend| async move { tombstones::purge(&*backend, &table, claim, up_to, limit).await })
-            .await
+        let (table, horizon, limit) = (schema.table.table.clone(), horizon.clone(), limit.min(MAX_BATCH_ROWS));
+        self.detached(move |backend| async move { tombstones::purge(&*backend, &table, &horizon, limit).await }).await
     }
 
     fn max_batch_rows(&self, _schema: &TableSchema) -> usize {

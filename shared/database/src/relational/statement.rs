@@ -79,6 +79,12 @@ impl From<model::Version> for Param<'_> {
     }
 }
 
+impl From<model::Epoch> for Param<'_> {
+    fn from(epoch: model::Epoch) -> Self {
+        Param::Int(epoch.0.into())
+    }
+}
+
 impl From<model::Shard> for Param<'_> {
     fn from(shard: model::Shard) -> Self {
         Param::Int(shard.0.into())

@@ -1,6 +1,7 @@
 //! Purging of tombstones.
 
 use model::{KeyBytes, TableName, Value, Version};
+use planted::Bug;
 
 use super::{
     dialect::Dialect,
@@ -10,20 +11,19 @@ use super::{
     statement::Statement,
     transaction, write,
 };
-use crate::{DatabaseError, batch::Claim};
+use crate::{DatabaseError, Horizon, batch::Claim};
 
 /// Forgets the oldest tombstones of a shard; how many.
 pub(super) async fn purge<B: Backend>(
     backend: &B,
     table: &TableName,
-    claim: Claim,
-    up_to: Version,
+    horizon: &Horizon,
     limit: usize,
 ) -> Result<u64, DatabaseError> {
     let on = |failure: Failure| failure.on(table.as_str());
     let mut session = backend.session().await.map_err(on)?;
     session.begin(Purpose::Write).await.map_err(on)?;
-    let purged = in_transaction(&mut session, backend.dialect(), table, &claim, up_to, limit).await;
+    let purged = in_transaction(&mut session, backend.dialect(), table, horizon, limit).await;
     transaction::finish(&mut session, table.as_str(), purged).await
 }
 
@@ -31,15 +31,19 @@ async fn in_transaction<S: Session, D: Dialect>(
     session: &mut S,
     dialect: &D,
     table: &TableName,
-    claim: &Claim,
-    up_to: Version,
+    horizon: &Horizon,
     limit: usize,
 ) -> Result<u64, DatabaseError> {
     let on = |failure: Failure| failure.on(table.as_str());
-    if !shard_rows::lock(session, dialect, table, std::slice::from_ref(claim)).await.map_err(on)? {
+    let claim = Claim { shard: horizon.shard, owner: horizon.owner.clone(), newest: Version::ZERO };
+    if !shard_rows::lock(session, dialect, table, &[claim]).await.map_err(on)? {
         return Err(DatabaseError::NotOwner(table.clone()));
     }
-    forget_oldest(session, dialect, table, claim, up_to, limit).await.map_err(on)
+    let announced = shard_rows::epoch(session, table, horizon.shard).await.map_err(on)?;
+    if announced > horizon.epoch && !planted::is(Bug::HorizonAcrossEpochs) {
+        return Err(DatabaseError::Outdated { table: table.clone(), shard: horizon.shard });
+    }
+    forget_oldest(session, dialect, table, horizon, limit).await.map_err(on)
 }
 
 /// The shard's row is locked, so what the ledger says of the shard is final.
@@ -47,14 +51,13 @@ async fn forget_oldest<S: Session, D: Dialect>(
     session: &mut S,
     dialect: &D,
     table: &TableName,
-    claim: &Claim,
-    up_to: Version,
+    horizon: &Horizon,
     limit: usize,
 ) -> Result<u64, Failure> {
     let mut select = Statement::new("SELECT record_key, version FROM _sa_ledger WHERE table_name = ");
-    select.bind(table.as_str()).push(" AND shard = ").bind(claim.shard).push(" AND deleted = 1 AND version <= ");
+    select.bind(table.as_str()).push(" AND shard = ").bind(horizon.shard).push(" AND deleted = 1 AND version <= ");
     // A number, not a parameter: not every server takes one there.
-    select.bind(up_to).push(&format!(" ORDER BY version LIMIT {limit}"));
+    select.bind(horizon.version).push(&format!(" ORDER BY version LIMIT {limit}"));
     let (mut keys, mut highest) = (Vec::new(), Version::ZERO);
     for values in session.fetch(select, &[BYTES, INT]).await? {
         let mut values = values.into_iter();
@@ -69,7 +72,7 @@ async fn forget_oldest<S: Session, D: Dialect>(
     let forgotten = write::forget(session, dialect, table, &keys.iter().collect::<Vec<_>>()).await?;
     let mut raise = Statement::new("UPDATE _sa_shard SET purge_horizon = ");
     raise.push(dialect.greatest()).push("(purge_horizon, ").bind(highest).push(") WHERE table_name = ");
-    raise.bind(table.as_str()).push(" AND shard = ").bind(claim.shard);
+    raise.bind(table.as_str()).push(" AND shard = ").bind(horizon.shard);
     session.execute(raise).await?;
     Ok(forgotten)
 }

@@ -23,6 +23,7 @@ const SYSTEM_TABLES: &[&str] = &[
         high_water INTEGER NOT NULL DEFAULT 0,
         purge_horizon INTEGER NOT NULL DEFAULT 0,
         horizon INTEGER NOT NULL DEFAULT 0,
+        epoch INTEGER NOT NULL DEFAULT 0,
         PRIMARY KEY (table_name, shard)
     ) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS _sa_ledger (
@@ -56,6 +57,10 @@ const UPGRADES: &[Upgrade] = &[
     Upgrade {
         made: "SELECT count(*) FROM pragma_table_xinfo('_sa_shard') WHERE name = 'horizon'",
         make: "ALTER TABLE _sa_shard ADD COLUMN horizon INTEGER NOT NULL DEFAULT 0",
+    },
+    Upgrade {
+        made: "SELECT count(*) FROM pragma_table_xinfo('_sa_shard') WHERE name = 'epoch'",
+        make: "ALTER TABLE _sa_shard ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0",
     },
     Upgrade {
         made: "SELECT count(*) FROM pragma_index_list('_sa_ledger') WHERE name = '_sa_ledger_tombstones'",

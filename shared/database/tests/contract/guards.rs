@@ -123,7 +123,7 @@ async fn a_purged_record_is_not_inserted_again(h: Harness) {
         let schema = h.items(guard).await;
         h.apply_one(&schema, delete(&schema, "a", 20)).await;
         let shard = schema.shard_of(&id("a"), shards());
-        assert_eq!(h.database.purge_tombstones(&schema, shard, &me(), version(20), 10).await, Ok(1));
+        assert_eq!(h.database.purge_tombstones(&schema, &horizon(shard, 20), 10).await, Ok(1));
         assert_eq!(h.apply_one(&schema, put(&schema, "a", 15)).await, Applied::Purged { horizon: version(20) });
         assert_eq!(h.apply_one(&schema, put(&schema, "a", 20)).await, Applied::Purged { horizon: version(20) });
         assert_eq!(h.read(&schema, &id("a")).await, DatabaseRow::Absent);

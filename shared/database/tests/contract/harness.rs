@@ -9,12 +9,12 @@ use std::{
 };
 
 use database::{
-    AnyDatabase, Applied, Batch, Change, Database, DatabaseError, DatabaseOptions, DatabaseRow, Owner, ShardClaim,
-    memory::MemoryDatabase,
+    AnyDatabase, Applied, Batch, Change, Database, DatabaseError, DatabaseOptions, DatabaseRow, Horizon, Owner,
+    ShardClaim, memory::MemoryDatabase,
 };
 use model::{
-    ColumnName, Content, DatabaseName, Image, Key, Operation, Row, Shard, ShardCount, TableName, TableSchema, Value,
-    Version, VersionGuard,
+    ColumnName, Content, DatabaseName, Epoch, Image, Key, Operation, Row, Shard, ShardCount, TableName, TableSchema,
+    Value, Version, VersionGuard,
 };
 use sqlx::{AssertSqlSafe, Connection, Row as _};
 
@@ -216,6 +216,11 @@ impl Harness {
 
 pub fn me() -> Owner {
     Owner("me".to_owned())
+}
+
+/// Up to where everything of a shard is in the database, as the hot store told [`me`] before any opening.
+pub fn horizon(shard: Shard, up_to: u64) -> Horizon {
+    Horizon { shard, owner: me(), epoch: Epoch::ZERO, version: version(up_to) }
 }
 
 /// Applies under any name.

@@ -142,6 +142,7 @@ async fn preparing_changes_what_an_earlier_release_made(h: Harness) {
     let shard = gone.shard;
     h.apply_one(&schema, gone).await;
     h.sql("ALTER TABLE _sa_shard DROP COLUMN horizon").await;
+    h.sql("ALTER TABLE _sa_shard DROP COLUMN epoch").await;
     h.sql(h.either("ALTER TABLE _sa_ledger DROP INDEX tombstones", "DROP INDEX _sa_ledger_tombstones")).await;
     let mut replicas = Vec::new();
     for _ in 0..4 {
@@ -151,10 +152,10 @@ async fn preparing_changes_what_an_earlier_release_made(h: Harness) {
     for replica in replicas {
         replica.await.unwrap().unwrap();
     }
-    h.database.note_horizons(&schema.table.table, &[(shard, me(), version(20))]).await.unwrap();
+    h.database.note_horizons(&schema.table.table, &[horizon(shard, 20)]).await.unwrap();
     assert_eq!(h.number("SELECT max(horizon) FROM _sa_shard").await, Some(20));
     assert_eq!(h.read(&schema, &id("a")).await, deleted(10), "what was there stays");
-    assert_eq!(h.database.purge_tombstones(&schema, shard, &me(), version(20), 10).await, Ok(1));
+    assert_eq!(h.database.purge_tombstones(&schema, &horizon(shard, 20), 10).await, Ok(1));
 }
 
 async fn a_directory_follows_the_catalog(h: Harness) {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use database::{Change, Database, DatabaseRow};
-use model::{Key, TableSchema, Version};
+use model::{Key, TableSchema};
 use proptest::{
     prelude::*,
     test_runner::{Config, TestRunner},
@@ -199,10 +199,10 @@ async fn happen(h: &Harness, schema: &TableSchema, steps: &[Step], mut seed: u64
 async fn purge_all(h: &Harness, schema: &TableSchema, expected: &mut Expected) {
     for shard in shards().all() {
         let is_of_shard = |key: usize| schema.shard_of(&id(&format!("k{key}")), shards()) == shard;
-        let horizon = Version::new(expected.horizon(is_of_shard)).unwrap();
-        h.database.purge_tombstones(schema, shard, &me(), horizon, 100).await.unwrap();
+        let up_to = expected.horizon(is_of_shard);
+        h.database.purge_tombstones(schema, &horizon(shard, up_to), 100).await.unwrap();
         let is_purged = |key: usize, row: &DatabaseRow| {
-            is_of_shard(key) && matches!(row, DatabaseRow::Deleted { version } if *version <= horizon)
+            is_of_shard(key) && matches!(row, DatabaseRow::Deleted { version } if version.get() <= up_to)
         };
         expected.table.retain(|key, row| !is_purged(*key, row));
     }
@@ -254,8 +254,8 @@ async fn a_replay_after_a_purge_leaves_every_byte(h: Harness) {
                     // Nothing is under way any more, but for what was refused: that is delivered again, too.
                     for shard in shards().all() {
                         let refused = refused_in(&h, &schema, shard, &events).await;
-                        let horizon = version(refused.map_or(events.len() as u64, |lowest| lowest - 1));
-                        h.database.purge_tombstones(&schema, shard, &me(), horizon, 100).await.unwrap();
+                        let up_to = refused.map_or(events.len() as u64, |lowest| lowest - 1);
+                        h.database.purge_tombstones(&schema, &horizon(shard, up_to), 100).await.unwrap();
                     }
                 }
                 let before = h.bytes(&schema.table.table).await;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use database::{Applied, Database, DatabaseError, DatabaseRow, Owner, ShardClaim};
-use model::{Shard, TableSchema, VersionGuard};
+use database::{Applied, Database, DatabaseError, DatabaseRow, Horizon, Owner, ShardClaim, ShardRow};
+use model::{Epoch, Shard, TableName, TableSchema, VersionGuard};
 
 use crate::harness::*;
 
@@ -14,6 +14,9 @@ on_every_database!(
     a_replay_after_a_purge_changes_nothing,
     live_entries_of_the_ledger_stay,
     a_horizon_never_falls_and_is_the_owners,
+    after_an_opening_nothing_is_taken_that_was_said_before_it,
+    an_announcement_is_never_taken_back,
+    an_opening_waits_for_what_is_under_way_and_sees_it,
     a_purge_beside_applies_lets_nothing_deleted_come_back,
 );
 
@@ -33,7 +36,7 @@ async fn purge_horizon(h: &Harness, schema: &TableSchema, shard: Shard) -> u64 {
 }
 
 async fn purge(h: &Harness, schema: &TableSchema, shard: Shard, up_to: u64, limit: usize) -> u64 {
-    h.database.purge_tombstones(schema, shard, &me(), version(up_to), limit).await.unwrap()
+    h.database.purge_tombstones(schema, &horizon(shard, up_to), limit).await.unwrap()
 }
 
 async fn a_purge_forgets_the_oldest_tombstones_and_raises_the_horizon(h: Harness) {
@@ -74,12 +77,18 @@ async fn a_purge_is_the_owners(h: Harness) {
         let shard = change.shard;
         h.apply_one(&schema, change).await;
         let refused = Err(DatabaseError::NotOwner(schema.table.table.clone()));
-        assert_eq!(h.database.purge_tombstones(&schema, shard, &other(), version(20), 100).await, refused);
+        assert_eq!(
+            h.database.purge_tombstones(&schema, &Horizon { owner: other(), ..horizon(shard, 20) }, 100).await,
+            refused
+        );
         let claim = ShardClaim { table: schema.table.table.clone(), shard };
         h.database.take_ownership(&[claim], &other()).await.unwrap();
-        assert_eq!(h.database.purge_tombstones(&schema, shard, &me(), version(20), 100).await, refused);
+        assert_eq!(h.database.purge_tombstones(&schema, &horizon(shard, 20), 100).await, refused);
         assert_eq!((h.read(&schema, &id("a")).await, purge_horizon(&h, &schema, shard).await), (deleted(10), 0));
-        assert_eq!(h.database.purge_tombstones(&schema, shard, &other(), version(20), 100).await, Ok(1));
+        assert_eq!(
+            h.database.purge_tombstones(&schema, &Horizon { owner: other(), ..horizon(shard, 20) }, 100).await,
+            Ok(1)
+        );
     }
 }
 
@@ -168,7 +177,8 @@ async fn a_horizon_never_falls_and_is_the_owners(h: Harness) {
     let schema = h.items(VersionGuard::Column).await;
     let table = &schema.table.table;
     let note = async |horizons: &[(Shard, Owner, u64)]| {
-        let horizons: Vec<_> = horizons.iter().map(|(s, o, n)| (*s, o.clone(), version(*n))).collect();
+        let horizons: Vec<_> =
+            horizons.iter().map(|(s, o, n)| Horizon { owner: o.clone(), ..horizon(*s, *n) }).collect();
         h.database.note_horizons(table, &horizons).await.unwrap();
     };
     note(&[]).await;
@@ -190,6 +200,105 @@ async fn a_horizon_never_falls_and_is_the_owners(h: Harness) {
     assert_eq!(h.horizon(table).await, 1000);
     let rows = h.database.shard_rows(std::slice::from_ref(table), Shard(3)).await.unwrap();
     assert_eq!(rows[0].horizon, version(1003), "an opening can tell as well");
+}
+
+async fn after_an_opening_nothing_is_taken_that_was_said_before_it(h: Harness) {
+    for guard in GUARDS {
+        let schema = h.items(guard).await;
+        let table = &schema.table.table;
+        let shard = Shard(1);
+        let (key, other) = (&keys_of(&schema, shard, 1)[0], &keys_of(&schema, Shard(2), 1)[0]);
+        let (gone, neighbour) = (delete(&schema, key, 10), delete(&schema, other, 10));
+        let at = async |shard: Shard| h.database.shard_rows(std::slice::from_ref(table), shard).await.unwrap()[0];
+        h.apply(&schema, &[gone, neighbour.clone()]).await.unwrap();
+        let said = |epoch, up_to| Horizon { epoch: Epoch(epoch), ..horizon(shard, up_to) };
+        h.database.note_horizons(table, &[said(1, 20)]).await.unwrap();
+
+        let found = h.database.announce_opening(std::slice::from_ref(table), shard, Epoch(2)).await.unwrap();
+        let row = ShardRow { high_water: version(10), horizon: version(20), epoch: Epoch(2), ..ShardRow::default() };
+        assert_eq!((found.as_slice(), at(shard).await), ([row].as_slice(), row), "{guard:?}");
+        let elsewhere = Horizon { epoch: Epoch(1), ..horizon(neighbour.shard, 90) };
+        h.database.note_horizons(table, &[said(1, 90), elsewhere.clone()]).await.unwrap();
+        assert_eq!(at(shard).await, row, "it came late");
+        assert_eq!(at(neighbour.shard).await.horizon, version(90), "that shard was not opened");
+        let outdated = DatabaseError::Outdated { table: table.clone(), shard };
+        assert_eq!(h.database.purge_tombstones(&schema, &said(1, 20), 10).await, Err(outdated));
+        assert_eq!((at(shard).await, h.read(&schema, &id(key)).await), (row, deleted(10)), "nothing was done");
+        assert_eq!(h.database.purge_tombstones(&schema, &elsewhere, 10).await, Ok(1));
+
+        for (epoch, up_to) in [(2, 30), (3, 40)] {
+            h.database.note_horizons(table, &[said(epoch, up_to)]).await.unwrap();
+            assert_eq!(at(shard).await.horizon, version(up_to), "it was said after the opening");
+        }
+        assert_eq!(at(shard).await.epoch, Epoch(2), "only an opening announces itself");
+        h.own(&schema).await;
+        h.database.note_horizons(table, &[said(1, 90)]).await.unwrap();
+        assert_eq!(at(shard).await.horizon, version(40), "an owner that comes later finds the epoch");
+        assert_eq!(h.database.purge_tombstones(&schema, &said(2, 20), 10).await, Ok(1));
+    }
+}
+
+async fn an_announcement_is_never_taken_back(h: Harness) {
+    let schema = h.items(VersionGuard::Column).await;
+    let (table, unknown) = (&schema.table.table, TableName::new("unknown").unwrap());
+    let shard = Shard(1);
+    let announce = async |tables: &[TableName], epoch| {
+        let rows = h.database.announce_opening(tables, shard, Epoch(epoch)).await.unwrap();
+        rows.into_iter().map(|row| row.epoch.0).collect::<Vec<_>>()
+    };
+    assert_eq!(announce(&[], 7).await, [] as [u32; 0]);
+    assert_eq!(announce(std::slice::from_ref(table), 7).await, [7]);
+    // The other one has no row yet: it gets one, or what is taken later of an earlier epoch would find none.
+    assert_eq!(announce(&[unknown.clone(), table.clone()], 5).await, [5, 7], "in the order of the tables");
+    assert_eq!(announce(&[table.clone(), unknown.clone(), table.clone()], 9).await, [9, 9, 9]);
+    let claim = ShardClaim { table: unknown.clone(), shard };
+    let note = Horizon { epoch: Epoch(8), ..horizon(shard, 20) };
+    h.database.note_horizons(&unknown, std::slice::from_ref(&note)).await.unwrap();
+    h.database.take_ownership(&[claim], &me()).await.unwrap();
+    h.database.note_horizons(&unknown, std::slice::from_ref(&note)).await.unwrap();
+    let row = ShardRow { epoch: Epoch(9), ..ShardRow::default() };
+    assert_eq!(h.database.shard_rows(std::slice::from_ref(&unknown), shard).await, Ok(vec![row]));
+    h.database.note_horizons(&unknown, &[Horizon { epoch: Epoch(9), ..note }]).await.unwrap();
+    assert_eq!(h.horizon(&unknown).await, 20);
+
+    // Openings of several shards and of several replicas at once.
+    let h = Arc::new(h);
+    let mut replicas = Vec::new();
+    for n in 0..24 {
+        let (h, tables) = (h.clone(), [unknown.clone(), schema.table.table.clone()]);
+        replicas.push(tokio::spawn(async move {
+            let tables = if n % 2 == 0 { tables } else { [tables[1].clone(), tables[0].clone()] };
+            let rows = h.database.announce_opening(&tables, Shard(n % 3), Epoch(100 + u32::from(n))).await.unwrap();
+            assert!(rows.iter().all(|row| row.epoch >= Epoch(100 + u32::from(n))));
+        }));
+    }
+    for replica in replicas {
+        replica.await.unwrap();
+    }
+    for n in 0..3 {
+        let rows = h.database.shard_rows(&[unknown.clone(), schema.table.table.clone()], Shard(n)).await.unwrap();
+        assert!(rows.iter().all(|row| row.epoch == Epoch(121 + u32::from(n))), "{rows:?}");
+    }
+}
+
+async fn an_opening_waits_for_what_is_under_way_and_sees_it(h: Harness) {
+    let h = Arc::new(h);
+    let schema = h.items(VersionGuard::Ledger).await;
+    let table = schema.table.table.clone();
+    let mut epoch = 0;
+    for round in 1..40_u64 {
+        epoch += 1;
+        let shard = Shard((round % 4) as u16);
+        let noter = {
+            let (h, table) = (h.clone(), table.clone());
+            let note = Horizon { epoch: Epoch(epoch), ..horizon(shard, round * 100) };
+            tokio::spawn(async move { h.database.note_horizons(&table, &[note]).await.unwrap() })
+        };
+        let found = h.database.announce_opening(std::slice::from_ref(&table), shard, Epoch(epoch + 1)).await.unwrap();
+        noter.await.unwrap();
+        let after = h.database.shard_rows(std::slice::from_ref(&table), shard).await.unwrap();
+        assert_eq!(found, after, "what the opening did not see was not taken");
+    }
 }
 
 async fn a_purge_beside_applies_lets_nothing_deleted_come_back(h: Harness) {

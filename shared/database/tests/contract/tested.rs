@@ -1,10 +1,10 @@
 //! The database under test.
 
 use database::{
-    AnyDatabase, Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseRow, Owner, ShardClaim, ShardRow,
-    memory::MemoryDatabase,
+    AnyDatabase, Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseRow, Horizon, Owner, ShardClaim,
+    ShardRow, memory::MemoryDatabase,
 };
-use model::{DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema, Version};
+use model::{DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema};
 
 pub enum Tested {
     Sql(AnyDatabase),
@@ -62,27 +62,30 @@ impl Database for Tested {
         delegate!(self.shard_rows(tables, shard).await)
     }
 
+    async fn announce_opening(
+        &self,
+        tables: &[TableName],
+        shard: Shard,
+        epoch: Epoch,
+    ) -> Result<Vec<ShardRow>, DatabaseError> {
+        delegate!(self.announce_opening(tables, shard, epoch).await)
+    }
+
     async fn apply(&self, batch: Batch<'_>) -> Result<Vec<Applied>, DatabaseError> {
         delegate!(self.apply(batch).await)
     }
 
-    async fn note_horizons(
-        &self,
-        table: &TableName,
-        horizons: &[(Shard, Owner, Version)],
-    ) -> Result<(), DatabaseError> {
+    async fn note_horizons(&self, table: &TableName, horizons: &[Horizon]) -> Result<(), DatabaseError> {
         delegate!(self.note_horizons(table, horizons).await)
     }
 
     async fn purge_tombstones(
         &self,
         schema: &TableSchema,
-        shard: Shard,
-        owner: &Owner,
-        up_to: Version,
+        horizon: &Horizon,
         limit: usize,
     ) -> Result<u64, DatabaseError> {
-        delegate!(self.purge_tombstones(schema, shard, owner, up_to, limit).await)
+        delegate!(self.purge_tombstones(schema, horizon, limit).await)
     }
 
     fn max_batch_rows(&self, schema: &TableSchema) -> usize {

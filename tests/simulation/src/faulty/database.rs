@@ -3,12 +3,16 @@
 use std::sync::Arc;
 
 use database::{
-    Applied, Batch, CatalogEntry, Change, Database, DatabaseError, DatabaseRow, ErrorClass, Owner, ShardClaim, ShardRow,
+    Applied, Batch, CatalogEntry, Change, Database, DatabaseError, DatabaseRow, ErrorClass, Horizon, Owner, ShardClaim,
+    ShardRow,
 };
-use model::{DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema, Version};
+use model::{DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema};
 
 use super::Faulty;
-use crate::{nature::Place, process::Fault};
+use crate::{
+    nature::Place,
+    process::{Fault, wait},
+};
 
 impl Fault for DatabaseError {
     fn refused() -> Self {
@@ -72,6 +76,18 @@ impl<D: Database> Database for Faulty<D> {
         self.process.call(Place::Database, self.process.shown(|| format!("shard_rows({shard})")), effect).await
     }
 
+    async fn announce_opening(
+        &self,
+        tables: &[TableName],
+        shard: Shard,
+        epoch: Epoch,
+    ) -> Result<Vec<ShardRow>, DatabaseError> {
+        let what = self.process.shown(|| format!("announce_opening({tables:?}, {shard}, {epoch})"));
+        let (inner, tables) = (self.inner.clone(), tables.to_vec());
+        let effect = async move { inner.announce_opening(&tables, shard, epoch).await };
+        self.process.call(Place::Database, what, effect).await
+    }
+
     async fn apply(&self, batch: Batch<'_>) -> Result<Vec<Applied>, DatabaseError> {
         let what = self.process.shown(|| format!("apply({:?}, {:?})", batch.owners, batch.changes));
         let Batch { schema, owners, changes } = batch.clone();
@@ -89,28 +105,30 @@ impl<D: Database> Database for Faulty<D> {
         self.process.call(Place::Database, what, effect).await
     }
 
-    async fn note_horizons(
-        &self,
-        table: &TableName,
-        horizons: &[(Shard, Owner, Version)],
-    ) -> Result<(), DatabaseError> {
+    async fn note_horizons(&self, table: &TableName, horizons: &[Horizon]) -> Result<(), DatabaseError> {
         let what = self.process.shown(|| format!("note_horizons({table}, {horizons:?})"));
         let (inner, table, horizons) = (self.inner.clone(), table.clone(), horizons.to_vec());
-        let effect = async move { inner.note_horizons(&table, &horizons).await };
+        let delay = self.process.nature().upkeep_delay();
+        let effect = async move {
+            wait(delay).await;
+            inner.note_horizons(&table, &horizons).await
+        };
         self.process.call(Place::Database, what, effect).await
     }
 
     async fn purge_tombstones(
         &self,
         schema: &TableSchema,
-        shard: Shard,
-        owner: &Owner,
-        up_to: Version,
+        horizon: &Horizon,
         limit: usize,
     ) -> Result<u64, DatabaseError> {
-        let what = self.process.shown(|| format!("purge_tombstones({}, {shard}, {owner:?}, {up_to})", schema.table));
-        let (inner, schema, owner) = (self.inner.clone(), schema.clone(), owner.clone());
-        let effect = async move { inner.purge_tombstones(&schema, shard, &owner, up_to, limit).await };
+        let what = self.process.shown(|| format!("purge_tombstones({}, {horizon:?})", schema.table));
+        let (inner, schema, horizon) = (self.inner.clone(), schema.clone(), horizon.clone());
+        let delay = self.process.nature().upkeep_delay();
+        let effect = async move {
+            wait(delay).await;
+            inner.purge_tombstones(&schema, &horizon, limit).await
+        };
         self.process.call(Place::Database, what, effect).await
     }
 
