@@ -1,7 +1,17 @@
 //! The budget: how many rows a table's database may be asked to write, and when.
+//!
+//! - `rates`: the limits in force for a table, and how large a batch they allow.
+//! - `gate`: where batches of a table wait for their leave, which comes from the hot store, for all replicas.
+//! - `ledger`: what leave this process holds, and what it has to tell the store of that.
+//! - `cap`: what this process does not exceed whatever the store says.
 
+mod cap;
 mod gate;
-mod sizing;
+mod gates;
+mod ledger;
+mod rates;
 
 pub(crate) use gate::Gate;
-pub(crate) use sizing::batch_rows;
+pub(crate) use gates::Gates;
+pub(crate) use ledger::Leave;
+pub(crate) use rates::Rates;

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     DrainOptions,
+    budget::Gates,
     consume::{Consumer, refresh_tables},
     horizon::{note_horizons, purge_tombstones},
     parts::Parts,
@@ -67,7 +68,15 @@ impl<H: HotStore + Budget, S: EventSource, D: Database> Drain<H, S, D> {
         let (reports, inbox) = mpsc::channel(REPORTS);
         let meter = opentelemetry::global::meter("shock_absorber.drain");
         let stop = CancellationToken::new();
-        let parts = Arc::new(Parts { hot, directory, options, metrics: Metrics::new(&meter), reports, stop });
+        let parts = Arc::new(Parts {
+            hot,
+            directory,
+            options,
+            gates: Gates::default(),
+            metrics: Metrics::new(&meter),
+            reports,
+            stop,
+        });
         let mut tasks = JoinSet::new();
         tasks.spawn(refresh_tables(parts.clone()));
         tasks.spawn(note_horizons(parts.clone()));

@@ -3,13 +3,15 @@
 use std::{collections::HashMap, time::Duration};
 
 use model::{Chance, TableRef};
-use runtime::Settings;
+use runtime::{Settings, config::DatabaseSettings};
 
 /// How one table is drained.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TableOptions {
     /// Rows per second over all drain replicas; `None` is no limit.
     pub rows_per_second: Option<f64>,
+    /// Transactions per second over all drain replicas; `None` is no limit.
+    pub transactions_per_second: Option<f64>,
     /// Rows of one transaction, at most; a limit makes batches smaller.
     pub batch_rows: usize,
     /// Bytes of one transaction, at most, unless one row alone has more.
@@ -29,6 +31,8 @@ pub struct DrainOptions {
     pub default_table: TableOptions,
     /// For those that are, by `database.table`.
     pub per_table: HashMap<String, TableOptions>,
+    /// Rows per second of all tables of a database, over all drain replicas, where that is limited.
+    pub per_database: HashMap<String, f64>,
     /// Writer lanes per table: transactions at once.
     pub lanes: usize,
     /// Records gathered per lane; past it the lane's partitions are paused.
@@ -59,6 +63,7 @@ impl DrainOptions {
             let table = settings.table(name);
             TableOptions {
                 rows_per_second: table.rows_per_second,
+                transactions_per_second: table.transactions_per_second,
                 batch_rows: table.batch_rows,
                 batch_bytes: drain.batch_bytes,
                 batch_age: table.batch_age,
@@ -70,6 +75,7 @@ impl DrainOptions {
             // A name that no table has: what is in effect where nothing is said.
             default_table: table(""),
             per_table: settings.tables.per_table.keys().map(|name| (name.clone(), table(name))).collect(),
+            per_database: settings.databases.iter().filter_map(database_limit).collect(),
             lanes: drain.lanes,
             lane_capacity: drain.lane_capacity,
             retry_initial: drain.retry_initial,
@@ -94,6 +100,10 @@ impl DrainOptions {
         const BATCHES: usize = 16;
         table.batch_bytes.saturating_mul(BATCHES)
     }
+}
+
+fn database_limit(database: &DatabaseSettings) -> Option<(String, f64)> {
+    (database.rows_per_second > 0.0).then(|| (database.name.clone(), database.rows_per_second))
 }
 
 /// The name of this machine, for people who read logs and shard rows.

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use database::TableDirectory;
-use model::Shard;
+use hot_store::Budget;
+use model::{Shard, TableRef};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     DrainOptions,
     backoff::Backoff,
+    budget::{Gate, Gates},
     gather::{Generation, Lane, Ticket},
     horizon::Holding,
     status::Metrics,
@@ -19,6 +21,7 @@ pub(crate) struct Parts<H, D> {
     pub(crate) hot: Arc<H>,
     pub(crate) directory: Arc<TableDirectory<D>>,
     pub(crate) options: DrainOptions,
+    pub(crate) gates: Gates<H>,
     pub(crate) metrics: Metrics,
     /// To the consumer, which alone speaks to the event log.
     pub(crate) reports: mpsc::Sender<Report>,
@@ -35,6 +38,13 @@ impl<H, D> Parts<H, D> {
     /// Tells the consumer. Without one the drain is gone, and nobody needs to know.
     pub(crate) async fn report(&self, report: Report) {
         let _ = self.reports.send(report).await;
+    }
+}
+
+impl<H: Budget, D> Parts<H, D> {
+    /// What all that is written to a table has to pass.
+    pub(crate) fn gate(&self, table: &TableRef) -> Arc<Gate<H>> {
+        self.gates.of(table, &self.hot, &self.options)
     }
 }
 

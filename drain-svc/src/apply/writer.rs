@@ -19,7 +19,7 @@ use super::{
 use crate::{
     TableOptions,
     backoff::Backoff,
-    budget::{Gate, batch_rows},
+    budget::{Gate, Leave},
     gather::{Entry, Lane, Limits, Ticket, Verdict},
     parts::{Parts, Report},
     status::TableMetrics,
@@ -117,10 +117,8 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
             self.count_as_done(&changes, &tickets).await;
         }
         let begun = Instant::now();
-        let (outcome, changes) = self.transact(&table, &owners, changes).await;
+        let (outcome, changes) = self.transact(&table, &owners, changes, granted.leave).await;
         let took = begun.elapsed();
-        // The budget is for what is under way; it is not held while the hot store is told.
-        drop(granted);
         match outcome {
             Ok(applied) => {
                 self.healed();
@@ -145,16 +143,18 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
         let options = &self.options;
         let database = self.parts.directory.database(&table.schema.table.database);
         let most = database.map_or(1, |database| database.max_batch_rows(&table.schema).max(1));
-        let rows = batch_rows(options.batch_rows, options.rows_per_second).min(most);
+        let rows = self.gate.batch_rows().min(most);
         Limits { rows, bytes: options.batch_bytes, age: options.batch_age }
     }
 
-    /// One transaction, in a task of its own: nothing that ends this one can break it off half-way.
+    /// One transaction, in a task of its own: nothing that ends this one can break it off half-way. The leave for it ends
+    /// with it, before the hot store is told.
     async fn transact(
         &self,
         table: &Arc<CatalogTable>,
         owners: &[(Shard, Owner)],
         changes: Vec<Change>,
+        leave: Option<Leave>,
     ) -> (Result<Vec<Applied>, DatabaseError>, Vec<Change>) {
         let name = &table.schema.table.database;
         let Some(database) = self.parts.directory.database(name).cloned() else {
@@ -163,7 +163,11 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
         let changes = Arc::new(changes);
         let transaction = tokio::spawn({
             let (table, owners, changes) = (table.clone(), owners.to_vec(), changes.clone());
-            async move { database.apply(Batch { schema: &table.schema, owners, changes: &changes }).await }
+            async move {
+                let outcome = database.apply(Batch { schema: &table.schema, owners, changes: &changes }).await;
+                drop(leave);
+                outcome
+            }
         });
         let outcome = match transaction.await {
             Ok(Ok(applied)) if applied.len() != changes.len() => {

@@ -1,114 +1,167 @@
 //! The gate before a table's transactions.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use governor::{
-    Quota, RateLimiter,
-    clock::Clock,
-    middleware::NoOpMiddleware,
-    state::{InMemoryState, NotKeyed},
-};
-use hot_store::{Budget, Grant};
+use hot_store::{Budget, Grant, HotStoreError, Permit, PermitId};
+use model::{Chance, TableRef};
 use tokio::{
-    sync::{Mutex, OwnedSemaphorePermit, Semaphore},
-    time,
+    sync::{Mutex, Semaphore, watch},
+    time::{self, Instant},
 };
+use tokio_util::sync::CancellationToken;
 
+use super::{
+    cap::Cap,
+    ledger::{self, Leave, Ledger},
+    rates::{GRANTED_AND_UNFINISHED, Rates},
+};
 use crate::backoff::Backoff;
 
-/// Batches of one table that are granted and not finished, under a limit: a database that stalls isn't hit by what
-/// piled up meanwhile, and one that is slow gets less.
-const GRANTED_AND_UNFINISHED: usize = 2;
+/// How soon the store is asked again at the earliest after it has refused, and how often while nobody can say when there
+/// will be room.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(20);
+/// How much later than the others a replica asks that was served last, at most.
+const COURTESY: Duration = Duration::from_millis(5);
 
-/// Leave to write so many rows now, until it is dropped.
+/// Leave to write so many rows now, until what it holds is dropped.
 pub(crate) struct Granted {
     pub(crate) rows: usize,
-    _unfinished: Option<OwnedSemaphorePermit>,
+    /// Without a limit there is none.
+    pub(crate) leave: Option<Leave>,
 }
 
-/// The clock that all waiting goes by.
-#[derive(Debug, Clone, Copy)]
-struct RuntimeClock;
-
-impl Clock for RuntimeClock {
-    type Instant = std::time::Instant;
-
-    fn now(&self) -> Self::Instant {
-        time::Instant::now().into_std()
-    }
-}
-
-/// Lets batches of one table pass, no faster than its limit over all replicas.
+/// Lets batches of one table pass, no faster than its limits over all replicas.
 pub(crate) struct Gate<B> {
-    name: String,
-    limit: Option<Limit>,
+    table: TableRef,
+    batch_rows: usize,
+    rates: watch::Sender<Rates>,
     budget: Arc<B>,
+    chance: Chance,
     backoff: Backoff,
+    /// What this process may have unfinished by itself, also while the store knows nothing of that.
+    places: Arc<Semaphore>,
+    ledger: Arc<Ledger>,
+    /// One batch of this process asks at a time, in the order in which they came.
+    turn: Mutex<Turn>,
+    /// One call to the store is under way at a time, so that none overtakes another.
+    line: Mutex<()>,
 }
 
-struct Limit {
-    rows_per_second: f64,
-    unfinished: Arc<Semaphore>,
-    /// One batch of this process asks at a time, in the order in which they came.
-    queue: Mutex<()>,
-    /// Caps this process at the limit whatever the store says, which forgets what it granted when it is restarted.
-    cap: RateLimiter<NotKeyed, InMemoryState, RuntimeClock, NoOpMiddleware<std::time::Instant>>,
-    burst: NonZeroU32,
+/// What one asker leaves to the next.
+struct Turn {
+    /// When it makes sense to ask.
+    ready: Instant,
+    cap: Cap,
+    /// The limits that the cap was made for.
+    capped: Rates,
 }
 
 impl<B: Budget> Gate<B> {
     /// A gate for batches of at most `batch_rows` rows.
     pub(crate) fn new(
-        name: String,
-        rows_per_second: Option<f64>,
+        table: TableRef,
+        rates: Rates,
         batch_rows: usize,
         budget: Arc<B>,
+        chance: Chance,
         backoff: Backoff,
     ) -> Self {
-        let limit = rows_per_second.and_then(|rows_per_second| {
-            let burst = u32::try_from(batch_rows).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX);
-            let period = Duration::try_from_secs_f64(1.0 / rows_per_second).unwrap_or(Duration::MAX);
-            // None for a period of nought: a limit beyond a row per nanosecond, which is none.
-            let quota = Quota::with_period(period)?.allow_burst(burst);
-            Some(Limit {
-                rows_per_second,
-                unfinished: Arc::new(Semaphore::new(GRANTED_AND_UNFINISHED)),
-                queue: Mutex::new(()),
-                cap: RateLimiter::direct_with_clock(quota, RuntimeClock),
-                burst,
-            })
-        });
-        Self { name, limit, budget, backoff }
+        let cap = Cap::new(rates.rows_per_second(), rates.batch_rows(batch_rows));
+        Self {
+            table,
+            batch_rows,
+            rates: watch::Sender::new(rates),
+            budget,
+            chance,
+            backoff,
+            places: Arc::new(Semaphore::new(GRANTED_AND_UNFINISHED as usize)),
+            ledger: Arc::default(),
+            turn: Mutex::new(Turn { ready: Instant::now(), cap, capped: rates }),
+            line: Mutex::default(),
+        }
+    }
+
+    /// The limits in force.
+    pub(crate) fn rates(&self) -> Rates {
+        *self.rates.borrow()
+    }
+
+    /// Puts other limits in force, also for who waits already.
+    #[cfg(test)]
+    pub(crate) fn set_rates(&self, rates: Rates) {
+        self.rates.send_if_modified(|current| std::mem::replace(current, rates) != rates);
+    }
+
+    /// Rows of one batch, at most.
+    pub(crate) fn batch_rows(&self) -> usize {
+        self.rates().batch_rows(self.batch_rows)
     }
 
     /// Waits until a batch may be written. `rows` says how many rows it would have; it is asked again whenever the
     /// store is, for what waits grows (or goes to another owner) meanwhile. Cancel-safe.
     pub(crate) async fn pass(&self, rows: impl Fn() -> usize) -> Granted {
-        let Some(limit) = &self.limit else {
-            return Granted { rows: rows(), _unfinished: None };
-        };
+        let mut changes = self.rates.subscribe();
+        if self.rates().is_free() {
+            return Granted { rows: rows(), leave: None };
+        }
         // The semaphore is never closed.
-        let unfinished = limit.unfinished.clone().acquire_owned().await.ok();
-        let _turn = limit.queue.lock().await;
+        let mut place = self.places.clone().acquire_owned().await.ok();
+        let mut turn = self.turn.lock().await;
+        let id = PermitId(self.chance.token());
         let mut backoff = self.backoff.clone();
         loop {
-            let wanted = u32::try_from(rows()).unwrap_or(u32::MAX).min(limit.burst.get());
-            if wanted == 0 {
-                return Granted { rows: 0, _unfinished: None };
+            let rates = *changes.borrow_and_update();
+            turn.follow(rates, self.batch_rows);
+            let wanted = u32::try_from(rows().min(rates.batch_rows(self.batch_rows))).unwrap_or(u32::MAX);
+            if wanted == 0 || rates.is_free() {
+                return Granted { rows: wanted as usize, leave: None };
             }
-            match self.budget.take(&self.name, wanted, limit.rows_per_second).await {
-                Ok(Grant::Now) => {
-                    if backoff.failures() > 0 {
-                        tracing::info!(table = self.name, "the hot store grants the drain's budget again");
-                    }
-                    limit.wait_for_cap(wanted).await;
-                    return Granted { rows: wanted as usize, _unfinished: unfinished };
+            if Instant::now() < turn.ready {
+                self.ledger.asks_at(Some(turn.ready));
+                tokio::select! {
+                    biased;
+                    // The sender is this gate's own.
+                    _ = changes.changed() => turn.ready = Instant::now(),
+                    () = time::sleep_until(turn.ready) => {}
                 }
-                Ok(Grant::After(wait)) => time::sleep(wait).await,
+                continue;
+            }
+            let permit = Permit { id, rows: wanted };
+            let leave = self.ledger.begin(permit, place.take());
+            let answer = self.ask(&rates, permit).await;
+            self.ledger.asks_at(None);
+            match answer {
+                Ok(Grant::Now(next)) => {
+                    if backoff.failures() > 0 {
+                        tracing::info!(table = %self.table, "the hot store grants the drain's budget again");
+                    }
+                    turn.ready = Instant::now() + next + (next / 10).min(COURTESY);
+                    turn.cap.pass(wanted).await;
+                    return Granted { rows: wanted as usize, leave: Some(leave) };
+                }
+                Ok(Grant::After(wait)) => {
+                    place = leave.refused();
+                    // Not all at once, or the one that is nearest to the store would always be the first.
+                    let spread = COURTESY.mul_f64(self.chance.jitter(0.0..1.0));
+                    turn.ready = Instant::now() + wait.max(ASK_AGAIN_AFTER) + spread;
+                }
+                Ok(Grant::Busy) => {
+                    place = leave.refused();
+                    let again = ASK_AGAIN_AFTER.mul_f64(self.chance.jitter(1.0..1.25));
+                    tokio::select! {
+                        biased;
+                        () = self.ledger.freed.notified() => {}
+                        () = time::sleep(again) => {}
+                    }
+                }
                 Err(error) => {
+                    place = match error {
+                        HotStoreError::Unavailable(_) => leave.refused(),
+                        _ => leave.unknown(),
+                    };
                     if backoff.failures() == 0 {
                         tracing::warn!(
-                            table = self.name,
+                            table = %self.table,
                             %error,
                             "the drain pauses: it takes its budget from the hot store, which does not answer"
                         );
@@ -118,81 +171,83 @@ impl<B: Budget> Gate<B> {
             }
         }
     }
+
+    async fn ask(&self, rates: &Rates, permit: Permit) -> Result<Grant, HotStoreError> {
+        let _line = self.line.lock().await;
+        let ended = self.ledger.take_ended();
+        let told = ledger::ago(&ended);
+        let keep = Kept { ledger: &self.ledger, ended: Some(ended) };
+        let answer = self.budget.take(&rates.limits(&self.table), permit, &told).await;
+        if answer.is_ok() {
+            keep.told();
+        }
+        answer
+    }
+
+    /// Renews what is held and tells what has ended, where no question can carry it; until `stop`, and what is held
+    /// then has ended.
+    pub(crate) async fn keep_told(self: Arc<Self>, stop: CancellationToken) {
+        let mut backoff = self.backoff.clone();
+        loop {
+            let stopped = stop.is_cancelled();
+            if stopped && self.ledger.is_settled() {
+                return;
+            }
+            tokio::select! {
+                biased;
+                due = self.ledger.is_due() => if !due { continue },
+                () = stop.cancelled(), if !stopped => continue,
+            }
+            match self.tell().await {
+                Ok(()) => backoff.reset(),
+                // What is not told falls free by itself.
+                Err(_) if stop.is_cancelled() => return,
+                Err(_) => time::sleep(backoff.next_delay()).await,
+            }
+        }
+    }
+
+    async fn tell(&self) -> Result<(), HotStoreError> {
+        let _line = self.line.lock().await;
+        let (held, ended) = (self.ledger.take_renewals(), self.ledger.take_ended());
+        let told = ledger::ago(&ended);
+        let keep = Kept { ledger: &self.ledger, ended: Some(ended) };
+        self.budget.tell(&self.rates().limits(&self.table), &held, &told).await?;
+        keep.told();
+        Ok(())
+    }
 }
 
-impl Limit {
-    async fn wait_for_cap(&self, rows: u32) {
-        let Some(rows) = NonZeroU32::new(rows) else { return };
-        // The outer error, more rows than the cap ever gives at once, can't be: a batch is at most the burst.
-        while let Ok(Err(not_yet)) = self.cap.check_n(rows) {
-            time::sleep(not_yet.wait_time_from(RuntimeClock.now())).await;
+impl Turn {
+    /// Takes note of what is in force now.
+    fn follow(&mut self, rates: Rates, batch_rows: usize) {
+        if self.capped != rates {
+            self.cap = Cap::new(rates.rows_per_second(), rates.batch_rows(batch_rows));
+            self.capped = rates;
+            self.ready = Instant::now();
+        }
+    }
+}
+
+/// What has ended and is being told: kept, unless it was.
+struct Kept<'a> {
+    ledger: &'a Ledger,
+    ended: Option<Vec<(Permit, Instant)>>,
+}
+
+impl Kept<'_> {
+    fn told(mut self) {
+        self.ended = None;
+    }
+}
+
+impl Drop for Kept<'_> {
+    fn drop(&mut self) {
+        if let Some(ended) = self.ended.take() {
+            self.ledger.put_back(ended);
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    use hot_store::HotStoreError;
-    use model::Chance;
-    use tokio::time::Instant;
-
-    use super::*;
-
-    /// Fails at first, then grants everything at once, as a store does that has lost its memory.
-    struct Generous {
-        failures: AtomicU32,
-    }
-
-    impl Budget for Generous {
-        async fn take(&self, _: &str, _: u32, _: f64) -> Result<Grant, HotStoreError> {
-            let failing =
-                self.failures.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok();
-            if failing { Err(HotStoreError::Unavailable("down".into())) } else { Ok(Grant::Now) }
-        }
-    }
-
-    fn gate(limit: Option<f64>, rows: usize, failures: u32) -> Gate<Generous> {
-        let budget = Arc::new(Generous { failures: AtomicU32::new(failures) });
-        let backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(2), Chance::seeded(1));
-        Gate::new("main.payments".into(), limit, rows, budget, backoff)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_process_never_exceeds_the_limit_by_more_than_a_batch_whatever_the_store_grants() {
-        let (limit, batch) = (1000.0, 50);
-        let gate = gate(Some(limit), batch, 0);
-        let begun = Instant::now();
-        let mut rows = 0;
-        for _ in 0..7 {
-            rows += gate.pass(|| batch).await.rows;
-            let allowed = begun.elapsed().as_secs_f64() * limit + batch as f64;
-            assert!(rows as f64 <= allowed + 1.0, "{rows} rows, {allowed} allowed");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn two_batches_are_granted_and_unfinished_at_most() {
-        let gate = gate(Some(1e6), 1, 0);
-        let first = gate.pass(|| 1).await;
-        let _second = gate.pass(|| 1).await;
-        let third = gate.pass(|| 1);
-        tokio::pin!(third);
-        let early = time::timeout(Duration::from_millis(50), third.as_mut()).await;
-        assert!(early.is_err());
-        drop(first);
-        assert_eq!(third.await.rows, 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn it_waits_while_the_store_is_away_and_passes_freely_without_a_limit() {
-        let limited = gate(Some(1e6), 5, 3);
-        assert_eq!(limited.pass(|| 5).await.rows, 5);
-        assert_eq!(limited.budget.failures.load(Ordering::Relaxed), 0);
-        let free = gate(None, 5, u32::MAX);
-        assert_eq!(free.pass(|| 5).await.rows, 5);
-    }
-}
+mod tests;

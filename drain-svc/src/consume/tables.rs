@@ -8,13 +8,7 @@ use model::{Shard, Topic, Version};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    apply::Writer,
-    budget::{Gate, batch_rows},
-    gather::Lane,
-    parts::Parts,
-    status::TableMetrics,
-};
+use crate::{apply::Writer, gather::Lane, parts::Parts, status::TableMetrics};
 
 /// A lane, and whether its partitions are paused for want of room.
 struct Slot {
@@ -101,9 +95,8 @@ fn start<H: HotStore + Budget, D: Database>(
     let options = parts.options.table(name);
     let metrics = TableMetrics::new(name);
     let stop = parts.stop.child_token();
-    let rows = batch_rows(options.batch_rows, options.rows_per_second);
-    let gate = Gate::new(name.to_string(), options.rows_per_second, rows, parts.hot.clone(), parts.backoff());
-    let gate = Arc::new(gate);
+    let gate = parts.gate(name);
+    tasks.spawn(gate.clone().keep_told(stop.clone()));
     let lanes = (0..parts.options.lanes.max(1))
         .map(|index| {
             let lane = Arc::new(Lane::new(topic.clone(), index, table.clone()));
@@ -112,7 +105,8 @@ fn start<H: HotStore + Budget, D: Database>(
             Slot { lane, full: false }
         })
         .collect();
-    tracing::info!(table = %name, %topic, rows_per_second = options.rows_per_second, batch_rows = rows, "draining");
+    let (rates, rows) = (gate.rates(), gate.batch_rows());
+    tracing::info!(table = %name, %topic, rows_per_second = rates.rows_per_second(), batch_rows = rows, "draining");
     let (records, bytes) = (parts.options.lane_capacity.max(1), parts.options.lane_bytes(options).max(1));
     Drained { lanes, metrics, records, bytes, stop }
 }

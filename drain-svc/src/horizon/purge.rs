@@ -1,85 +1,15 @@
 //! Forgetting deletes that can't be undone by anything that still comes.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use database::{Database, DatabaseError};
-use hot_store::{Budget, Grant, HotStore, HotStoreError};
-use model::{Shard, TableRef, Version};
+use database::{Database, DatabaseError, Horizon};
+use hot_store::{Budget, HotStore, HotStoreError};
+use model::{TableRef, Version};
 use planted::Bug;
-use tokio::time::{Instant, sleep_until};
+use tokio::task::JoinSet;
 
-use super::holding::{Holding, backlogs, holdings};
-use crate::{apply::without_values, budget::batch_rows, parts::Parts, status::TableMetrics};
-
-/// A shard of a table whose tombstones are to be purged.
-struct Turn {
-    holding: Holding,
-    /// How many rows are paid for next.
-    rows: usize,
-}
-
-/// The turns that are still to come. A table that has to wait for its budget keeps no other one waiting.
-#[derive(Default)]
-struct Turns {
-    waiting: VecDeque<Turn>,
-    not_before: BTreeMap<TableRef, Instant>,
-}
-
-impl Turns {
-    /// Begins a round. What is left of the one before comes first, or the last shards of a table with a low limit would
-    /// never be reached.
-    fn begin_round(&mut self, held: Vec<Holding>) {
-        let key = |holding: &Holding| (holding.table().clone(), holding.shard);
-        let mut held: BTreeMap<(TableRef, Shard), Holding> = held.into_iter().map(|it| (key(&it), it)).collect();
-        for left in std::mem::take(&mut self.waiting) {
-            if let Some(holding) = held.remove(&key(&left.holding)) {
-                self.waiting.push_back(Turn { holding, ..left });
-            }
-        }
-        self.waiting.extend(held.into_values().map(|holding| Turn { holding, rows: 1 }));
-    }
-
-    fn may_begin(&self, turn: &Turn) -> Option<Instant> {
-        self.not_before.get(turn.holding.table()).copied()
-    }
-
-    /// When somebody has a turn again.
-    fn next_at(&self) -> Option<Instant> {
-        let now = Instant::now();
-        self.waiting.iter().map(|turn| self.may_begin(turn).unwrap_or(now)).min()
-    }
-
-    /// Whose turn it is.
-    fn next(&mut self) -> Option<Turn> {
-        let now = Instant::now();
-        self.not_before.retain(|_, at| *at > now);
-        let at = self.waiting.iter().position(|turn| self.may_begin(turn).is_none())?;
-        self.waiting.remove(at)
-    }
-
-    /// The table goes on with this turn, after a while.
-    fn put_off(&mut self, turn: Turn, wait: Duration) {
-        self.not_before.insert(turn.holding.table().clone(), Instant::now() + wait);
-        self.waiting.push_front(turn);
-    }
-
-    /// The table has no more turns in this round.
-    fn skip(&mut self, table: &TableRef) {
-        self.waiting.retain(|turn| turn.holding.table() != table);
-    }
-}
-
-/// How a turn ended.
-enum Ended {
-    /// Nothing is left that may go.
-    Done,
-    /// Its budget says when it may go on.
-    Later(Duration),
-}
+use super::holding::{Holding, backlogs, holdings, next_round};
+use crate::{apply::without_values, parts::Parts, status::TableMetrics};
 
 /// Why the tombstones of a shard could not be purged.
 enum Problem {
@@ -93,82 +23,92 @@ enum Problem {
 pub(crate) async fn purge_tombstones<H: HotStore + Budget, D: Database>(parts: Arc<Parts<H, D>>) {
     // Replicas that were started together shall not purge together.
     let interval = parts.options.purge_interval;
-    let mut next_round = Instant::now() + interval.mul_f64(parts.options.chance.jitter(0.5..1.0));
-    let mut turns = Turns::default();
-    let rounds = async {
-        loop {
-            sleep_until(turns.next_at().map_or(next_round, |at| at.min(next_round))).await;
-            if Instant::now() >= next_round {
-                turns.begin_round(holdings(&parts).await);
-                next_round = Instant::now() + interval;
-            }
-            purge_in_turn(&parts, &mut turns).await;
+    let mut pause = interval.mul_f64(parts.options.chance.jitter(0.5..1.0));
+    // A table that has to wait for its budget keeps no other one waiting: a task each. They end with this one.
+    let mut tables: BTreeMap<TableRef, JoinSet<()>> = BTreeMap::new();
+    while next_round(&parts, std::mem::replace(&mut pause, interval)).await {
+        tables.retain(|_, purging| match purging.try_join_next() {
+            Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            ended => ended.is_none() && !purging.is_empty(),
+        });
+        let mut held: BTreeMap<TableRef, Vec<Holding>> = BTreeMap::new();
+        for holding in holdings(&parts).await {
+            held.entry(holding.table().clone()).or_default().push(holding);
         }
-    };
-    tokio::select! {
-        biased;
-        () = parts.stop.cancelled() => {}
-        () = rounds => {}
+        for (table, holdings) in held {
+            // One that is not through with its shards goes on with them, or the last ones of a table with a low limit
+            // would never be reached.
+            let purging = tables.entry(table.clone()).or_default();
+            if purging.is_empty() {
+                purging.spawn(purge_table(parts.clone(), table, holdings));
+            }
+        }
     }
 }
 
-/// Purges as far as the budgets allow. A table whose database refuses it is left until the next round.
-async fn purge_in_turn<H: HotStore + Budget, D: Database>(parts: &Parts<H, D>, turns: &mut Turns) {
-    while let Some(mut turn) = turns.next() {
-        let (table, shard) = (turn.holding.table().clone(), turn.holding.shard);
-        match purge(parts, &mut turn).await {
-            Ok(Ended::Later(wait)) => turns.put_off(turn, wait),
+/// One round of a table. If its database refuses it, it is left until the next one.
+async fn purge_table<H: HotStore + Budget, D: Database>(
+    parts: Arc<Parts<H, D>>,
+    table: TableRef,
+    holdings: Vec<Holding>,
+) {
+    for holding in holdings {
+        match purge(&parts, &holding).await {
             // The new owner does it, or the next round.
-            Ok(Ended::Done) | Err(Problem::Database(DatabaseError::NotOwner(_) | DatabaseError::Outdated { .. })) => {}
+            Ok(()) | Err(Problem::Database(DatabaseError::NotOwner(_) | DatabaseError::Outdated { .. })) => {}
             Err(Problem::Database(error)) => {
                 let error = without_values(&error);
                 tracing::warn!(%table, error, "marks of deleted rows could not be purged; they are kept until the next time");
                 parts.metrics.of(&TableMetrics::new(&table)).retry("purge");
-                turns.skip(&table);
+                return;
             }
             // What one shard alone has is its own.
             Err(Problem::HotStore(error @ HotStoreError::Corrupt { .. })) => {
-                tracing::warn!(%table, %shard, %error, "marks of deleted rows are not purged in a shard");
+                tracing::warn!(%table, shard = %holding.shard, %error, "marks of deleted rows are not purged in a shard");
             }
             Err(Problem::HotStore(error)) => {
-                tracing::warn!(%error, "no marks of deleted rows are purged until the hot store can be asked");
-                *turns = Turns::default();
+                tracing::warn!(%table, %error, "no marks of deleted rows are purged until the hot store can be asked");
+                return;
             }
         }
     }
 }
 
-async fn purge<H: HotStore + Budget, D: Database>(parts: &Parts<H, D>, turn: &mut Turn) -> Result<Ended, Problem> {
-    let Holding { lane, shard, .. } = &turn.holding;
-    let table = parts.directory.known(turn.holding.table()).unwrap_or_else(|| lane.table.clone());
+async fn purge<H: HotStore + Budget, D: Database>(parts: &Parts<H, D>, holding: &Holding) -> Result<(), Problem> {
+    let lane = &holding.lane;
+    let table = parts.directory.known(holding.table()).unwrap_or_else(|| lane.table.clone());
     let name = &table.schema.table;
-    let Some(database) = parts.directory.database(&name.database) else { return Ok(Ended::Done) };
-    let answer = backlogs(parts, *shard, std::slice::from_ref(&turn.holding)).await.map_err(Problem::HotStore)?;
-    let Some((epoch, backlogs)) = answer else { return Ok(Ended::Done) };
-    let Some(backlog) = backlogs.first() else { return Ok(Ended::Done) };
+    let Some(database) = parts.directory.database(&name.database) else { return Ok(()) };
+    // Tombstones count against the table's limit like rows, and pass its gate before they go. How many there are is not
+    // known by then, so the first look pays for one, and each further one for twice as many as the last has found.
+    let (gate, mut rows) = (parts.gate(name), 1);
+    while purgeable_now(parts, holding).await?.is_some() {
+        let granted = gate.pass(|| rows).await;
+        // That may have taken its time.
+        let Some(horizon) = purgeable_now(parts, holding).await? else { break };
+        let purged = database.purge_tombstones(&table.schema, &horizon, granted.rows).await;
+        let purged = purged.map_err(Problem::Database)?;
+        parts.metrics.of(&TableMetrics::new(name)).purged(purged);
+        if purged < granted.rows as u64 {
+            return Ok(());
+        }
+        rows = (granted.rows * 2).min(gate.batch_rows());
+    }
+    Ok(())
+}
+
+/// Up to where tombstones may go; nothing while none may, or nobody knows.
+async fn purgeable_now<H: HotStore, D>(parts: &Parts<H, D>, holding: &Holding) -> Result<Option<Horizon>, Problem> {
+    let Holding { lane, shard, .. } = holding;
+    let answer = backlogs(parts, *shard, std::slice::from_ref(holding)).await.map_err(Problem::HotStore)?;
+    let Some((epoch, backlogs)) = answer else { return Ok(None) };
+    let Some(backlog) = backlogs.first() else { return Ok(None) };
     let unfinished = lane.with(|gathered| gathered.oldest_of(*shard));
     let mut up_to = purgeable(backlog.horizon, unfinished, parts.options.tombstone_retention);
     if planted::is(Bug::PurgePastDirty) {
         up_to = parts.hot.header(*shard).await.map_err(Problem::HotStore)?.clock;
     }
-    if up_to == Version::ZERO {
-        return Ok(Ended::Done);
-    }
-    let horizon = turn.holding.horizon(epoch, up_to);
-    let options = parts.options.table(name);
-    let most = batch_rows(options.batch_rows, options.rows_per_second);
-    loop {
-        if let Grant::After(wait) = pay(parts, name, turn.rows).await.map_err(Problem::HotStore)? {
-            return Ok(Ended::Later(wait));
-        }
-        let purged = database.purge_tombstones(&table.schema, &horizon, turn.rows).await;
-        let purged = purged.map_err(Problem::Database)?;
-        parts.metrics.of(&TableMetrics::new(name)).purged(purged);
-        if purged < turn.rows as u64 {
-            return Ok(Ended::Done);
-        }
-        turn.rows = (turn.rows * 2).min(most);
-    }
+    Ok((up_to > Version::ZERO).then(|| holding.horizon(epoch, up_to)))
 }
 
 /// The highest version whose tombstone may go, where everything up to `horizon` is in the database.
@@ -179,13 +119,6 @@ fn purgeable(horizon: Version, unfinished: Option<Version>, retention: Duration)
     let retention = u64::try_from(retention.as_micros()).unwrap_or(u64::MAX);
     let old = Version::new(horizon.get().saturating_sub(retention)).unwrap_or_default();
     unfinished.map_or(old, |unfinished| old.min(unfinished.before()))
-}
-
-/// Tombstones count against the table's limit like rows, and are paid for before they go. How many there are is not
-/// known by then, so the first look pays for one, and each further one for twice as many as the last has found.
-async fn pay<H: Budget, D>(parts: &Parts<H, D>, table: &TableRef, rows: usize) -> Result<Grant, HotStoreError> {
-    let Some(limit) = parts.options.table(table).rows_per_second else { return Ok(Grant::Now) };
-    parts.hot.take(&table.to_string(), u32::try_from(rows).unwrap_or(u32::MAX), limit).await
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use hot_store::{
-    Answer, Backlog, Budget, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, Grant, HotStore,
-    HotStoreError, LeaseOutcome, LeaseToken, OpeningStart, OpeningToken, ParkOutcome, ParkedRecord, RecordId, Restore,
-    Settings, ShardHeader, Stamp, Write, WriteOutcome, memory::MemoryStore,
+    Answer, Backlog, Budget, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Ended, Fill, Grant, HotStore,
+    HotStoreError, LeaseOutcome, LeaseToken, Limits, OpeningStart, OpeningToken, ParkOutcome, ParkedRecord, Permit,
+    RecordId, Restore, Settings, ShardHeader, Stamp, Write, WriteOutcome, memory::MemoryStore,
 };
 use model::{Epoch, Namespace, Shard, Version};
 
@@ -135,7 +135,11 @@ impl HotStore for Damaged {
 }
 
 impl Budget for Damaged {
-    async fn take(&self, name: &str, rows: u32, rows_per_second: f64) -> Result<Grant, HotStoreError> {
-        self.inner.take(name, rows, rows_per_second).await
+    async fn take(&self, limits: &Limits, permit: Permit, ended: &[Ended]) -> Result<Grant, HotStoreError> {
+        self.inner.take(limits, permit, ended).await
+    }
+
+    async fn tell(&self, limits: &Limits, held: &[Permit], ended: &[Ended]) -> Result<(), HotStoreError> {
+        self.inner.tell(limits, held, ended).await
     }
 }

@@ -134,6 +134,7 @@ pub(crate) fn options() -> DrainOptions {
         replica: "test".into(),
         default_table: TableOptions {
             rows_per_second: None,
+            transactions_per_second: None,
             batch_rows: 100,
             batch_bytes: 1 << 20,
             batch_age: Duration::from_millis(5),

@@ -4,6 +4,7 @@
 //! [`HotStore`] is cut so that a store with conditional transactions (DynamoDB) could carry it as well as one with
 //! scripts: every method touches one shard, and every condition is part of the call.
 
+mod budget;
 mod error;
 pub mod memory;
 mod opening;
@@ -12,10 +13,11 @@ mod parking;
 pub mod redis;
 mod store;
 
+pub use budget::{Budget, Ended, Grant, Limit, Limits, PERMIT_LEASE, Permit, PermitId, Unit};
 pub use error::HotStoreError;
 pub use opening::{Checkpoint, Claim, LogPoint, OpeningStart, OpeningToken, Restore};
 pub use parking::{ParkOutcome, ParkedRecord};
 pub use store::{
-    Answer, Backlog, Budget, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, Grant, HotStore, LeaseOutcome, LeaseToken,
-    Precondition, REQUEST_WINDOW, RecordId, Settings, ShardHeader, Slot, Stage, Stamp, Write, WriteOutcome,
+    Answer, Backlog, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, HotStore, LeaseOutcome, LeaseToken, Precondition,
+    REQUEST_WINDOW, RecordId, Settings, ShardHeader, Slot, Stage, Stamp, Write, WriteOutcome,
 };

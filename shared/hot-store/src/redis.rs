@@ -11,9 +11,10 @@
 //! | `link` | one connection, and what a broken one means for who waits on it |
 //! | `torn_file` | what a server is asked before anything is written to it |
 //! | `reply` | what comes back |
-//! | `records`, `parking`, `openings` | the calls |
+//! | `records`, `parking`, `openings`, `budgets` | the calls |
 //! | `settings` | whether a server is fit for its job |
 
+mod budgets;
 mod keys;
 mod link;
 mod openings;

@@ -414,27 +414,3 @@ pub trait HotStore: Send + Sync + 'static {
     /// Whether the store is fit for its job.
     fn settings(&self) -> impl Future<Output = Result<Settings, HotStoreError>> + Send;
 }
-
-/// An answer of the budget.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Grant {
-    /// Go ahead.
-    Now,
-    /// Ask again after this time.
-    After(Duration),
-}
-
-/// One limit over all drain replicas: the generic cell rate algorithm (ITU-T I.371) on the store's own clock.
-///
-/// No burst: after `rows` were granted nothing is granted for `rows / rate` seconds, so that no one-second window
-/// sees more than the rate and one batch. A budget that this incarnation of the store has not seen yet begins as if
-/// `rows` had just been granted: what was granted before a restart may be lost, and must not be granted twice.
-pub trait Budget: Send + Sync + 'static {
-    /// Takes `rows` of the budget named `name` at `rows_per_second`, or says when to ask again.
-    fn take(
-        &self,
-        name: &str,
-        rows: u32,
-        rows_per_second: f64,
-    ) -> impl Future<Output = Result<Grant, HotStoreError>> + Send;
-}

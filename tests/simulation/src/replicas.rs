@@ -225,11 +225,13 @@ fn drain_options(nature: &Nature, replica: &str) -> DrainOptions {
         replica: replica.to_owned(),
         default_table: drain_svc::TableOptions {
             rows_per_second: None,
+            transactions_per_second: None,
             batch_rows: 4,
             batch_bytes: 1 << 20,
             batch_age: climate.batch_age,
             ttl: climate.hot_ttl,
         },
+        per_database: Default::default(),
         per_table: HashMap::new(),
         lanes: 2,
         lane_capacity: 16,

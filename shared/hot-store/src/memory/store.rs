@@ -17,9 +17,9 @@ use super::{
     shard::{Now, RequestTerms, ShardState, request_weight},
 };
 use crate::{
-    Answer, Backlog, Budget, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, Grant, HotStore,
-    HotStoreError, LeaseOutcome, LeaseToken, OpeningStart, OpeningToken, ParkOutcome, ParkedRecord, REQUEST_WINDOW,
-    RecordId, Restore, Settings, ShardHeader, Stamp, Write, WriteOutcome,
+    Answer, Backlog, Budget, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Ended, Fill, Grant, HotStore,
+    HotStoreError, LeaseOutcome, LeaseToken, Limits, OpeningStart, OpeningToken, ParkOutcome, ParkedRecord, Permit,
+    REQUEST_WINDOW, RecordId, Restore, Settings, ShardHeader, Stamp, Write, WriteOutcome,
 };
 
 /// Expired entries that one call clears away beside its own work.
@@ -333,7 +333,12 @@ impl HotStore for MemoryStore {
 }
 
 impl Budget for MemoryStore {
-    async fn take(&self, name: &str, rows: u32, rows_per_second: f64) -> Result<Grant, HotStoreError> {
-        Ok(lock(&self.budgets).take(name, rows, rows_per_second, Instant::now()))
+    async fn take(&self, limits: &Limits, permit: Permit, ended: &[Ended]) -> Result<Grant, HotStoreError> {
+        Ok(lock(&self.budgets).take(limits, permit, ended, Instant::now()))
+    }
+
+    async fn tell(&self, limits: &Limits, held: &[Permit], ended: &[Ended]) -> Result<(), HotStoreError> {
+        lock(&self.budgets).tell(limits, 1, held, ended, Instant::now());
+        Ok(())
     }
 }

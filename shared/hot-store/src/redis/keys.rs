@@ -79,9 +79,9 @@ pub(super) fn record_of_name(name: &Bytes) -> Option<RecordId> {
     Some(RecordId { namespace, key: KeyBytes::from_stored(name.slice(at + 1..)) })
 }
 
-/// A budget's key.
-pub(super) fn budget(prefix: &str, name: &str) -> String {
-    format!("{prefix}:budget:{name}")
+/// A limit's key. Those of one database lie in one slot: a batch passes several of them.
+pub(super) fn limit(prefix: &str, database: &str, name: &str) -> String {
+    format!("{prefix}:{{b:{database}}}:{name}")
 }
 
 /// The key that holds the number of shards of the installation.
@@ -111,7 +111,7 @@ mod tests {
         let (table, id) = (Namespace::new("main.payments").unwrap(), RequestId::new("r-1").unwrap());
         assert_eq!(keys.request(&table, &id), b"sa:{s17}:q:main.payments\0r-1");
         assert_eq!(keys.parked(&table), "sa:{s17}:p:main.payments");
-        assert_eq!(budget("sa", "main.payments"), "sa:budget:main.payments");
+        assert_eq!(limit("sa", "main", "rows:payments"), "sa:{b:main}:rows:payments");
         assert_eq!(shard_count("sa"), "sa:shards");
     }
 

@@ -6,22 +6,13 @@ use ::redis::{Cmd, Value};
 use model::{Epoch, Namespace, Shard, Version};
 
 use super::{
-    RedisOptions,
-    keys::{self, ShardKeys},
-    link::Link,
-    records::millis,
-    reply::Reply,
-    scripts::{self, Call},
-    torn_file::TornFile,
+    RedisOptions, keys::ShardKeys, link::Link, records::millis, reply::Reply, scripts::Call, torn_file::TornFile,
 };
 use crate::{
-    Answer, Backlog, Budget, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, Grant, HotStore,
-    HotStoreError, LeaseOutcome, LeaseToken, OpeningStart, OpeningToken, ParkOutcome, ParkedRecord, RecordId, Restore,
-    Settings, ShardHeader, Stamp, Write, WriteOutcome,
+    Answer, Backlog, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, HotStore, HotStoreError,
+    LeaseOutcome, LeaseToken, OpeningStart, OpeningToken, ParkOutcome, ParkedRecord, RecordId, Restore, Settings,
+    ShardHeader, Stamp, Write, WriteOutcome,
 };
-
-/// The longest wait that is answered for a budget; whoever waited so long asks again.
-const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 /// The hot store on Redis.
 pub struct RedisStore {
@@ -78,6 +69,12 @@ impl RedisStore {
     pub(super) async fn call(&self, shard: Shard, call: Call) -> Result<Reply, HotStoreError> {
         let link = &self.links[usize::from(shard.0) % self.links.len()];
         Reply::new(shard, link.call(call).await?)
+    }
+
+    /// Calls a script that concerns no shard.
+    pub(super) async fn call_beside(&self, call: Call) -> Result<Reply, HotStoreError> {
+        // Errors that name a shard can't come back from it.
+        Reply::new(Shard(0), self.links[0].call(call).await?)
     }
 
     /// Sends a command that concerns no shard.
@@ -204,23 +201,5 @@ impl HotStore for RedisStore {
 
     async fn settings(&self) -> Result<Settings, HotStoreError> {
         self.check_settings().await
-    }
-}
-
-impl Budget for RedisStore {
-    async fn take(&self, name: &str, rows: u32, rows_per_second: f64) -> Result<Grant, HotStoreError> {
-        if rows == 0 || rows_per_second == f64::INFINITY {
-            return Ok(Grant::Now);
-        }
-        if rows_per_second.is_nan() || rows_per_second <= 0.0 {
-            return Ok(Grant::After(LONGEST_WAIT));
-        }
-        let rate = rows_per_second.to_string();
-        let call = scripts::TAKE.call(1).arg(keys::budget(&self.prefix, name)).arg(rows).arg(rate);
-        // A budget belongs to no shard; errors of scripts that concern one can't come back from it.
-        match Reply::new(Shard(0), self.links[0].call(call).await?)?.count()? {
-            0 => Ok(Grant::Now),
-            micros => Ok(Grant::After(Duration::from_micros(micros).min(LONGEST_WAIT))),
-        }
     }
 }

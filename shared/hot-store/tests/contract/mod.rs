@@ -147,10 +147,17 @@ macro_rules! contract_tests {
             what_was_put_back_can_be_drained
         );
         $crate::contract_tests!(@module $backend, [$(#[$attribute])*], budgets:
-            no_second_sees_more_than_the_rate_and_one_batch
+            no_second_sees_more_than_the_rate_and_one_batch_however_long_batches_take
+            a_limit_that_is_not_known_begins_with_a_pause
             less_than_one_row_per_second_works
-            budgets_do_not_touch_each_other
-            a_raised_limit_holds_at_once
+            limits_do_not_touch_each_other
+            a_raised_limit_holds_at_once_and_a_lowered_one_from_the_next_grant_on
+            a_limit_can_count_transactions
+            a_batch_passes_all_limits_or_none
+            so_many_are_unfinished_at_most
+            what_was_held_up_counts_when_it_ends
+            an_end_may_be_told_twice_and_of_what_is_not_known
+            a_permit_falls_free_unless_it_is_renewed
             no_rate_grants_nothing_and_no_rows_cost_nothing
         );
     };

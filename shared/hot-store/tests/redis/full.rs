@@ -84,8 +84,11 @@ async fn a_full_server_refuses_writes_whole_and_can_be_emptied() {
 
     // The drain goes on, or it could never empty.
     b.store.checkpoint(b.shard(), epoch, Checkpoint(points(9))).await.unwrap();
-    assert!(matches!(b.store.take("main.payments", 10, 1e6).await, Ok(Grant::After(_))));
-    eventually("a budget is granted", async || b.store.take("main.payments", 10, 1e6).await == Ok(Grant::Now)).await;
+    let (limits, permit) = (limits([rows("rows:payments", 1e6)]), permit(10));
+    assert!(matches!(b.store.take(&limits, permit, &[]).await, Ok(Grant::After(_))));
+    eventually("a budget is granted", async || matches!(b.store.take(&limits, permit, &[]).await, Ok(Grant::Now(_))))
+        .await;
+    b.store.tell(&limits, &[permit], &[]).await.unwrap();
     assert!(mark_queued(&b, epoch, record(0), versions[0]).await);
     assert_eq!(payments_backlog(&b).await, backlog);
     for (number, at) in versions.iter().enumerate() {

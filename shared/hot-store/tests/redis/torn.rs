@@ -15,6 +15,10 @@ async fn config(server: &RedisServer, name: &str, value: &str) {
     redis::cmd("CONFIG").arg("SET").arg(name).arg(value).exec_async(&mut raw).await.unwrap();
 }
 
+async fn take(store: &RedisStore, table: &str) -> Result<Grant, HotStoreError> {
+    store.take(&limits([rows(table, 1e6)]), permit(1), &[]).await
+}
+
 /// Begins a snapshot that does not end before everything is deleted.
 async fn begin_snapshot(server: &RedisServer) {
     let mut raw = server.connection().await.unwrap();
@@ -32,8 +36,8 @@ async fn a_server_writes_its_file_anew_after_each_start_before_anybody_writes() 
     assert_eq!(persistence(&server, "aof_rewrites").await, 1);
     // Neither a second connection nor a second process asks again.
     for table in ["a", "b"] {
-        store.take(table, 1, 1e6).await.unwrap();
-        server.store().await.take(table, 1, 1e6).await.unwrap();
+        take(&store, table).await.unwrap();
+        take(&server.store().await, table).await.unwrap();
     }
     assert_eq!(persistence(&server, "aof_rewrites").await, 1);
 
@@ -41,7 +45,7 @@ async fn a_server_writes_its_file_anew_after_each_start_before_anybody_writes() 
     server.resume().await;
     assert_eq!(persistence(&server, "aof_rewrites").await, 0);
     begin_snapshot(&server).await;
-    let took = async || store.take("c", 1, 1e6).await;
+    let took = async || take(&store, "c").await;
     eventually("it is put off", async || {
         took().await.is_ok() || persistence(&server, "aof_rewrite_scheduled").await == 1
     })
@@ -63,7 +67,7 @@ async fn a_server_writes_its_file_anew_after_each_start_before_anybody_writes() 
 async fn without_an_append_only_file_nothing_is_asked() {
     let server = RedisServer::start(&["--appendonly", "no"]).await;
     begin_snapshot(&server).await;
-    server.store().await.take("table", 1, 1e6).await.unwrap();
+    take(&server.store().await, "table").await.unwrap();
     assert_eq!(persistence(&server, "aof_rewrite_scheduled").await, 0);
 }
 

@@ -87,6 +87,8 @@ pub struct DrainSettings {
     pub replica: String,
     /// Rows per second and table over all replicas; 0 is no limit. It may be below 1.
     pub rows_per_second: f64,
+    /// Transactions per second and table over all replicas; 0 is no limit.
+    pub transactions_per_second: f64,
     /// Rows of one transaction.
     pub batch_rows: usize,
     /// Bytes of one transaction.
@@ -200,12 +202,14 @@ pub struct DatabaseSettings {
     pub url: ConnectionUrl,
     /// Connections.
     pub pool: u32,
+    /// Rows per second of all its tables together, over all drain replicas; 0 is no limit.
+    pub rows_per_second: f64,
 }
 
 impl Default for DatabaseSettings {
     // Name and address are empty, so that each can come from a source of its own; `validate` refuses what stays empty.
     fn default() -> Self {
-        Self { name: String::new(), url: ConnectionUrl::default(), pool: 16 }
+        Self { name: String::new(), url: ConnectionUrl::default(), pool: 16, rows_per_second: 0.0 }
     }
 }
 

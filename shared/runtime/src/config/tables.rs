@@ -68,6 +68,9 @@ pub struct TableOverrides {
     /// Rows per second over all drain replicas; 0 is no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rows_per_second: Option<f64>,
+    /// Transactions per second over all drain replicas; 0 is no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transactions_per_second: Option<f64>,
     /// Rows of one transaction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_rows: Option<usize>,
@@ -111,6 +114,8 @@ pub struct EffectiveTable {
     pub max_backlog_age: Option<Duration>,
     /// Rows per second over all drain replicas; `None` is no limit.
     pub rows_per_second: Option<f64>,
+    /// Transactions per second over all drain replicas; `None` is no limit.
+    pub transactions_per_second: Option<f64>,
     /// Rows of one transaction.
     pub batch_rows: usize,
     /// How long a batch that is not full waits for more.
@@ -129,6 +134,7 @@ impl Settings {
         let own = self.tables.per_table.get(name).cloned().unwrap_or_default();
         let every = &self.tables.defaults;
         let rate = own.rows_per_second.unwrap_or(self.drain.rows_per_second);
+        let transactions = own.transactions_per_second.unwrap_or(self.drain.transactions_per_second);
         EffectiveTable {
             ttl: own.ttl.unwrap_or(every.ttl),
             ack: own.ack.unwrap_or(every.ack),
@@ -136,6 +142,7 @@ impl Settings {
             max_backlog_bytes: Some(own.max_backlog_bytes.unwrap_or(every.max_backlog_bytes)).filter(|&n| n > 0),
             max_backlog_age: Some(own.max_backlog_age.unwrap_or(every.max_backlog_age)).filter(|age| !age.is_zero()),
             rows_per_second: (rate > 0.0).then_some(rate),
+            transactions_per_second: (transactions > 0.0).then_some(transactions),
             batch_rows: own.batch_rows.unwrap_or(self.drain.batch_rows),
             batch_age: own.batch_age.unwrap_or(self.drain.batch_age),
             namespace: own.namespace.unwrap_or_else(|| name.to_owned()),

@@ -84,6 +84,7 @@ impl Settings {
             format!("ingest.listen and ingest.admin_listen are both {}: they must differ", ingest.listen)
         });
         problems.rate("drain.rows_per_second", drain.rows_per_second);
+        problems.rate("drain.transactions_per_second", drain.transactions_per_second);
         problems.at_least_one("drain.batch_rows", drain.batch_rows);
         problems.at_least_one("drain.batch_bytes", drain.batch_bytes);
         problems.at_least_one("drain.lanes", drain.lanes);
@@ -124,6 +125,9 @@ fn check_table(key: &str, own: &TableOverrides, problems: &mut Problems) {
     }
     if let Some(rate) = own.rows_per_second {
         problems.rate(&format!("{key}.rows_per_second"), rate);
+    }
+    if let Some(rate) = own.transactions_per_second {
+        problems.rate(&format!("{key}.transactions_per_second"), rate);
     }
     if let Some(rows) = own.batch_rows {
         problems.at_least_one(&format!("{key}.batch_rows"), rows);
@@ -228,6 +232,7 @@ fn check_databases(databases: &[DatabaseSettings], problems: &mut Problems) {
             format!("databases.{index}.url is {shown}: it must begin with one of {}", DATABASE_SCHEMES.join(", "))
         });
         problems.at_least_one(&format!("databases.{index}.pool"), database.pool as usize);
+        problems.rate(&format!("databases.{index}.rows_per_second"), database.rows_per_second);
     }
 }
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use hot_store::{
-    Answer, Backlog, Budget, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, Grant, HotStore,
-    HotStoreError, LeaseOutcome, LeaseToken, OpeningStart, OpeningToken, ParkOutcome, ParkedRecord, RecordId, Restore,
-    Settings, ShardHeader, Stamp, Write, WriteOutcome,
+    Answer, Backlog, Budget, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Ended, Fill, Grant, HotStore,
+    HotStoreError, LeaseOutcome, LeaseToken, Limits, OpeningStart, OpeningToken, ParkOutcome, ParkedRecord, Permit,
+    RecordId, Restore, Settings, ShardHeader, Stamp, Write, WriteOutcome,
 };
 use model::{Epoch, Namespace, Shard, Version};
 
@@ -162,9 +162,16 @@ impl<H: HotStore> HotStore for Faulty<H> {
 }
 
 impl<H: Budget> Budget for Faulty<H> {
-    async fn take(&self, name: &str, rows: u32, rows_per_second: f64) -> Result<Grant, HotStoreError> {
-        let (inner, name) = (self.inner.clone(), name.to_owned());
-        let effect = async move { inner.take(&name, rows, rows_per_second).await };
-        self.process.call(Place::Hot, self.process.shown(|| format!("take({rows})")), effect).await
+    async fn take(&self, limits: &Limits, permit: Permit, ended: &[Ended]) -> Result<Grant, HotStoreError> {
+        let (inner, limits, ended) = (self.inner.clone(), limits.clone(), ended.to_vec());
+        let effect = async move { inner.take(&limits, permit, &ended).await };
+        self.process.call(Place::Hot, self.process.shown(|| format!("take({permit:?})")), effect).await
+    }
+
+    async fn tell(&self, limits: &Limits, held: &[Permit], ended: &[Ended]) -> Result<(), HotStoreError> {
+        let what = self.process.shown(|| format!("tell({held:?}, {ended:?})"));
+        let (inner, limits, held, ended) = (self.inner.clone(), limits.clone(), held.to_vec(), ended.to_vec());
+        let effect = async move { inner.tell(&limits, &held, &ended).await };
+        self.process.call(Place::Hot, what, effect).await
     }
 }

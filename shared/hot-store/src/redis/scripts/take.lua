@@ -1,19 +1,159 @@
 #!lua flags=allow-oom
--- Takes from a budget: GCRA without burst. KEYS: the budget. ARGV: rows, rows per second. Answers 0 (granted) or the
--- microseconds to wait. Kept are the moment and the size of the last grant rather than the next moment allowed, so a
--- changed limit holds at once, and a clock that stepped back costs one interval at most. A budget that this
--- incarnation does not know begins as if a batch had just been granted: what was granted before may have been lost.
-local rows, rate = tonumber(ARGV[1]), tonumber(ARGV[2])
+-- Takes from limits, all or nothing, and notes which batches are held and which have ended. KEYS: one per limit. ARGV:
+-- rows asked for (0: nothing is), the permit, its lease in microseconds, how many are held, how many have ended; per
+-- limit its rate (0: none), how many may be unfinished (0: any number), r or t (rows or transactions count); per held
+-- one its permit and rows; per ended one its permit, rows and how long ago in microseconds. Answers 0 and the time until
+-- the next batch is due; 1 and the time to wait; or 2: as much as may be unfinished is.
+--
+-- A limit is a hash: `at`, `n` and `rate` of the last grant (rather than the next moment allowed, so that a raised limit
+-- holds at once), `inc`; `p` and a permit: until when, amount; `f` and a moment: what ended then. Moments that lie ahead
+-- are those of a clock that stepped back.
+local WINDOW, STEP, LATE = 1000000, 10000, 50000
+local asked, permit, lease = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
+local held, ended = tonumber(ARGV[4]), tonumber(ARGV[5])
+local held_at = 5 + 3 * #KEYS
+local ended_at = held_at + 2 * held
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local fields = redis.call('HMGET', KEYS[1], 'at', 'rows', 'inc')
 local live = live_incarnation()
-local at, last = tonumber(fields[1] or now), tonumber(fields[2] or rows)
-if fields[3] ~= live or at > now then
-  at, last = now, math.max(last, rows)
-  redis.call('HSET', KEYS[1], 'at', string.format('%.0f', at), 'rows', last, 'inc', live)
+local function number(n) return string.format('%.0f', n) end
+local function step(at) return math.ceil(at / STEP) * STEP end
+
+local function meter(i)
+  local key, rate, most, unit = KEYS[i], tonumber(ARGV[3 + 3 * i]), tonumber(ARGV[4 + 3 * i]), ARGV[5 + 3 * i]
+  local function amount_of(rows) return unit == 't' and 1 or tonumber(rows) end
+  local amount = amount_of(math.max(asked, 1))
+  local fields, permits, finished = {}, {}, {}
+  local sets, gone = {}, {}
+  local function set(field, value)
+    sets[#sets + 1] = field
+    sets[#sets + 1] = value
+  end
+  local function finish(at, n)
+    at = step(math.min(at, now))
+    if at + WINDOW > now then
+      finished[at] = (finished[at] or 0) + n
+      set('f' .. number(at), finished[at])
+    end
+  end
+  local function hold(id, until_, n)
+    permits[id] = n
+    set('p' .. id, number(until_) .. ' ' .. n)
+  end
+
+  local stored = redis.call('HGETALL', key)
+  for j = 1, #stored, 2 do fields[stored[j]] = stored[j + 1] end
+  local known = fields['inc'] == live
+  local last = {at = tonumber(fields['at']), n = tonumber(fields['n']), rate = tonumber(fields['rate'])}
+  if known then
+    for field, value in pairs(fields) do
+      local kind, rest = string.sub(field, 1, 1), string.sub(field, 2)
+      if kind == 'f' and tonumber(rest) and tonumber(rest) <= now + STEP then
+        finished[tonumber(rest)] = tonumber(value)
+      end
+    end
+    for field, value in pairs(fields) do
+      local kind, rest = string.sub(field, 1, 1), string.sub(field, 2)
+      local moment = tonumber(rest)
+      if kind == 'f' and moment and moment > now + STEP then
+        gone[#gone + 1] = field
+        finish(now, tonumber(value))
+      elseif kind == 'f' and moment and moment + WINDOW <= now then
+        gone[#gone + 1] = field
+        finished[moment] = nil
+      elseif kind == 'p' then
+        local space = string.find(value, ' ', 1, true)
+        local until_, n = tonumber(string.sub(value, 1, space - 1)), tonumber(string.sub(value, space + 1))
+        if until_ <= now then
+          gone[#gone + 1] = field
+          finish(until_, n)
+        elseif until_ > now + lease then
+          hold(rest, now + lease, n)
+        else
+          permits[rest] = n
+        end
+      end
+    end
+  else
+    redis.call('DEL', key)
+    last = {at = now, n = amount, rate = rate}
+    set('inc', live)
+    if rate > 0 then finish(now, rate + amount) end
+  end
+  if not known or last.at > now then
+    last.at = now
+    set('at', number(now))
+    set('n', last.n)
+    set('rate', last.rate)
+  end
+  for j = 1, ended do
+    local at = ended_at + 3 * (j - 1)
+    local id = ARGV[at + 1]
+    if permits[id] then
+      permits[id] = nil
+      gone[#gone + 1] = 'p' .. id
+    end
+    finish(now - tonumber(ARGV[at + 3]), amount_of(ARGV[at + 2]))
+  end
+  for j = 1, held do
+    local at = held_at + 2 * (j - 1)
+    hold(ARGV[at + 1], now + lease, amount_of(ARGV[at + 2]))
+  end
+  call_with('HDEL', key, gone)
+
+  local function due()
+    local fastest = math.max(rate, last.rate)
+    if fastest <= 0 then return 0 end
+    return last.at + math.ceil(last.n * 1000000 / fastest)
+  end
+  -- How long it takes until the limit lets the batch pass; nothing if time alone does not bring it about.
+  local function wait()
+    local count, excess = 0, -rate
+    for _, n in pairs(permits) do
+      count = count + 1
+      excess = excess + n
+    end
+    if most > 0 and count >= most then return nil end
+    if rate == 0 then return 0 end
+    if excess > 0 then return nil end
+    local moments = {}
+    for moment, n in pairs(finished) do
+      moments[#moments + 1] = moment
+      excess = excess + n
+    end
+    table.sort(moments)
+    local wait = due() - now
+    for _, moment in ipairs(moments) do
+      if excess <= 0 then break end
+      excess = excess - finished[moment]
+      wait = math.max(wait, moment + WINDOW - now)
+    end
+    return wait
+  end
+  local function grant()
+    hold(permit, now + lease, amount)
+    last = {at = math.max(due(), now - LATE), n = amount, rate = rate}
+    set('at', number(last.at))
+    set('n', amount)
+    set('rate', rate)
+    return rate == 0 and 0 or due() - now
+  end
+  local function store() call_with('HSET', key, sets) end
+  return {wait = wait, grant = grant, store = store}
 end
-local wait = math.ceil(at + last * 1000000 / rate - now)
-if wait > 0 then return math.min(wait, 3600000000) end
-redis.call('HSET', KEYS[1], 'at', string.format('%.0f', now), 'rows', rows, 'inc', live)
-return 0
+
+local meters, wait, busy = {}, 0, false
+for i = 1, #KEYS do
+  meters[i] = meter(i)
+  local needed = meters[i].wait()
+  if needed then wait = math.max(wait, needed) else busy = true end
+end
+local answer = {0, 0}
+if asked == 0 then answer = {0, 0}
+elseif busy then answer = {2, 0}
+elseif wait > 0 then answer = {1, math.min(wait, 3600000000)}
+else
+  for i = 1, #meters do answer[2] = math.max(answer[2], math.min(meters[i].grant(), 3600000000)) end
+end
+for i = 1, #meters do meters[i].store() end
+return answer

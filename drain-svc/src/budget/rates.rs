@@ -1,0 +1,92 @@
+//! The limits in force for a table.
+
+use hot_store::{Limit, Limits, Unit};
+use model::TableRef;
+
+/// Batches of one table that are granted and not finished over all replicas, under a limit: a database that stalls isn't
+/// hit by what piled up meanwhile, and one that is slow gets less.
+pub(super) const GRANTED_AND_UNFINISHED: u32 = 2;
+
+/// Each is per second and over all replicas; `None` is no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Rates {
+    /// Rows of the table.
+    pub(crate) rows: Option<f64>,
+    /// Transactions of the table.
+    pub(crate) transactions: Option<f64>,
+    /// Rows of all tables of the database.
+    pub(crate) database_rows: Option<f64>,
+}
+
+impl Rates {
+    /// Whether there is no limit at all.
+    pub(crate) fn is_free(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The rows of the table that a second can see.
+    pub(crate) fn rows_per_second(&self) -> Option<f64> {
+        match (self.rows, self.database_rows) {
+            (Some(table), Some(database)) => Some(table.min(database)),
+            (table, database) => table.or(database),
+        }
+    }
+
+    /// How large a batch may be. Under a limit it holds at most a twentieth of a second's worth, or one row, so that what
+    /// the limit allows flows evenly and a window of one second holds hardly more.
+    pub(crate) fn batch_rows(&self, configured: usize) -> usize {
+        const BATCHES_PER_SECOND: f64 = 20.0;
+        let limited = match self.rows_per_second() {
+            // Saturates where the limit is beyond any batch.
+            Some(limit) => (limit / BATCHES_PER_SECOND) as usize,
+            None => usize::MAX,
+        };
+        configured.min(limited).max(1)
+    }
+
+    /// As the store knows them.
+    pub(super) fn limits(&self, table: &TableRef) -> Limits {
+        let rows = Limit {
+            name: format!("rows:{}", table.table),
+            unit: Unit::Rows,
+            per_second: self.rows.unwrap_or(f64::INFINITY),
+            unfinished: Some(GRANTED_AND_UNFINISHED),
+        };
+        let transactions = self.transactions.map(|per_second| Limit {
+            name: format!("transactions:{}", table.table),
+            unit: Unit::Transactions,
+            per_second,
+            unfinished: None,
+        });
+        let database = self.database_rows.map(|per_second| Limit {
+            name: "rows".to_owned(),
+            unit: Unit::Rows,
+            per_second,
+            unfinished: None,
+        });
+        let limits = [Some(rows), transactions, database].into_iter().flatten().collect();
+        Limits { database: table.database.to_string(), limits }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_batch_is_never_empty_nor_above_a_twentieth_of_the_limit(
+            configured in 1usize..2000, limit in 0.001f64..1e7, other in prop::option::of(0.001f64..1e7),
+        ) {
+            for (rows, database_rows) in [(Some(limit), other), (other, Some(limit))] {
+                let rates = Rates { rows, database_rows, transactions: None };
+                let most = rates.batch_rows(configured);
+                prop_assert!((1..=configured).contains(&most));
+                prop_assert!(most == 1 || most as f64 <= limit.min(other.unwrap_or(limit)) / 20.0);
+            }
+            prop_assert_eq!(Rates::default().batch_rows(configured), configured);
+        }
+    }
+}
