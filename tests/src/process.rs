@@ -79,8 +79,9 @@ impl Process {
             // If the group was gone, or could not be signalled.
             let _ = child.kill();
             let _ = child.wait();
+            // Only with a child that was there: by now the number may be that of its successor.
+            let _ = fs::remove_file(&self.pid_file);
         }
-        let _ = fs::remove_file(&self.pid_file);
     }
 
     /// Asks it to stop, and waits until it has.

@@ -1,7 +1,9 @@
 //! Measures the whole system on real servers of its own: how fast writers get in, how fast a backlog gets out, and both
 //! at once; and beside it, on the same servers and with the same records, what those servers do by themselves.
 
+mod cpu;
 mod load;
+mod openings;
 mod plain;
 mod report;
 mod stand;
@@ -38,6 +40,12 @@ struct Arguments {
     /// Leave the table as it is: versions are kept in the ledger instead of a column
     #[arg(long)]
     ledger: bool,
+    /// Times that an empty Redis is filled again; the median counts
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    openings: u32,
+    /// Measure only these
+    #[arg(long)]
+    only_openings: bool,
     /// Print one JSON object instead of the table
     #[arg(long)]
     json: bool,
@@ -60,13 +68,18 @@ async fn main() -> Result<()> {
     let mut report = Report::new();
     eprintln!("starting Redis, Kafka, MariaDB and ingest");
     let mut stand = Stand::start(&arguments).await?;
+    if arguments.only_openings {
+        openings::measure(&arguments, &mut stand, &mut report).await?;
+        stand.stop().await?;
+        return report.print(arguments.json);
+    }
 
     let taken = ingest(&arguments, &stand, "always", &mut report).await?;
     drain(&arguments, &mut stand, "appendfsync always", taken.acked, &mut report).await?;
     both(&arguments, &stand, &mut report).await?;
     stand.stop_drains().await?;
 
-    let taken = open(&arguments, &mut stand, &mut report).await?;
+    let taken = openings::measure(&arguments, &mut stand, &mut report).await?;
     drain(&arguments, &mut stand, "after the opening", taken.acked, &mut report).await?;
     stand.stop_drains().await?;
 
@@ -126,17 +139,6 @@ async fn both(arguments: &Arguments, stand: &Stand, report: &mut Report) -> Resu
     let behind = whole.saturating_sub(taken.took);
     report.add("both at once: the database had all after the last ack", behind.as_secs_f64(), Unit::Seconds);
     Ok(())
-}
-
-/// Phase 4: Redis loses everything while nothing is drained, and is filled again from the log.
-async fn open(arguments: &Arguments, stand: &mut Stand, report: &mut Report) -> Result<Taken> {
-    eprintln!("opening: {} records in the log, and a Redis that has lost everything", arguments.records);
-    let taken = tokio::time::timeout(arguments.patience(), arguments.load("opening").run(&stand.client)).await??;
-    let took = stand.reopened_after_losing_everything(arguments.patience()).await?;
-    report.add("opening of all shards of an empty Redis", took.as_secs_f64(), Unit::Seconds);
-    let per_second = taken.acked as f64 / took.as_secs_f64();
-    report.add("opening of all shards of an empty Redis: put back", per_second, Unit::RecordsPerSecond);
-    Ok(taken)
 }
 
 fn millis(duration: Duration) -> f64 {

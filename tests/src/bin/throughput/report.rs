@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 pub(crate) enum Unit {
     RecordsPerSecond,
     Milliseconds,
+    Microseconds,
     Seconds,
     Rows,
 }
@@ -19,6 +20,7 @@ impl Unit {
         match self {
             Self::RecordsPerSecond => "records/s",
             Self::Milliseconds => "ms",
+            Self::Microseconds => "µs",
             Self::Seconds => "s",
             Self::Rows => "rows",
         }
@@ -28,7 +30,7 @@ impl Unit {
     fn round(self, measured: f64) -> f64 {
         match self {
             Self::RecordsPerSecond | Self::Rows => measured.round(),
-            Self::Milliseconds => (measured * 10.0).round() / 10.0,
+            Self::Milliseconds | Self::Microseconds => (measured * 10.0).round() / 10.0,
             Self::Seconds => (measured * 100.0).round() / 100.0,
         }
     }

@@ -12,7 +12,7 @@ use shock_absorber_tests::{
     servers::{KafkaServer, MariaDbServer, RedisServer},
 };
 
-use crate::Arguments;
+use crate::{Arguments, cpu, openings::Opening};
 
 /// What is set up in each schema.
 pub(crate) const TABLES: &str = include_str!("../../../../cli/sql/payments.sql");
@@ -115,23 +115,29 @@ impl Stand {
         Ok(())
     }
 
-    /// Kills Redis, throws away all that it had, starts it again, and says how long it took from then until every
-    /// shard was open again.
+    /// Kills Redis, throws away all that it had, starts it again, and says what it took from then until every shard was
+    /// open again.
     ///
     /// # Errors
     /// If that takes longer than `within`.
-    pub(crate) async fn reopened_after_losing_everything(&mut self, within: Duration) -> Result<Duration> {
+    pub(crate) async fn reopened_after_losing_everything(&mut self, within: Duration) -> Result<Opening> {
         self.redis.kill9();
-        std::fs::remove_dir_all(self.redis.dir().join("appendonlydir"))?;
+        self.redis.empty()?;
         self.redis.restart().await?;
         let begun = Instant::now();
+        let cpu = |of: &Self| -> Result<_> {
+            Ok([cpu::used(of.ingest.dir())?, cpu::used(of.redis.dir())?, cpu::used(of.kafka.dir())?])
+        };
+        let before = cpu(self)?;
         let shards = self.shards.to_string();
         let ask = async || {
             let open = self.redis.cli(&["EVAL", OPEN_SHARDS, "0", &shards]).await?;
             Ok((open.trim() == shards).then_some(()))
         };
         eventually("opening of all shards", within, ask).await?;
-        Ok(begun.elapsed())
+        let (took, after) = (begun.elapsed(), cpu(self)?);
+        let cpu = [0, 1, 2].map(|at| after[at].saturating_sub(before[at]));
+        Ok(Opening { took, cpu })
     }
 
     /// Stops all that is ours; the servers go on.
