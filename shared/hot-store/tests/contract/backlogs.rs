@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hot_store::{Backlog, Clean, CleanOutcome, Dirty, HotStore, Precondition, Restore, Write};
+use hot_store::{Backlog, Clean, CleanOutcome, Dirty, HotStore, Precondition, Restore, Slot, Write};
 use model::{Epoch, Image, Namespace, Value, Version};
 
 use super::{Backend, kit::*};
@@ -271,6 +271,36 @@ pub async fn what_a_note_names_holds_back_what_is_dirty_and_nothing_else(b: &imp
         assert_eq!(backlog(b).await.oldest, Some(next));
     }
     assert_eq!(backlog(b).await, expected(&[row(2)], v2));
+}
+
+pub async fn what_a_call_puts_into_an_empty_store_counts_for_the_rest_of_it(b: &impl Backend) {
+    let event =
+        |record, at, value| Restore::Dirty { record, version: version(at), behind: version(at), image: row(value) };
+    let orders = |number| record_in("main.orders", number);
+    let restores = vec![
+        event(record(1), 20, 1),
+        event(orders(1), 60, 2),
+        event(record(2), 40, 3),
+        event(record(3), 50, 4),
+        Restore::Gone { record: record(3), horizon: version(50) },
+        event(record(1), 30, 555),
+        event(record(4), 45, 5),
+        event(record(2), 10, 6),
+        Restore::Behind { record: record(4), version: version(7) },
+        event(orders(2), 70, 7),
+        Restore::Clean { record: orders(2), version: version(70), image: row(7) },
+    ];
+    open_with(b, true, restores, version(100)).await;
+    assert_eq!(backlog(b).await, expected(&[row(555), row(3), row(5)], version(7)));
+    assert_eq!(backlogs(b).await[1], expected(&[row(2)], version(60)));
+    assert_eq!(read(b, record(1)).await, image_slot(version(30), row(555), true));
+    assert_eq!(read(b, record(2)).await, image_slot(version(40), row(3), true));
+    assert_eq!(read(b, record(3)).await, Slot::Empty);
+    assert_eq!(read(b, orders(2)).await, image_slot(version(70), row(7), false));
+    for (number, at, next) in [(4, 45, 10), (2, 40, 20)] {
+        assert_eq!(mark_clean(b, record(number), version(at), LONG).await, CleanOutcome::Cleaned);
+        assert_eq!(backlog(b).await.oldest, Some(version(next)));
+    }
 }
 
 /// What a record is to be behind with, by the words of the trait.

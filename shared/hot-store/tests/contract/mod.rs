@@ -94,6 +94,7 @@ macro_rules! contract_tests {
             requests_survive_a_restart_with_what_they_wrote
             a_discard_voids_requests
             an_opening_puts_requests_back_the_newest_of_an_id
+            an_empty_store_gets_the_newest_of_an_id
             who_resumes_a_discard_keeps_the_requests_that_were_put_back
         );
         $crate::contract_tests!(@module $backend, [$(#[$attribute])*], backlogs:
@@ -107,6 +108,7 @@ macro_rules! contract_tests {
             what_an_opening_puts_back_is_as_far_behind_as_the_log_shows
             what_a_note_names_holds_back_what_is_dirty_and_nothing_else
             a_backlog_is_what_the_dirty_records_come_to
+            what_a_call_puts_into_an_empty_store_counts_for_the_rest_of_it
         );
         $crate::contract_tests!(@module $backend, [$(#[$attribute])*], leases:
             one_reader_gets_the_lease_and_fills

@@ -176,6 +176,18 @@ pub async fn an_opening_puts_requests_back_the_newest_of_an_id(b: &impl Backend)
     assert_eq!(b.store().header(b.shard()).await.unwrap().dirty, 1);
 }
 
+pub async fn an_empty_store_gets_the_newest_of_an_id(b: &impl Backend) {
+    let restores = vec![
+        put_back(request("falling", "a"), 20),
+        put_back(request("falling", "b"), 10),
+        put_back(request("rising", "a"), 10),
+        put_back(request("rising", "b"), 20),
+    ];
+    let epoch = open_with(b, true, restores, version(20)).await;
+    assert_eq!(put_as(b, 1, request("falling", "a")).await, repeated(version(20), epoch));
+    assert_eq!(put_as(b, 1, request("rising", "b")).await, repeated(version(20), epoch));
+}
+
 pub async fn who_resumes_a_discard_keeps_the_requests_that_were_put_back(b: &impl Backend) {
     let epoch = open(b).await.0;
     stored(put_as(b, 1, request("lost", "a")).await);

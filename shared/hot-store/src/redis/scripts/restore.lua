@@ -19,21 +19,49 @@ end
 
 local function unpark(name, namespace) redis.call('ZREM', parked_key(namespace), name) end
 
+-- Where nothing was, what is put is gathered and written with few commands: so an empty store is filled.
+local empty = #KEYS > 3 and redis.call('EXISTS', unpack(KEYS, 4)) == 0
+local met = {} -- keys that this call has come upon
+local images, marks, behinds = {}, {}, {} -- keys and values; of the dirty set; by namespace, of what the database does not have
+local namespace, beginning -- of the last record, and how its name begins: the next one's is nearly always the same
+
+-- The images first: a mark that is missing is noticed, and one without an image would be none.
+local function write_gathered()
+  if #images == 0 then return end
+  redis.call('MSET', unpack(images))
+  redis.call('ZADD', KEYS[2], unpack(marks))
+  for of, scores in pairs(behinds) do redis.call('ZADD', behind_key(of), 'LT', unpack(scores)) end
+  images, marks, behinds = {}, {}, {}
+end
+
 for i = 4, #KEYS do
   local key, at = KEYS[i], 6 * (i - 4) + 4
   local action, asked, payload = ARGV[at], tonumber(ARGV[at + 2]), ARGV[at + 5]
+  local name = string.sub(key, NAME_AT)
+  if action ~= 'Q' and not (beginning and string.sub(name, 1, #beginning) == beginning) then
+    namespace = namespace_of(name)
+    beginning = namespace .. '\0'
+  end
+  local vacant = empty and not met[key]
+  met[key] = true
+  if not vacant then write_gathered() end
   if action == 'Q' then
-    local version = request_in(redis.call('GET', key), lowest)
+    local version = not vacant and request_in(redis.call('GET', key), lowest)
     if not version or version <= asked then
       redis.call('SET', key, request_value(asked, epoch, payload), 'PX', ARGV[3])
     end
+  elseif action == 'D' and vacant then
+    local scores, next = behinds[namespace] or {}, #images
+    behinds[namespace] = scores
+    images[next + 1], images[next + 2] = key, head_of(ARGV[at + 1], asked, epoch, tonumber(ARGV[at + 4])) .. payload
+    marks[next + 1], marks[next + 2] = ARGV[at + 2], name
+    next = #scores
+    scores[next + 1], scores[next + 2] = ARGV[at + 3], name
+    bytes[namespace] = (bytes[namespace] or 0) + #payload
   elseif action == 'B' then
     -- Only what is dirty has a place there.
-    local name = string.sub(key, NAME_AT)
-    redis.call('ZADD', behind_key(namespace_of(name)), 'XX', 'LT', ARGV[at + 3], name)
+    redis.call('ZADD', behind_key(namespace), 'XX', 'LT', ARGV[at + 3], name)
   else
-    local name = string.sub(key, NAME_AT)
-    local namespace = namespace_of(name)
     local kind, version, _, parked = slot(redis.call('GETRANGE', key, 0, HEAD_END), epoch, lowest)
     local held = is_image(kind)
     local as = ARGV[at + 1]
@@ -96,5 +124,6 @@ for i = 4, #KEYS do
     end
   end
 end
+write_gathered()
 count_bytes(bytes)
 return {ok = 'DONE'}
