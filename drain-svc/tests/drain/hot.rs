@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use hot_store::{
     Answer, Backlog, Budget, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Ended, Fill, Grant, HotStore,
     HotStoreError, LeaseOutcome, LeaseToken, Limits, OpeningStart, OpeningToken, ParkOutcome, ParkedRecord, Permit,
-    RecordId, Restore, Settings, ShardHeader, Stamp, Write, WriteOutcome, memory::MemoryStore,
+    RecordId, Restore, SetAsidePage, Settings, ShardHeader, Stamp, Write, WriteOutcome, memory::MemoryStore,
 };
 use model::{Epoch, Namespace, Shard, Version};
 
@@ -107,6 +107,16 @@ impl HotStore for Damaged {
         start: OpeningStart,
     ) -> Result<(), HotStoreError> {
         self.inner.begin_opening(shard, token, epoch, start).await
+    }
+
+    async fn set_aside(
+        &self,
+        shard: Shard,
+        token: &OpeningToken,
+        skip: u64,
+        limit: usize,
+    ) -> Result<SetAsidePage, HotStoreError> {
+        self.inner.set_aside(shard, token, skip, limit).await
     }
 
     async fn restore(

@@ -18,7 +18,7 @@ use crate::Core;
 const MAX_KEYS: usize = 8192;
 const MAX_BYTES: usize = 8 << 20;
 /// Records of one call to the hot store, and of one read of the database.
-const MAX_CALL: usize = 256;
+pub(super) const MAX_CALL: usize = 256;
 
 /// What there is to read: one partition up to its fence.
 pub(super) struct Stretch<'a> {
@@ -78,7 +78,7 @@ where
         let newest = std::mem::take(&mut gathered.newest);
         let known = std::mem::take(&mut gathered.known);
         gathered.bytes = 0;
-        put_back(core, shard, token, stretch, newest.into_values().collect()).await?;
+        put_back(core, shard, token, stretch, Source::Log, newest.into_values().collect()).await?;
         // After the records, since a note is about one of them: what took the request's place was produced before it, in
         // the same call. So that was put back by now, unless the store kept it or the database has it.
         put_known_back(core, shard, token, stretch, known).await?;
@@ -222,13 +222,35 @@ impl<'a> Gathered<'a> {
     }
 }
 
-async fn put_back<H, L, D>(
+/// Where a record was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// In the log.
+    Log,
+    /// Among what the hot store had for the database ([`super::aside`]); whether the log has it is not known.
+    Aside,
+}
+
+impl Source {
+    fn found(self, restore: Restore) -> Restore {
+        match (self, restore) {
+            (Self::Aside, Restore::Dirty { record, version, behind, image }) => {
+                Restore::Unqueued { record, version, behind, image }
+            }
+            (_, restore) => restore,
+        }
+    }
+}
+
+/// Puts records back, and says of how many the database has no such version.
+pub(super) async fn put_back<H, L, D>(
     core: &Core<H, L, D>,
     shard: Shard,
     token: &OpeningToken,
     stretch: &Stretch<'_>,
+    source: Source,
     newest: Vec<Newest>,
-) -> Result<(), OpeningError>
+) -> Result<u64, OpeningError>
 where
     H: HotStore,
     L: EventPublisher + LogReader,
@@ -243,6 +265,7 @@ where
     let may_be_written = |newest: &Newest| {
         newest.mutation.version <= stretch.row.high_water && !planted::is(Bug::RestoreWithoutComparing)
     };
+    let mut dirty_ones = 0;
     let mut newest = newest.into_iter().peekable();
     while newest.peek().is_some() {
         let (written, fresh): (Vec<Newest>, Vec<Newest>) = newest.by_ref().take(MAX_CALL).partition(may_be_written);
@@ -252,10 +275,12 @@ where
         let compared =
             written.into_iter().zip(held).map(|(newest, held)| compare::compare(stretch, horizon, newest, held));
         let dirty = fresh.into_iter().map(|newest| dirty(stretch, newest));
-        let records = compared.chain(dirty).collect();
+        let records: Vec<Restore> = compared.chain(dirty).map(|restore| source.found(restore)).collect();
+        let is_dirty = |restore: &&Restore| matches!(restore, Restore::Dirty { .. } | Restore::Unqueued { .. });
+        dirty_ones += records.iter().filter(is_dirty).count() as u64;
         core.hot.restore(shard, token, records, ttl).await?;
     }
-    Ok(())
+    Ok(dirty_ones)
 }
 
 /// The database may lack every version of the record that was read, since events of one key may lie in any order.

@@ -10,7 +10,7 @@ use model::{DatabaseName, Epoch, Shard, Topic, Version};
 use planted::Bug;
 
 use super::{
-    OpeningError, fence,
+    OpeningError, aside, fence,
     restore::{self, Stretch, Tally},
     start,
 };
@@ -26,6 +26,8 @@ pub struct Opened {
     pub epoch: Epoch,
     /// Whether what the store held was dropped, because it had no checkpoint or none that the log reaches.
     pub discarded: bool,
+    /// What of it was kept, since the database did not have it.
+    pub kept: u64,
     /// Mutations that were read.
     pub mutations: u64,
     /// Mutations that a fence had made void.
@@ -85,7 +87,13 @@ where
     // Also above what readers of the database were told: they would take a write below it for one that is in.
     let known = |stretch: &Stretch<'_>| stretch.row.high_water.max(stretch.row.horizon);
     let mut clock = stretches.iter().map(known).max().unwrap_or(Version::ZERO);
-    let mut opened = Opened { epoch, discarded: start.discard, mutations: 0, void: 0, requests: 0 };
+    let mut opened = Opened { epoch, discarded: start.discard, kept: 0, mutations: 0, void: 0, requests: 0 };
+    if start.discard {
+        let why = || aside::log_beside(&claim, &partitions);
+        let found = aside::restore(core, shard, &token, &stretches, why).await?;
+        clock = clock.max(found.seen);
+        opened.kept = found.kept;
+    }
     // Boxed, since the compiler can't see otherwise that a task may hold these while they borrow.
     let restores: Vec<_> =
         stretches.iter().map(|stretch| restore::restore(core, shard, &token, stretch).boxed()).collect();

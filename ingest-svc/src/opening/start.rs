@@ -39,8 +39,9 @@ pub(super) async fn ask<L: LogReader>(
 }
 
 /// Chooses the start. An earlier opener's start wins; then the surviving checkpoint; if there is none, or one that
-/// the log no longer reaches, what the store holds can't be trusted and all that the drain has not committed is
-/// read, with the request window before it.
+/// the log does not reach, what the store holds can't be trusted and all that the drain has not committed is
+/// read, with the request window before it. Of the store only what was dirty counts then, as one more source beside the
+/// log ([`super::aside`]).
 ///
 /// With a surviving checkpoint nothing before it need be read: what the log held then was in the store that holds the
 /// checkpoint. So its records, and its requests, are there at least as new. Some of those records may be dirty though

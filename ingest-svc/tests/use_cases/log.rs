@@ -123,6 +123,14 @@ impl BentLog {
         self.topics.lock().unwrap().remove(topic);
     }
 
+    /// Loses all from `end` on, as in a power cut what was not on the disk yet.
+    pub fn lose_end(&self, partition: &TopicPartition, end: i64) {
+        let mut partitions = self.partitions.lock().unwrap();
+        let records = partitions.get_mut(partition).unwrap();
+        assert!(records.len() > end as usize, "there is nothing to lose");
+        records.truncate(end as usize);
+    }
+
     /// Deletes all of a partition, which begins anew; what was committed of it stays.
     pub fn make_anew(&self, partition: &TopicPartition) {
         self.partitions.lock().unwrap().remove(partition);

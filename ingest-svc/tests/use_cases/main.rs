@@ -8,6 +8,7 @@ mod batches;
 mod checkpoints;
 mod db;
 mod log;
+mod lost_log;
 mod opening;
 mod read;
 mod relay;

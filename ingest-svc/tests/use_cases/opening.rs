@@ -286,21 +286,25 @@ async fn a_purge_during_the_opening_does_not_bring_back_what_was_deleted() {
 }
 
 #[tokio::test]
-async fn a_checkpoint_that_the_log_no_longer_reaches_discards_what_the_store_holds() {
+async fn a_checkpoint_that_the_log_no_longer_reaches_discards_all_but_what_is_dirty() {
     let world = World::new().await;
     world.write(put("a", 1)).await.unwrap();
     checkpoint::write(&world.core).await;
     world.write(put("a", 2)).await.unwrap();
     world.drain().await;
     world.write(put("a", 3)).await.unwrap();
+    let other = (0..).map(|n| format!("k{n}")).find(|key| world.shard(key) == world.shard("a")).unwrap();
+    world.log.set_available(false);
+    world.write_at(put(&other, 4), LOGGED).await.unwrap();
+    world.log.set_available(true);
     let partition = world.partition("a");
     let committed = world.log.committed.lock().unwrap()[&partition];
     world.log.trim(&partition, committed.offset);
     world.store.memory.restart(Survives::Everything);
     let opened = world.open(world.shard("a")).await.unwrap().unwrap();
-    assert!(opened.discarded);
+    assert_eq!((opened.discarded, opened.kept), (true, 2));
     assert_eq!(opened.mutations, 1);
-    assert_eq!(world.amount("a").await, Some(3));
+    assert_eq!((world.amount("a").await, world.amount(&other).await), (Some(3), Some(4)));
 }
 
 #[tokio::test]

@@ -10,8 +10,8 @@ use std::{
 
 use hot_store::{
     Answer, Backlog, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, HotStore, HotStoreError,
-    LeaseOutcome, LeaseToken, OpeningStart, OpeningToken, ParkOutcome, ParkedRecord, RecordId, Restore, Settings,
-    ShardHeader, Slot, Stage, Stamp, Write, WriteOutcome, memory::MemoryStore,
+    LeaseOutcome, LeaseToken, OpeningStart, OpeningToken, ParkOutcome, ParkedRecord, RecordId, Restore, SetAsidePage,
+    Settings, ShardHeader, Slot, Stage, Stamp, Write, WriteOutcome, memory::MemoryStore,
 };
 use model::{Epoch, Namespace, Shard, ShardCount, Version};
 
@@ -180,6 +180,16 @@ impl HotStore for BentStore {
         start: OpeningStart,
     ) -> Result<(), HotStoreError> {
         self.memory.begin_opening(shard, token, epoch, start).await
+    }
+
+    async fn set_aside(
+        &self,
+        shard: Shard,
+        token: &OpeningToken,
+        skip: u64,
+        limit: usize,
+    ) -> Result<SetAsidePage, HotStoreError> {
+        self.memory.set_aside(shard, token, skip, limit).await
     }
 
     async fn restore(

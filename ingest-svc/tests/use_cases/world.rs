@@ -276,6 +276,23 @@ impl World {
         }
     }
 
+    /// Applies all that the log holds, and dies before it has marked or committed any of it.
+    pub async fn drain_without_marks(&self) {
+        for table in self.core.directory.all() {
+            for shard in self.core.shards.all() {
+                let partition = TopicPartition { topic: table.settings.topic.clone(), partition: shard.0 };
+                for (_, event) in self.log.events(&partition) {
+                    let EventBody::Mutations(mutations) = event.body else { continue };
+                    for Mutation { key, version, image, .. } in mutations {
+                        let changes = [RowChange { shard, key, version, image }];
+                        let batch = Batch { schema: &table.schema, owners: vec![], changes: &changes };
+                        self.db.apply(batch).await.unwrap();
+                    }
+                }
+            }
+        }
+    }
+
     async fn apply(&self, schema: &model::TableSchema, shard: Shard, mutation: Mutation) {
         let Mutation { table, key, version, image } = mutation;
         let record = RecordId {

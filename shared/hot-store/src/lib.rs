@@ -15,7 +15,7 @@ mod store;
 
 pub use budget::{Budget, Ended, Grant, Limit, Limits, PERMIT_LEASE, Permit, PermitId, Unit};
 pub use error::HotStoreError;
-pub use opening::{Checkpoint, Claim, LogPoint, OpeningStart, OpeningToken, Restore};
+pub use opening::{Checkpoint, Claim, LogPoint, OpeningStart, OpeningToken, Restore, SetAside, SetAsidePage};
 pub use parking::{ParkOutcome, ParkedRecord};
 pub use store::{
     Answer, Backlog, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, HotStore, LeaseOutcome, LeaseToken, Precondition,

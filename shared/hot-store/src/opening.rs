@@ -31,8 +31,33 @@ pub struct OpeningStart {
     /// Per topic.
     pub points: BTreeMap<Topic, LogPoint>,
     /// The store held nothing that could be trusted (no checkpoint, or one that the log no longer reaches): every
-    /// record of an earlier epoch is dropped.
+    /// record of an earlier epoch counts as nothing. What the database did not have is set aside
+    /// ([`crate::HotStore::set_aside`]), for the opener to look at; the rest is dropped.
     pub discard: bool,
+}
+
+/// A record that the database did not have when an opening discarded what the store held.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SetAside {
+    /// The record.
+    pub record: RecordId,
+    /// Its version.
+    pub version: Version,
+    /// The lowest version of the record that the database may lack.
+    pub behind: Version,
+    /// Its image.
+    pub image: Image,
+}
+
+/// Some of what a discard has set aside.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct SetAsidePage {
+    /// Those that can be read.
+    pub records: Vec<SetAside>,
+    /// How many can't. They are logged, and stay aside.
+    pub unreadable: u64,
+    /// No more are there.
+    pub is_last: bool,
 }
 
 /// What a new opener finds.
@@ -47,6 +72,7 @@ pub struct Claim {
 }
 
 /// What an opening puts back: a record if the store holds nothing, a lower version, a lease or a remembered absence.
+/// In any case what was set aside of the record is gone then, but for [`Restore::Behind`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Restore {
     /// An event of the log: dirty, and already queued.
@@ -69,6 +95,17 @@ pub enum Restore {
         /// The letter's version.
         version: Version,
         /// The letter's image.
+        image: Image,
+    },
+    /// What was set aside, and is newer than what the database has: dirty, and not known to be in the log.
+    Unqueued {
+        /// The record.
+        record: RecordId,
+        /// Its version.
+        version: Version,
+        /// The lowest version of the record that the database may lack. What the store knows to be lower stays.
+        behind: Version,
+        /// Its image.
         image: Image,
     },
     /// The row (or tombstone) of the database is at least as new as the event: it stands in the hot store as clean, over any lower version.

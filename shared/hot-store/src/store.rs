@@ -4,7 +4,9 @@ use std::{future::Future, time::Duration};
 
 use model::{Epoch, Image, KeyBytes, Namespace, Shard, Version};
 
-use crate::{Checkpoint, Claim, HotStoreError, OpeningStart, OpeningToken, ParkOutcome, ParkedRecord, Restore};
+use crate::{
+    Checkpoint, Claim, HotStoreError, OpeningStart, OpeningToken, ParkOutcome, ParkedRecord, Restore, SetAsidePage,
+};
 
 /// How long a request is remembered unless the store is told otherwise.
 pub const REQUEST_WINDOW: Duration = Duration::from_secs(120);
@@ -379,8 +381,9 @@ pub trait HotStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<Claim>, HotStoreError>> + Send;
 
     /// Begins to open, conditional on token and incarnation: stores start and epoch; leases, remembered absences and
-    /// (with `discard`) images and requests of earlier epochs count as nothing from here on, dirty sets are emptied with
-    /// them, and the checkpoint is forgotten: it was not believed, and must not be after another restart.
+    /// (with `discard`) images and requests of earlier epochs count as nothing from here on, dirty records are set aside
+    /// ([`HotStore::set_aside`]), and the checkpoint is forgotten: it was not believed, and must not be after another
+    /// restart.
     fn begin_opening(
         &self,
         shard: Shard,
@@ -388,6 +391,21 @@ pub trait HotStore: Send + Sync + 'static {
         epoch: Epoch,
         start: OpeningStart,
     ) -> impl Future<Output = Result<(), HotStoreError>> + Send;
+
+    /// What was dirty when this opening, or one before it that did not get so far, discarded what the store held: at
+    /// most `limit` records, of which the first `skip` are passed over (those that can't be read, or that the opener
+    /// left there). Conditional on token and incarnation, and on [`HotStore::begin_opening`]. A page may be shorter; only
+    /// [`SetAsidePage::is_last`] is the end.
+    ///
+    /// An opener puts back what is here, in whatever form, before anything else: what it puts back takes the place of
+    /// what is set aside of the same record. What it leaves stays aside, for the next opening that discards.
+    fn set_aside(
+        &self,
+        shard: Shard,
+        token: &OpeningToken,
+        skip: u64,
+        limit: usize,
+    ) -> impl Future<Output = Result<SetAsidePage, HotStoreError>> + Send;
 
     /// Puts records and requests back, conditional on token and incarnation. Clean records get `ttl`, requests the
     /// store's whole request window.

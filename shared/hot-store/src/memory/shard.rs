@@ -9,10 +9,12 @@
 //! | `backlog` | what the database does not have |
 //! | `parking` | what it refused for good |
 //! | `opening` | the calls that open the shard |
+//! | `aside` | what was dirty when an opening discarded it |
 //!
 //! Nothing here depends on the order of a hash map: the maps that are walked through are ordered, and the others are
 //! only looked up in.
 
+mod aside;
 mod backlog;
 mod leases;
 mod marks;
@@ -30,6 +32,7 @@ use tokio::time::Instant;
 
 pub(super) use self::requests::{RequestTerms, weight as request_weight};
 use self::{
+    aside::Aside,
     backlog::Tally,
     opening::Opening,
     requests::{RequestKey, StoredRequest},
@@ -72,6 +75,8 @@ pub(super) struct ShardState {
     entries: HashMap<RecordId, Entry>,
     dirty: ByVersion,
     unqueued: ByVersion,
+    /// What was dirty when an opening discarded it, and was not put back since.
+    aside: BTreeMap<RecordId, Aside>,
     /// What is dirty, by table.
     backlogs: BTreeMap<Namespace, Tally>,
     /// What is parked, by table.
@@ -96,6 +101,7 @@ impl ShardState {
             entries: HashMap::new(),
             dirty: ByVersion::default(),
             unqueued: ByVersion::default(),
+            aside: BTreeMap::new(),
             backlogs: BTreeMap::new(),
             parked: BTreeMap::new(),
             requests: HashMap::new(),

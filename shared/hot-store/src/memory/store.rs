@@ -19,7 +19,7 @@ use super::{
 use crate::{
     Answer, Backlog, Budget, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Ended, Fill, Grant, HotStore,
     HotStoreError, LeaseOutcome, LeaseToken, Limits, OpeningStart, OpeningToken, ParkOutcome, ParkedRecord, Permit,
-    REQUEST_WINDOW, RecordId, Restore, Settings, ShardHeader, Stamp, Write, WriteOutcome,
+    REQUEST_WINDOW, RecordId, Restore, SetAsidePage, Settings, ShardHeader, Stamp, Write, WriteOutcome,
 };
 
 /// Expired entries that one call clears away beside its own work.
@@ -305,6 +305,16 @@ impl HotStore for MemoryStore {
         start: OpeningStart,
     ) -> Result<(), HotStoreError> {
         self.on(shard, |state, _| state.begin_opening(token, epoch, start))
+    }
+
+    async fn set_aside(
+        &self,
+        shard: Shard,
+        token: &OpeningToken,
+        skip: u64,
+        limit: usize,
+    ) -> Result<SetAsidePage, HotStoreError> {
+        self.on(shard, |state, _| state.set_aside(token, skip, limit))
     }
 
     async fn restore(

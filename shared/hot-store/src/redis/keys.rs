@@ -22,8 +22,8 @@ pub(super) struct ShardKeys {
     pub(super) dirty: String,
     /// Sorted set: those of them that are not known to be in the log.
     pub(super) unqueued: String,
-    /// Sorted set: what an opening discarded and nobody has freed yet.
-    pub(super) discarded: String,
+    /// Sorted set: what was dirty when an opening discarded it, by the lowest version that the database may lack.
+    pub(super) aside: String,
     /// What every record's key begins with.
     pub(super) record_prefix: String,
     /// What every request's key begins with.
@@ -39,7 +39,7 @@ impl ShardKeys {
             header: key("h"),
             dirty: key("d"),
             unqueued: key("u"),
-            discarded: key("g"),
+            aside: key("g"),
             record_prefix: key("r:"),
             request_prefix: key("q:"),
             parked_prefix: key("p:"),
@@ -106,7 +106,7 @@ mod tests {
         assert_eq!(keys.header, "sa:{s17}:h");
         assert_eq!(keys.dirty, "sa:{s17}:d");
         assert_eq!(keys.unqueued, "sa:{s17}:u");
-        assert_eq!(keys.discarded, "sa:{s17}:g");
+        assert_eq!(keys.aside, "sa:{s17}:g");
         assert_eq!(keys.record(&record("main.payments", b"\x02\x18\x01")), b"sa:{s17}:r:main.payments\0\x02\x18\x01");
         let (table, id) = (Namespace::new("main.payments").unwrap(), RequestId::new("r-1").unwrap());
         assert_eq!(keys.request(&table, &id), b"sa:{s17}:q:main.payments\0r-1");

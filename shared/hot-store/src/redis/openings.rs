@@ -8,15 +8,17 @@ use model::{Epoch, Shard, Version};
 use super::{
     keys::ShardKeys,
     points,
-    records::{calls, millis},
+    records::{RECORDS_PER_CALL, calls, dirty_record, millis},
     scripts,
     store::RedisStore,
     value,
 };
-use crate::{Checkpoint, Claim, HotStoreError, OpeningStart, OpeningToken, Restore};
+use crate::{
+    Checkpoint, Claim, DirtyRecord, HotStoreError, OpeningStart, OpeningToken, Restore, SetAside, SetAsidePage,
+};
 
-/// Discarded records that one call frees.
-const FREED_PER_CALL: usize = 500;
+/// Once a page of what is set aside is so large, nothing is added to it.
+const BYTES_PER_PAGE: usize = 4 << 20;
 
 /// What is to be put back, as the script gets it.
 struct EncodedRestore {
@@ -59,6 +61,9 @@ impl EncodedRestore {
                 since: image.since.unwrap_or(Version::ZERO),
                 payload: value::payload_of(image),
             },
+            Restore::Unqueued { record, version, behind, image } => {
+                Self { action: "U", ..Self::new(keys, Restore::Dirty { record, version, behind, image }) }
+            }
             Restore::Clean { record, version, image } => Self {
                 key: keys.record(&record),
                 action: "C",
@@ -125,30 +130,44 @@ impl RedisStore {
     ) -> Result<(), HotStoreError> {
         let keys = self.keys(shard)?;
         let call = scripts::BEGIN_OPENING.call(4);
-        let call = call.arg(&keys.header).arg(&keys.dirty).arg(&keys.unqueued).arg(&keys.discarded);
+        let call = call.arg(&keys.header).arg(&keys.dirty).arg(&keys.unqueued).arg(&keys.aside);
         let call = call.arg(&token.0).arg(epoch.0).arg(points::to_text(&start.points)).arg(u8::from(start.discard));
         let reply = self.call(shard, call).await?;
         if reply.is_word("BEHIND") {
             return Err(reply.corrupt(format!("epoch {epoch} was drawn to open it, but its header has a higher one")));
         }
-        if start.discard
-            && let Err(error) = self.free_discarded(shard).await
-        {
-            // They are void already; the memory comes back with the next opening that discards.
-            tracing::warn!(%shard, %error, "what the opening of the shard discarded could not be freed");
-        }
         Ok(())
     }
 
-    async fn free_discarded(&self, shard: Shard) -> Result<(), HotStoreError> {
+    pub(super) async fn list_set_aside(
+        &self,
+        shard: Shard,
+        token: &OpeningToken,
+        skip: u64,
+        limit: usize,
+    ) -> Result<SetAsidePage, HotStoreError> {
         let keys = self.keys(shard)?;
-        loop {
-            let call = scripts::SWEEP.call(2).arg(&keys.header).arg(&keys.discarded);
-            let mut reply = self.call(shard, call.arg(&keys.record_prefix).arg(FREED_PER_CALL)).await?;
-            if reply.count()? == 0 {
-                return Ok(());
+        let call = scripts::SET_ASIDE.call(2).arg(&keys.header).arg(&keys.aside).arg(&token.0);
+        let call = call.arg(&keys.record_prefix).arg(skip).arg(limit.min(RECORDS_PER_CALL)).arg(BYTES_PER_PAGE);
+        let mut reply = self.call(shard, call).await?;
+        let mut page = SetAsidePage { is_last: reply.int()? == 1, ..SetAsidePage::default() };
+        while reply.len() > 0 {
+            let (name, behind, value) = (reply.bytes()?, reply.version()?, reply.bytes()?);
+            // What is set aside was dirty, and is void by now.
+            match dirty_record(name.as_ref(), value, Epoch::ZERO) {
+                Ok(DirtyRecord { record, version, image }) => {
+                    page.records.push(SetAside { record, version, behind, image });
+                }
+                Err(problem) => {
+                    page.unreadable += 1;
+                    tracing::error!(
+                        %shard, name = %name.unwrap_or_default().escape_ascii(), problem,
+                        "a record that the database does not have can't be read; it stays aside",
+                    );
+                }
             }
         }
+        Ok(page)
     }
 
     pub(super) async fn restore_records(

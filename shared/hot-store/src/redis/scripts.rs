@@ -90,7 +90,7 @@ scripts! {
     CHECKPOINT = "checkpoint.lua";
     CLAIM = "claim.lua";
     BEGIN_OPENING = "begin_opening.lua";
-    SWEEP = "sweep.lua";
+    SET_ASIDE = "set_aside.lua";
     RESTORE = "restore.lua";
     FINISH_OPENING = "finish_opening.lua";
     TAKE = "take.lua";

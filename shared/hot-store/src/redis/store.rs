@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     Answer, Backlog, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, HotStore, HotStoreError,
-    LeaseOutcome, LeaseToken, OpeningStart, OpeningToken, ParkOutcome, ParkedRecord, RecordId, Restore, Settings,
-    ShardHeader, Stamp, Write, WriteOutcome,
+    LeaseOutcome, LeaseToken, OpeningStart, OpeningToken, ParkOutcome, ParkedRecord, RecordId, Restore, SetAsidePage,
+    Settings, ShardHeader, Stamp, Write, WriteOutcome,
 };
 
 /// The hot store on Redis.
@@ -177,6 +177,16 @@ impl HotStore for RedisStore {
         start: OpeningStart,
     ) -> Result<(), HotStoreError> {
         self.begin_shard(shard, token, epoch, &start).await
+    }
+
+    async fn set_aside(
+        &self,
+        shard: Shard,
+        token: &OpeningToken,
+        skip: u64,
+        limit: usize,
+    ) -> Result<SetAsidePage, HotStoreError> {
+        self.list_set_aside(shard, token, skip, limit).await
     }
 
     async fn restore(

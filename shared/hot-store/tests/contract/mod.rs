@@ -2,6 +2,7 @@
 //!
 //! A backend gives each test a shard of its own, closed and empty, and can act as if the store had been restarted.
 
+pub mod aside;
 pub mod backlogs;
 pub mod budgets;
 pub mod closed;
@@ -140,6 +141,16 @@ macro_rules! contract_tests {
             an_epoch_that_is_not_higher_is_refused
             the_clock_is_seeded_and_never_lowered
             an_etag_of_before_an_opening_is_stale
+        );
+        $crate::contract_tests!(@module $backend, [$(#[$attribute])*], aside:
+            a_discard_sets_aside_what_the_database_did_not_have
+            what_was_parked_is_set_aside_too
+            an_opening_that_discards_nothing_finds_nothing_aside
+            what_is_put_back_is_set_aside_no_longer
+            an_event_of_the_log_goes_over_a_lower_version_that_was_put_back
+            what_is_aside_outlives_the_opener_and_another_restart
+            what_is_aside_is_shown_to_the_opener_only
+            what_is_aside_comes_in_pages
         );
         $crate::contract_tests!(@module $backend, [$(#[$attribute])*], restores:
             events_are_put_back_over_nothing_and_over_lower_versions

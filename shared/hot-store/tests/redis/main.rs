@@ -127,7 +127,7 @@ async fn only_what_is_clean_has_a_ttl() {
 
 #[tokio::test]
 #[ignore = "needs a server: ./tests/run starts one"]
-async fn what_a_discarding_opening_drops_is_freed() {
+async fn what_an_opener_has_no_use_for_is_freed() {
     let b = on_redis().await;
     open(&b).await;
     for number in 0..1200 {
@@ -135,7 +135,9 @@ async fn what_a_discarding_opening_drops_is_freed() {
     }
     b.restart().await;
     let event = Restore::Dirty { record: record(3), version: version(6), behind: version(6), image: row(3) };
-    open_with(&b, true, vec![event], Version::ZERO).await;
+    let gone = (0..1200).filter(|&number| number != 3);
+    let gone = gone.map(|number| Restore::Gone { record: record(number), horizon: Version::MAX });
+    open_with(&b, true, gone.chain([event]).collect(), Version::ZERO).await;
     let mut raw = b.raw.clone();
     let mut left: Vec<Vec<u8>> = Vec::new();
     let mut keys = raw.scan_match::<_, Vec<u8>>(format!("{}:*", b.prefix)).await.unwrap();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hot_store::{
     Answer, Backlog, Budget, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Ended, Fill, Grant, HotStore,
     HotStoreError, LeaseOutcome, LeaseToken, Limits, OpeningStart, OpeningToken, ParkOutcome, ParkedRecord, Permit,
-    RecordId, Restore, Settings, ShardHeader, Stamp, Write, WriteOutcome,
+    RecordId, Restore, SetAsidePage, Settings, ShardHeader, Stamp, Write, WriteOutcome,
 };
 use model::{Epoch, Namespace, Shard, Version};
 
@@ -127,6 +127,19 @@ impl<H: HotStore> HotStore for Faulty<H> {
         let (inner, token) = (self.inner.clone(), token.clone());
         let what = self.process.shown(|| format!("begin_opening({shard}, {epoch}, {start:?})"));
         let effect = async move { inner.begin_opening(shard, &token, epoch, start).await };
+        self.process.call(Place::Hot, what, effect).await
+    }
+
+    async fn set_aside(
+        &self,
+        shard: Shard,
+        token: &OpeningToken,
+        skip: u64,
+        limit: usize,
+    ) -> Result<SetAsidePage, HotStoreError> {
+        let (inner, token) = (self.inner.clone(), token.clone());
+        let what = self.process.shown(|| format!("set_aside({shard}, {skip}..)"));
+        let effect = async move { inner.set_aside(shard, &token, skip, limit).await };
         self.process.call(Place::Hot, what, effect).await
     }
 

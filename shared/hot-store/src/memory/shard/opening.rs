@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use model::{Epoch, Version};
+use model::{Epoch, Image, Version};
 
 use super::{
     Now, ShardState,
     requests::RequestTerms,
     slots::{Held, Standing, StoredImage},
 };
-use crate::{Checkpoint, Claim, Clean, HotStoreError, OpeningStart, OpeningToken, Restore};
+use crate::{Checkpoint, Claim, Clean, HotStoreError, OpeningStart, OpeningToken, RecordId, Restore};
 
 /// An opening under way.
 #[derive(Debug, Clone)]
@@ -52,6 +52,9 @@ impl ShardState {
         opening.epoch = Some(epoch);
         opening.start = Some(start);
         for record in self.records(|held| discard || !matches!(held, Held::Image(_))) {
+            if discard {
+                self.put_aside(&record);
+            }
             self.remove(&record);
         }
         if discard {
@@ -80,16 +83,15 @@ impl ShardState {
     fn put_back(&mut self, now: Now, epoch: Epoch, restore: Restore, ttl: Duration, terms: RequestTerms) {
         match restore {
             Restore::Dirty { record, version, behind, image } => {
-                let held = self.held_image(now, &record);
-                let behind = held.and_then(StoredImage::behind).map_or(behind, |there| there.min(behind));
-                if held.is_none_or(|held| held.version < version) {
-                    let (since, standing) = (image.since, Standing::Dirty { behind });
-                    self.put(&record, Held::Image(StoredImage::new(version, since, standing, image)), None);
-                } else {
-                    self.set_behind(&record, |_| behind);
+                self.put_dirty_back(now, &record, version, behind, image);
+            }
+            Restore::Unqueued { record, version, behind, image } => {
+                if self.put_dirty_back(now, &record, version, behind, image) {
+                    self.unqueued.insert(version, record);
                 }
             }
             Restore::Parked { record, version, image } => {
+                self.take_from_aside(&record);
                 let held = self.held_image(now, &record);
                 if held.is_none_or(|held| held.version < version) {
                     // The database may lack a lower one that is dirty, and the horizon must not pass that.
@@ -100,6 +102,7 @@ impl ShardState {
                 }
             }
             Restore::Clean { record, version, image } => {
+                self.take_from_aside(&record);
                 if self.held_image(now, &record).is_none_or(|held| held.version < version) {
                     let deadline = Some(now.instant + ttl);
                     self.put(&record, Held::Image(StoredImage::clean(version, image)), deadline);
@@ -109,6 +112,7 @@ impl ShardState {
                 }
             }
             Restore::Gone { record, horizon } => {
+                self.take_from_aside(&record);
                 if self.held_image(now, &record).is_some_and(|held| held.version <= horizon) {
                     self.remove(&record);
                 }
@@ -118,6 +122,20 @@ impl ShardState {
                 self.put_request(now, &namespace, &request, version, epoch, terms);
             }
         }
+    }
+
+    /// Whether it stands there now.
+    fn put_dirty_back(&mut self, now: Now, record: &RecordId, version: Version, behind: Version, image: Image) -> bool {
+        self.take_from_aside(record);
+        let held = self.held_image(now, record);
+        let behind = held.and_then(StoredImage::behind).map_or(behind, |there| there.min(behind));
+        if held.is_some_and(|held| held.version >= version) {
+            self.set_behind(record, |_| behind);
+            return false;
+        }
+        let (since, standing) = (image.since, Standing::Dirty { behind });
+        self.put(record, Held::Image(StoredImage::new(version, since, standing, image)), None);
+        true
     }
 
     pub(in crate::memory) fn finish_opening(
@@ -134,7 +152,7 @@ impl ShardState {
         Ok(())
     }
 
-    fn check_begun(&mut self, token: &OpeningToken) -> Result<Epoch, HotStoreError> {
+    pub(super) fn check_begun(&mut self, token: &OpeningToken) -> Result<Epoch, HotStoreError> {
         let superseded = HotStoreError::Superseded { shard: self.shard };
         self.opening(token)?.epoch.ok_or(superseded)
     }

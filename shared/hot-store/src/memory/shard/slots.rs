@@ -101,10 +101,16 @@ impl ShardState {
     }
 
     pub(super) fn decode(&self, stored: &StoredImage) -> Result<Image, HotStoreError> {
-        let mut image = Image::decode(stored.payload.clone())
-            .map_err(|e| HotStoreError::Corrupt { shard: self.shard, problem: e.to_string() })?;
-        image.since = stored.since.filter(|_| stored.standing != Standing::Clean);
+        let mut image = self.decode_with_since(stored)?;
+        image.since = image.since.filter(|_| stored.standing != Standing::Clean);
         Ok(image)
+    }
+
+    /// As it was written.
+    pub(super) fn decode_with_since(&self, stored: &StoredImage) -> Result<Image, HotStoreError> {
+        let image = Image::decode(stored.payload.clone());
+        let image = image.map_err(|e| HotStoreError::Corrupt { shard: self.shard, problem: e.to_string() })?;
+        Ok(Image { since: stored.since, ..image })
     }
 
     /// Puts it in the record's place. A dirty image is queued until [`ShardState::unqueued`] has it.
@@ -180,9 +186,17 @@ impl ShardState {
 
 /// What an entry counts for: the bytes that grow with the data.
 fn weight(record: &RecordId, held: &Held) -> u64 {
-    let payload = match held {
-        Held::Image(stored) => stored.payload.len(),
-        Held::Lease(_) | Held::Absent => 0,
-    };
-    (record.key.as_bytes().len() + record.namespace.as_str().len() + payload) as u64
+    match held {
+        Held::Image(stored) => image_weight(record, stored),
+        Held::Lease(_) | Held::Absent => name_weight(record),
+    }
+}
+
+/// What an image counts for.
+pub(super) fn image_weight(record: &RecordId, stored: &StoredImage) -> u64 {
+    name_weight(record) + stored.payload.len() as u64
+}
+
+fn name_weight(record: &RecordId) -> u64 {
+    (record.key.as_bytes().len() + record.namespace.as_str().len()) as u64
 }

@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
--- Begins to open. KEYS: header, dirty, unqueued, discarded. ARGV: token, epoch, start, 1 to discard. Nothing is
--- scanned: the raised epoch voids leases and remembered absences, the raised `min` voids images and requests. The discarded set
--- remembers which of them have no TTL, so that sweep.lua can free them.
+-- Begins to open. KEYS: header, dirty, unqueued, aside. ARGV: token, epoch, start, 1 to discard. Nothing is
+-- scanned: the raised epoch voids leases and remembered absences, the raised `min` voids images and requests. Images of
+-- what was dirty stay where they are, and the set of what is set aside has their names, each with the lowest version that
+-- the database may lack, until the opener has put something in their place.
 local fields = redis.call('HMGET', KEYS[1], 'otok', 'oinc', 'epoch', 'min', 'ostart', 'odisc')
 if fields[1] ~= ARGV[1] or fields[2] ~= live_incarnation() then return SUPERSEDED end
 local epoch = tonumber(ARGV[2])
@@ -9,25 +10,20 @@ if epoch <= tonumber(fields[3] or 0) or epoch < tonumber(fields[4] or 0) then re
 -- Who resumes an opening that discarded has dropped nothing but what that one already put back: it stays.
 local resumes = fields[5] and fields[6] == '1'
 if ARGV[4] == '1' and not resumes then
-  if redis.call('EXISTS', KEYS[2]) == 1 then
-    if redis.call('EXISTS', KEYS[4]) == 1 then
-      redis.call('ZUNIONSTORE', KEYS[4], 2, KEYS[4], KEYS[2])
-      redis.call('UNLINK', KEYS[2])
-    else
-      redis.call('RENAME', KEYS[2], KEYS[4])
-    end
-  end
-  redis.call('UNLINK', KEYS[3])
   local tables = redis.call('HKEYS', BASE .. 'n')
-  for i = 1, #tables do
-    redis.call('UNLINK', behind_key(tables[i]))
-    local parked = parked_key(tables[i])
-    if redis.call('EXISTS', parked) == 1 then
-      redis.call('ZUNIONSTORE', KEYS[4], 2, KEYS[4], parked)
-      redis.call('UNLINK', parked)
-    end
+  -- An opening that did not get to its end may have left some there: the store was lost once more, or they are unreadable.
+  -- What is parked comes with them: whether the dead letters still have it is not known, and it will be refused again.
+  local sets = {0, KEYS[4], KEYS[2]}
+  for t = 1, #tables do
+    sets[#sets + 1] = behind_key(tables[t])
+    sets[#sets + 1] = parked_key(tables[t])
   end
-  redis.call('UNLINK', BASE .. 'n')
+  sets[1] = #sets - 1
+  sets[#sets + 1] = 'AGGREGATE'
+  sets[#sets + 1] = 'MIN'
+  redis.call('ZUNIONSTORE', KEYS[4], unpack(sets))
+  redis.call('UNLINK', KEYS[2], KEYS[3], BASE .. 'n')
+  for t = 1, #tables do redis.call('UNLINK', behind_key(tables[t]), parked_key(tables[t])) end
   redis.call('HSET', KEYS[1], 'min', ARGV[2])
   -- Nor is it believed after the next restart: by then the log may have grown past it.
   redis.call('HDEL', KEYS[1], 'ckpt')

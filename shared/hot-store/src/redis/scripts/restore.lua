@@ -1,12 +1,13 @@
 #!lua flags=allow-oom
 -- Puts records and requests back. KEYS: header, dirty, unqueued, then one per record or request. ARGV: token, TTL in
--- ms, request window in ms, then per key what to do (D dirty and queued, P parked, C clean, G gone, B behind, Q request), kind
--- (of P that of a parked record), version (of G: the purge horizon), up to where the database is behind, `since`, payload (of
--- Q: the digest).
+-- ms, request window in ms, then per key what to do (D dirty and queued, U dirty and not, P parked, C clean, G gone,
+-- B behind, Q request), kind (of P that of a parked record), version (of G: the purge horizon), up to where the database is
+-- behind, `since`, payload (of Q: the digest).
 local fields = redis.call('HMGET', KEYS[1], 'otok', 'oinc', 'oepoch', 'min')
 if fields[1] ~= ARGV[1] or fields[2] ~= live_incarnation() or not fields[3] then return SUPERSEDED end
 local epoch, lowest = tonumber(fields[3]), tonumber(fields[4] or 0)
 local bytes = {} -- by namespace: what the dirty images grow by
+local aside = redis.call('EXISTS', BASE .. 'g') == 1
 
 -- The record is dirty no longer, if it was; its value still stands there.
 local function take_mark(key, name, namespace)
@@ -64,13 +65,14 @@ for i = 4, #KEYS do
   else
     local kind, version, _, parked = slot(redis.call('GETRANGE', key, 0, HEAD_END), epoch, lowest)
     local held = is_image(kind)
+    if aside then redis.call('ZREM', BASE .. 'g', name) end
     local as = ARGV[at + 1]
     if action == 'P' and held and version < asked and redis.call('ZSCORE', KEYS[2], name) then
       -- The database may lack the lower one, and the horizon must not pass that.
       action, as = 'D', PARKED[as]
     end
     if action == 'G' then
-      if held and version <= asked then
+      if not kind or held and version <= asked then
         take_mark(key, name, namespace)
         if parked then unpark(name, namespace) end
         redis.call('DEL', key)
@@ -82,7 +84,7 @@ for i = 4, #KEYS do
         redis.call('SET', key, value)
         redis.call('ZADD', parked_key(namespace), ARGV[at + 2], name)
         redis.call('HSETNX', BASE .. 'n', namespace, 0) -- by it begin_opening.lua knows the table
-      elseif action == 'D' then
+      elseif action == 'D' or action == 'U' then
         local dirty = held and redis.call('ZSCORE', KEYS[2], name)
         local before = dirty and redis.call('STRLEN', key) - HEAD_END - 1 or 0
         bytes[namespace] = (bytes[namespace] or 0) + #payload - before
@@ -90,13 +92,14 @@ for i = 4, #KEYS do
         redis.call('ZADD', KEYS[2], ARGV[at + 2], name)
         redis.call('ZADD', behind_key(namespace), 'LT', ARGV[at + 3], name)
         if dirty then redis.call('ZREM', KEYS[3], name) end
+        if action == 'U' then redis.call('ZADD', KEYS[3], ARGV[at + 2], name) end
       else
         if held then take_mark(key, name, namespace) end
         redis.call('SET', key, value, 'PX', ARGV[2])
       end
     elseif action == 'P' then
       -- It is there, parked or dirty: then it will be refused again.
-    elseif action == 'D' then
+    elseif action == 'D' or action == 'U' then
       local behind = redis.call('ZSCORE', behind_key(namespace), name)
       if parked and version == asked then
         -- The dead letters have it. Redis may have run the half of what parked it.
