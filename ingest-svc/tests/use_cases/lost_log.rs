@@ -152,6 +152,20 @@ async fn an_opener_that_dies_and_a_store_that_dies_after_it_lose_nothing_of_it()
 }
 
 #[tokio::test]
+async fn a_retry_of_what_was_superseded_before_takes_no_effect() {
+    let world = World::new().await;
+    let end = end_of_log(&world, "a").await;
+    let first = world.write_as("r", put("a", 1)).await.unwrap();
+    world.write(put("a", 2)).await.unwrap();
+    checkpoint::write(&world.core).await;
+    world.log.lose_end(&world.partition("a"), end);
+    world.restart(Survives::Everything).await;
+    let again = world.write_as("r", put("a", 1)).await.unwrap();
+    assert_eq!(again.etag.version, first.etag.version);
+    assert_eq!(world.amount("a").await, Some(2));
+}
+
+#[tokio::test]
 async fn a_retry_of_what_was_kept_takes_effect_once() {
     let world = World::new().await;
     let end = end_of_log(&world, "a").await;

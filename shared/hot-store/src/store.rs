@@ -381,7 +381,7 @@ pub trait HotStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<Claim>, HotStoreError>> + Send;
 
     /// Begins to open, conditional on token and incarnation: stores start and epoch; leases, remembered absences and
-    /// (with `discard`) images and requests of earlier epochs count as nothing from here on, dirty records are set aside
+    /// (with `discard`) images of earlier epochs count as nothing from here on, dirty records are set aside
     /// ([`HotStore::set_aside`]), and the checkpoint is forgotten: it was not believed, and must not be after another
     /// restart.
     fn begin_opening(

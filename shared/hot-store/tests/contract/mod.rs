@@ -93,7 +93,7 @@ macro_rules! contract_tests {
             a_request_outlives_the_record_that_it_wrote
             a_request_is_read_back_with_the_image
             requests_survive_a_restart_with_what_they_wrote
-            a_discard_voids_requests
+            a_discard_leaves_requests
             an_opening_puts_requests_back_the_newest_of_an_id
             an_empty_store_gets_the_newest_of_an_id
             who_resumes_a_discard_keeps_the_requests_that_were_put_back

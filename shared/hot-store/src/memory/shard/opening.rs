@@ -58,8 +58,7 @@ impl ShardState {
             self.remove(&record);
         }
         if discard {
-            self.forget_requests();
-            // Nor is it believed after the next restart: by then the log may have grown past it.
+            // It is not believed after the next restart either: by then the log may have grown past it.
             self.checkpoint = None;
         }
         Ok(())

@@ -68,14 +68,6 @@ impl ShardState {
         self.bytes -= weight(&key.namespace, key.id.as_str());
     }
 
-    pub(super) fn forget_requests(&mut self) {
-        let mut keys: Vec<RequestKey> = self.requests.keys().cloned().collect();
-        keys.sort_unstable();
-        for key in &keys {
-            self.forget_request(key);
-        }
-    }
-
     fn stored_request(&self, now: Now, key: &RequestKey) -> Option<&StoredRequest> {
         self.requests.get(key).filter(|stored| stored.deadline.0 > now.instant)
     }

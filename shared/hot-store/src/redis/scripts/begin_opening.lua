@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- Begins to open. KEYS: header, dirty, unqueued, aside. ARGV: token, epoch, start, 1 to discard. Nothing is
--- scanned: the raised epoch voids leases and remembered absences, the raised `min` voids images and requests. Images of
--- what was dirty stay where they are, and the set of what is set aside has their names, each with the lowest version that
--- the database may lack, until the opener has put something in their place.
+-- scanned: the raised epoch voids leases and remembered absences, the raised `min` voids images. Those of what was dirty
+-- stay where they are, and the set of what is set aside has their names, each with the lowest version that the database may
+-- lack, until the opener has put something in their place.
 local fields = redis.call('HMGET', KEYS[1], 'otok', 'oinc', 'epoch', 'min', 'ostart', 'odisc')
 if fields[1] ~= ARGV[1] or fields[2] ~= live_incarnation() then return SUPERSEDED end
 local epoch = tonumber(ARGV[2])

@@ -75,11 +75,12 @@ local function request_value(version, epoch, digest)
   return string.format('%016.0f%010.0f', version, epoch) .. digest
 end
 
--- Version, epoch and digest of a request's value; nothing if there is none, or if an opening has voided it.
-local function request_in(value, lowest)
+-- Version, epoch and digest of a request's value; nothing if there is none. No opening voids it: what the request wrote was
+-- either set aside, or the database has it.
+local function request_in(value)
   if not value then return nil end
   local version, born = tonumber(string.sub(value, 1, 16)), tonumber(string.sub(value, 17, 26))
-  if not (version and born) or born < lowest then return nil end
+  if not (version and born) then return nil end
   return version, born, string.sub(value, 27)
 end
 

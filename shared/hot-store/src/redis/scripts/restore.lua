@@ -47,7 +47,7 @@ for i = 4, #KEYS do
   met[key] = true
   if not vacant then write_gathered() end
   if action == 'Q' then
-    local version = not vacant and request_in(redis.call('GET', key), lowest)
+    local version = not vacant and request_in(redis.call('GET', key))
     if not version or version <= asked then
       redis.call('SET', key, request_value(asked, epoch, payload), 'PX', ARGV[3])
     end
@@ -65,7 +65,6 @@ for i = 4, #KEYS do
   else
     local kind, version, _, parked = slot(redis.call('GETRANGE', key, 0, HEAD_END), epoch, lowest)
     local held = is_image(kind)
-    if aside then redis.call('ZREM', BASE .. 'g', name) end
     local as = ARGV[at + 1]
     if action == 'P' and held and version < asked and redis.call('ZSCORE', KEYS[2], name) then
       -- The database may lack the lower one, and the horizon must not pass that.
@@ -125,6 +124,7 @@ for i = 4, #KEYS do
     else
       redis.call('ZADD', behind_key(namespace), 'XX', 'GT', string.format('%.0f', asked + 1), name)
     end
+    if aside then redis.call('ZREM', BASE .. 'g', name) end -- last: half of this would lose it
   end
 end
 write_gathered()

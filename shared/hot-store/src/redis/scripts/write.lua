@@ -74,7 +74,7 @@ for i = 4, #KEYS do
     digest = string.sub(asked, request_at, request_at + 15)
     request = BASE .. 'q:' .. namespace .. '\0' .. string.sub(asked, request_at + 16)
     earlier_version, earlier_epoch, earlier_digest =
-      request_in(requests[request] or redis.call('GET', request), lowest)
+      request_in(requests[request] or redis.call('GET', request))
   end
 
   if earlier_version then
