@@ -38,7 +38,8 @@
 //! # What is left out
 //!
 //! Preconditions that read the database under a lease, the levels LOGGED and APPLIED (but for repeated requests), the
-//! budget, the log's retention, replays of dead letters, FindByField; request ids do not run out within a scenario.
+//! budget, the log's retention and the loss of its end (so every checkpoint that survives is reached by the log, and no
+//! opening sets aside what is dirty), replays of dead letters, FindByField; request ids do not run out within a scenario.
 
 mod checks;
 mod database;
