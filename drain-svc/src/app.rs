@@ -5,7 +5,7 @@ mod options;
 use std::{sync::Arc, time::Duration};
 
 use database::{AnyDatabase, TableDirectory};
-use event_log::kafka::KafkaSource;
+use event_log::kafka::{KafkaLog, KafkaSource};
 use hot_store::redis::RedisStore;
 use model::{InvalidName, ShardCountError};
 use runtime::{Readiness, ReadyPart, Settings, Shutdown, admin, telemetry::Metrics};
@@ -57,12 +57,12 @@ pub async fn run(settings: Settings, metrics: Metrics, shutdown: Shutdown) -> Re
     stores.ready();
     let options = DrainOptions::from_settings(&settings);
     tracing::info!(replica = options.replica, "draining begins");
-    let (hot, source, directory) = connected;
-    Drain::new(DrainParts { hot, source, directory, options }).run(shutdown.stopping().clone()).await?;
+    let (hot, source, log, directory) = connected;
+    Drain::new(DrainParts { hot, source, log, directory, options }).run(shutdown.stopping().clone()).await?;
     Ok(())
 }
 
-type Connected = (Arc<RedisStore>, KafkaSource, Arc<TableDirectory<AnyDatabase>>);
+type Connected = (Arc<RedisStore>, KafkaSource, Arc<KafkaLog>, Arc<TableDirectory<AnyDatabase>>);
 
 /// Tries until it succeeds, or fails in a way that trying again won't change.
 async fn connect(plan: &options::Plan, part: &ReadyPart) -> Result<Connected, StartError> {
@@ -86,7 +86,8 @@ async fn connect_once(plan: &options::Plan) -> Result<Connected, StartError> {
     }
     let directory = TableDirectory::new(databases).leaving_out_what_cant_be_used();
     startup::prepare(&hot, &directory, plan.shards).await?;
+    let log = KafkaLog::connect(plan.kafka.clone()).await?;
     // It joins the group when it subscribes, and so can't fail for want of a broker.
     let source = KafkaSource::join(&plan.kafka)?;
-    Ok((Arc::new(hot), source, Arc::new(directory)))
+    Ok((Arc::new(hot), source, Arc::new(log), Arc::new(directory)))
 }

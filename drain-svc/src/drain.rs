@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use database::{Database, TableDirectory};
-use event_log::{EventSource, LogError};
+use event_log::{EventPublisher, EventSource, LogError};
 use hot_store::{Budget, HotStore};
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -32,11 +32,13 @@ pub enum DrainError {
 }
 
 /// What a drain works on.
-pub struct DrainParts<H, S, D> {
+pub struct DrainParts<H, S, P, D> {
     /// Where records are marked clean, and the budget comes from.
     pub hot: Arc<H>,
     /// This member of the drain group.
     pub source: S,
+    /// The event log's writing face: where dead letters go.
+    pub log: Arc<P>,
     /// The databases and the enabled tables.
     pub directory: Arc<TableDirectory<D>>,
     /// What was set.
@@ -44,13 +46,13 @@ pub struct DrainParts<H, S, D> {
 }
 
 /// One drain replica: carries the events of its share of the partitions into the database.
-pub struct Drain<H, S, D> {
-    parts: DrainParts<H, S, D>,
+pub struct Drain<H, S, P, D> {
+    parts: DrainParts<H, S, P, D>,
 }
 
-impl<H: HotStore + Budget, S: EventSource, D: Database> Drain<H, S, D> {
+impl<H: HotStore + Budget, S: EventSource, P: EventPublisher, D: Database> Drain<H, S, P, D> {
     /// Nothing is asked or started yet.
-    pub fn new(parts: DrainParts<H, S, D>) -> Self {
+    pub fn new(parts: DrainParts<H, S, P, D>) -> Self {
         Self { parts }
     }
 
@@ -64,13 +66,14 @@ impl<H: HotStore + Budget, S: EventSource, D: Database> Drain<H, S, D> {
     /// [`DrainError`] if the event log refuses this member for good. What was not done is redelivered to another. A
     /// last commit that fails, while the group shares its partitions anew or the log is away, is none.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), DrainError> {
-        let DrainParts { hot, source, directory, options } = self.parts;
+        let DrainParts { hot, source, log, directory, options } = self.parts;
         let (reports, inbox) = mpsc::channel(REPORTS);
         let meter = opentelemetry::global::meter("shock_absorber.drain");
         let stop = CancellationToken::new();
         let parts = Arc::new(Parts {
             hot,
             directory,
+            post: log,
             options,
             gates: Gates::default(),
             metrics: Metrics::new(&meter),

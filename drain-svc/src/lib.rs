@@ -7,16 +7,18 @@
 //! - `gather`: waits in a lane of its table until a batch is due; of each key only the newest version is written.
 //! - `budget`: leave to write so many rows now, over all replicas.
 //! - `apply`: one transaction; then the hot store is told, and only then the record is done.
+//! - `dead_letter`: what the database refuses for good, or nobody can read: lettered, parked, and so done.
 //! - `horizon`: up to where everything is in, told to those who read the database itself; what may be forgotten.
 //! - `status`: what is measured on the way.
 //!
-//! Nothing is ever skipped: a record that can't be read holds its partition, a row that the database refuses is held
-//! and tried again by itself. Both are where a dead-letter topic will take over.
+//! Nothing is ever dropped: a row that the database refuses for good goes to the dead letters and stays readable in the hot
+//! store; a record that only a later release can read holds its partition.
 
 mod apply;
 mod backoff;
 mod budget;
 mod consume;
+mod dead_letter;
 mod drain;
 mod gather;
 mod horizon;

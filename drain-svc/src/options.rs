@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use event_log::LogSettings;
 use model::{Chance, TableRef};
 use runtime::{Settings, config::DatabaseSettings};
 
@@ -41,6 +42,12 @@ pub struct DrainOptions {
     pub retry_initial: Duration,
     /// The last one.
     pub retry_max: Duration,
+    /// The partitions of every topic.
+    pub shards: u16,
+    /// What is checked of the topics that it makes.
+    pub log: LogSettings,
+    /// How long a row is tried again that another row stands in the way of; then it goes to the dead letters.
+    pub dependent_patience: Duration,
     /// How often the databases are told up to which version all accepted writes are in them.
     pub horizon_interval: Duration,
     /// How often tombstones are purged.
@@ -80,6 +87,10 @@ impl DrainOptions {
             lane_capacity: drain.lane_capacity,
             retry_initial: drain.retry_initial,
             retry_max: drain.retry_max,
+            // A number that does not fit is refused before anything else happens.
+            shards: u16::try_from(settings.shards).unwrap_or(u16::MAX),
+            log: LogSettings { allow_single_node: settings.kafka.allow_single_node },
+            dependent_patience: drain.dependent_patience,
             horizon_interval: drain.horizon_interval,
             purge_interval: drain.purge_interval,
             tombstone_retention: drain.tombstone_retention,

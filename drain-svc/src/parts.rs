@@ -12,6 +12,7 @@ use crate::{
     DrainOptions,
     backoff::Backoff,
     budget::{Gate, Gates},
+    dead_letter::Post,
     gather::{Generation, Lane, Ticket},
     horizon::Holding,
     status::Metrics,
@@ -20,6 +21,8 @@ use crate::{
 pub(crate) struct Parts<H, D> {
     pub(crate) hot: Arc<H>,
     pub(crate) directory: Arc<TableDirectory<D>>,
+    /// Where dead letters go.
+    pub(crate) post: Arc<dyn Post>,
     pub(crate) options: DrainOptions,
     pub(crate) gates: Gates<H>,
     pub(crate) metrics: Metrics,

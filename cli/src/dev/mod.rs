@@ -101,6 +101,7 @@ impl Embedded {
         let parts = DrainParts {
             hot: self.core.hot.clone(),
             source: self.log.join("drain"),
+            log: Arc::new(self.log.clone()),
             directory: self.core.directory.clone(),
             options: DrainOptions::from_settings(settings),
         };

@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use bytes::Bytes;
 use database::{
     AnyDatabase, Applied, Batch, Change, Database, DatabaseOptions, DatabaseRow, Owner, ShardClaim,
     memory::{MemoryDatabase, MemoryTable},
@@ -129,7 +130,10 @@ impl<D: Shared> Table<D> {
             for at in batch {
                 let change = self.change(key, history[*at]);
                 offset += 1;
-                lane.gather(Gathered { generation: GENERATION, offset, bytes: 1, change }, Instant::now());
+                lane.gather(
+                    Gathered { generation: GENERATION, offset, bytes: 1, change, payload: Bytes::new() },
+                    Instant::now(),
+                );
             }
             // Once what is new, once what was held before.
             for _ in 0..2 {
@@ -137,7 +141,7 @@ impl<D: Shared> Table<D> {
                     let versions = entry.ticket.records.iter().map(|(version, _)| version.get());
                     if self.apply(std::slice::from_ref(&entry.change)).await == [Applied::SinceRefused] {
                         held.extend(versions);
-                        lane.put_back(vec![entry], Verdict::HeldUntil(Instant::now()));
+                        lane.put_back(vec![entry], Verdict::HeldUntil(Instant::now()), Instant::now());
                     } else {
                         for version in versions {
                             held.remove(&version);

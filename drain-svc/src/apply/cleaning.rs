@@ -7,6 +7,7 @@ use hot_store::{Clean, HotStore, RecordId};
 use model::{Content, Fingerprint, Image, KeyBytes, Namespace, Operation, Shard};
 
 use crate::{
+    dead_letter::Undeliverable,
     gather::{Generation, Lane, Ticket},
     parts::{Parts, Report},
     status::TableMetrics,
@@ -87,9 +88,14 @@ impl Cleaning {
         if backoff.failures() > 0 {
             tracing::info!(%table, %shard, "written records were marked clean");
         }
-        lane.with(|gathered| tickets.iter().for_each(|ticket| gathered.release(shard, ticket)));
+        let (refused, done): (Vec<_>, Vec<_>) = tickets.into_iter().partition(|ticket| !ticket.refused.is_empty());
+        // An older version has landed; now the newer ones can be parked.
+        for ticket in refused {
+            lane.give_up(Undeliverable::Refused { shard, ticket });
+        }
+        lane.with(|gathered| done.iter().for_each(|ticket| gathered.release(shard, ticket)));
         // The consumer knows whether the assignment still stands.
-        parts.report(Report::done(lane, shard, generation, &tickets)).await;
+        parts.report(Report::done(lane, shard, generation, &done)).await;
     }
 }
 

@@ -1,6 +1,9 @@
 //! What an error of the database means for the batch that met it.
 
 use database::{DatabaseError, ErrorClass};
+use model::DeadLetterCause;
+
+use crate::gather::Reason;
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,9 +14,7 @@ pub(crate) enum Refusal {
     NotOwner,
     /// The table is not what it was: look at it again, then the same again; or it is, and some rows ask for another.
     Schema,
-    /// A row of the batch is in the way of the others: find it, hold it, write the others.
-    ///
-    /// A row that can never be written goes this way as well, until there are dead letters to put it to.
+    /// A row of the batch is in the way of the others: find it, set it aside or give it up, write the others.
     Rows,
 }
 
@@ -48,6 +49,26 @@ pub(crate) fn without_values(error: &DatabaseError) -> String {
     }
 }
 
+/// Why a row that was tried alone is given up; `None` if it is to be tried again. `was_patient`: it has been for long
+/// enough.
+pub(crate) fn of_the_database(error: &DatabaseError, was_patient: bool) -> Option<Reason> {
+    let DatabaseError::Statement { code, .. } = error else { return None };
+    let cause = match error.class() {
+        ErrorClass::Permanent => DeadLetterCause::Permanent,
+        ErrorClass::Dependent if was_patient => DeadLetterCause::Dependent,
+        // Our view of the table, or the table itself, is to be put right: no row is to blame.
+        ErrorClass::Dependent | ErrorClass::Schema | ErrorClass::Transient => return None,
+    };
+    Some(Reason { cause, code: code.clone(), message: without_values(error) })
+}
+
+/// Why a create is given up that looked at the hot store only.
+pub(crate) fn since_refused() -> Reason {
+    let message =
+        "the database has a row of this key that is older than the create, which looked at the hot store only";
+    Reason { cause: DeadLetterCause::Since, code: String::new(), message: message.to_owned() }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -75,6 +96,24 @@ mod tests {
         for (error, way) in ways {
             assert_eq!(Refusal::of(&error), way, "{error}");
         }
+    }
+
+    #[test]
+    fn only_a_row_that_can_never_be_written_or_was_waited_for_is_given_up() {
+        let cause = |class, was_patient| of_the_database(&statement(class), was_patient).map(|reason| reason.cause);
+        for was_patient in [false, true] {
+            assert_eq!(cause(ErrorClass::Permanent, was_patient), Some(DeadLetterCause::Permanent));
+            assert_eq!(cause(ErrorClass::Schema, was_patient), None);
+            assert_eq!(cause(ErrorClass::Transient, was_patient), None);
+            assert_eq!(of_the_database(&DatabaseError::Unknown("lost".into()), was_patient), None);
+            let no_table = DatabaseError::NoSuchTable(TableName::new("payments").unwrap());
+            assert_eq!(of_the_database(&no_table, was_patient), None);
+        }
+        assert_eq!(cause(ErrorClass::Dependent, true), Some(DeadLetterCause::Dependent));
+        assert_eq!(cause(ErrorClass::Dependent, false), None);
+        let reason = of_the_database(&statement(ErrorClass::Permanent), false).unwrap();
+        assert_eq!(reason.code, "23000/1062");
+        assert!(!reason.message.contains("secret"), "{}", reason.message);
     }
 
     #[test]

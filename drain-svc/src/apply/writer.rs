@@ -14,13 +14,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     cleaning::{self, Cleaning},
-    refusal::{Refusal, without_values},
+    refusal::{Refusal, of_the_database, since_refused, without_values},
 };
 use crate::{
     TableOptions,
     backoff::Backoff,
     budget::{Gate, Leave},
-    gather::{Entry, Lane, Limits, Ticket, Verdict},
+    dead_letter::Undeliverable,
+    gather::{Entry, GivenUp, Lane, Limits, Reason, Ticket, Verdict},
     parts::{Parts, Report},
     status::TableMetrics,
 };
@@ -208,7 +209,7 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
         for ((change, ticket), applied) in changes.into_iter().zip(tickets).zip(applied) {
             let key = ticket.key.clone();
             let Some(clean) = cleaning::mark(&change, applied, key, &table.settings.namespace, fingerprint) else {
-                self.hold(Entry { change, ticket }, "the row that is there is older than the create");
+                self.give_up(Entry { change, ticket }, since_refused());
                 continue;
             };
             if ticket.failures > 0 {
@@ -269,7 +270,7 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
             let (lane, rows, error) = (self.lane.index, batch.len(), without_values(error));
             tracing::warn!(%table, lane, rows, error, "a batch did not get through; trying until it does");
         }
-        self.lane.with(|gathered| gathered.put_back(batch, Verdict::Innocent));
+        self.lane.with(|gathered| gathered.put_back(batch, Verdict::Innocent, Instant::now()));
         self.parts.report(Report::Room { lane: self.lane.clone() }).await;
         if way == Refusal::NotOwner {
             self.take_ownership_again(owners).await;
@@ -280,10 +281,16 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
     /// Finds the rows of a batch that are in the way of the others.
     async fn single_out(&self, mut batch: Vec<Entry>, error: &DatabaseError) {
         match batch.pop() {
-            Some(alone) if batch.is_empty() => self.hold(alone, &without_values(error)),
+            Some(alone) if batch.is_empty() => {
+                let patience = self.parts.options.dependent_patience;
+                match of_the_database(error, alone.refused_for(Instant::now()) >= patience) {
+                    Some(reason) => self.give_up(alone, reason),
+                    None => self.hold(alone, &without_values(error)),
+                }
+            }
             last => {
                 batch.extend(last);
-                self.lane.with(|gathered| gathered.put_back(batch, Verdict::Suspect));
+                self.lane.with(|gathered| gathered.put_back(batch, Verdict::Suspect, Instant::now()));
             }
         }
         self.parts.report(Report::Room { lane: self.lane.clone() }).await;
@@ -323,22 +330,40 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
         }
     }
 
-    /// A row that the database refuses by itself is tried again alone, and never dropped: only its own partition's
+    /// A row that the database refuses by itself, and may take later, is tried again alone: only its own partition's
     /// progress waits for it.
     fn hold(&self, entry: Entry, why: &str) {
         let table = &self.lane.table.schema.table;
         let Change { shard, version, .. } = entry.change;
         if entry.ticket.failures == 0 {
             let offset = entry.ticket.records.iter().map(|(_, offset)| *offset).min();
-            tracing::error!(
+            tracing::warn!(
                 %table, %shard, %version, offset, error = why,
-                "a row is refused by the database; it is held and tried again, and all others go on. \
-                 Correct what is in its way in the database, or write the record again"
+                "a row is refused by the database; it is set aside and tried again, and all others go on"
             );
         }
         self.parts.metrics.of(&self.metrics).refused();
         let until = Instant::now() + self.backoff.delay_after(entry.ticket.failures);
-        self.lane.with(|gathered| gathered.put_back(vec![entry], Verdict::HeldUntil(until)));
+        self.lane.with(|gathered| gathered.put_back(vec![entry], Verdict::HeldUntil(until), Instant::now()));
+    }
+
+    /// A row that the database refuses for good: the next older version of its record that was gathered with it takes
+    /// its place. Only when one of them has landed, or none is left, the refused ones go to the dead letters: until then
+    /// the horizon waits for all of them.
+    fn give_up(&self, entry: Entry, reason: Reason) {
+        let (table, now) = (&self.lane.table.schema.table, Instant::now());
+        let Change { shard, version, .. } = entry.change;
+        tracing::error!(
+            %table, %shard, %version, cause = reason.cause.name(), why = reason.message,
+            "a row is refused by the database for good; it goes to the dead letters, and all others go on"
+        );
+        self.parts.metrics.of(&self.metrics).refused();
+        match entry.give_up(reason, now) {
+            GivenUp::UpTo(next) => self.lane.with(|gathered| gathered.put_back(vec![next], Verdict::Innocent, now)),
+            GivenUp::Wholly(Entry { change, ticket }) => {
+                self.lane.give_up(Undeliverable::Refused { shard: change.shard, ticket });
+            }
+        }
     }
 
     /// Only for assignments that still stand: a former owner must not take a shard back from the present one.

@@ -2,7 +2,9 @@
 
 use database::Change;
 use event_log::LogRecord;
-use model::{CodecError, Epoch, Event, EventBody, Shard, TableRef};
+use model::{CodecError, DeadLetterCause, Epoch, Event, EventBody, Shard, TableRef};
+
+use crate::gather::Reason;
 
 /// A record that was understood.
 #[derive(Debug, PartialEq)]
@@ -17,10 +19,7 @@ pub(crate) enum Intake {
     Change(Change),
 }
 
-/// A record that this process must neither apply nor skip. Its partition is held until it can be understood.
-///
-/// This is where a dead-letter topic takes over once there is one: it gets the record with this as its cause, and
-/// the partition goes on.
+/// A record that can't be applied.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unreadable {
     #[error("{0}")]
@@ -33,6 +32,26 @@ pub(crate) enum Unreadable {
     NoTable,
     #[error("it holds {0} mutations that must be applied together, which this release can't do: upgrade this process")]
     Compound(usize),
+}
+
+impl Unreadable {
+    /// Why it is given up, if nothing will ever make it readable. What a later release can read, or a table that is
+    /// enabled again can take, holds its partition until then.
+    pub(crate) fn reason(&self) -> Option<Reason> {
+        let cause = match self {
+            Self::Codec(CodecError::Malformed { .. }) => DeadLetterCause::Undecodable,
+            Self::Misplaced(_) => DeadLetterCause::Misplaced,
+            Self::Codec(CodecError::TooNew { .. }) | Self::OtherTable(_) | Self::NoTable | Self::Compound(_) => {
+                return None;
+            }
+        };
+        // What is wrong with the bytes may be told with a value that was in them.
+        let message = match self {
+            Self::Codec(CodecError::Malformed { what, .. }) => format!("the bytes are not a stored {what}"),
+            other => other.to_string(),
+        };
+        Some(Reason { cause, code: String::new(), message })
+    }
 }
 
 /// Reads a record of the topic of `table`, where `in_force` is in force.
@@ -132,6 +151,22 @@ mod tests {
             let noted = event(3, epoch, EventBody::Requests(vec![note.clone()]));
             assert_eq!(taken(&noted), Ok(Intake::Requests));
         }
+    }
+
+    #[test]
+    fn only_what_nothing_will_make_readable_is_given_up() {
+        let one = |name| EventBody::Mutations(vec![mutation(name)]);
+        let two = EventBody::Mutations(vec![mutation("payments"), mutation("payments")]);
+        let reason = |record: &LogRecord| taken(record).unwrap_err().reason().map(|reason| reason.cause);
+        assert_eq!(reason(&record(Bytes::from_static(b"\xff"))), Some(DeadLetterCause::Undecodable));
+        assert_eq!(reason(&event(4, 2, one("payments"))), Some(DeadLetterCause::Misplaced));
+        assert_eq!(reason(&event(3, 2, one("orders"))), None);
+        assert_eq!(reason(&event(3, 2, two)), None);
+        let mut later = event(3, 2, one("payments")).payload.to_vec();
+        assert_eq!(later[..2], [0x08, 0x01]);
+        later[1] = 2;
+        assert_eq!(reason(&record(Bytes::from(later))), None, "an upgrade can read it");
+        assert_eq!(Unreadable::NoTable.reason(), None);
     }
 
     #[test]

@@ -10,7 +10,10 @@ use super::{
     intake::{self, Intake, Unreadable},
     watermark::Watermark,
 };
-use crate::gather::{Gathered, Generation, Lane};
+use crate::{
+    dead_letter::Undeliverable,
+    gather::{Gathered, Generation, Lane},
+};
 
 /// What taking records in came to.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -89,11 +92,13 @@ impl Partition {
                     if self.watermark.begin(record.offset) {
                         let (generation, offset) = (self.generation, record.offset);
                         let bytes = record.payload.len() + record.key.len();
-                        let gathered = Gathered { generation, offset, bytes, change };
+                        let payload = record.payload;
+                        let gathered = Gathered { generation, offset, bytes, change, payload };
                         lane.with(|lane| lane.gather(gathered, Instant::now()));
                         taken.gathered += 1;
                     }
                 }
+                Err(why) if why.reason().is_some() => self.give_up_unreadable(&lane, record, &why),
                 Err(why) => {
                     self.held = Some(why);
                     self.waiting.push_front(record);
@@ -103,6 +108,18 @@ impl Partition {
             }
         }
         taken
+    }
+
+    /// Nobody will ever be able to read it: it goes to the dead letters, and the partition goes on.
+    fn give_up_unreadable(&mut self, lane: &Lane, record: LogRecord, why: &Unreadable) {
+        let Some(reason) = why.reason().filter(|_| self.watermark.begin(record.offset)) else { return };
+        let TopicPartition { topic, partition } = &record.from;
+        tracing::error!(%topic, partition, offset = record.offset, problem = %why, "a record can't be read");
+        let (shard, generation) = (Shard(*partition), self.generation);
+        let bytes = record.payload.len() + record.key.len();
+        lane.with(|gathered| gathered.give_up_unreadable(shard, generation, record.offset, bytes));
+        let met = Instant::now();
+        lane.give_up(Undeliverable::Unreadable { generation, record, reason, met });
     }
 
     /// Says loudly, but once, what has to be done.

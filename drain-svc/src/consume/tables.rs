@@ -8,7 +8,7 @@ use model::{Shard, Topic, Version};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::{apply::Writer, gather::Lane, parts::Parts, status::TableMetrics};
+use crate::{apply::Writer, dead_letter::DeadLetters, gather::Lane, parts::Parts, status::TableMetrics};
 
 /// A lane, and whether its partitions are paused for want of room.
 struct Slot {
@@ -99,7 +99,9 @@ fn start<H: HotStore + Budget, D: Database>(
     tasks.spawn(gate.clone().keep_told(stop.clone()));
     let lanes = (0..parts.options.lanes.max(1))
         .map(|index| {
-            let lane = Arc::new(Lane::new(topic.clone(), index, table.clone()));
+            let (lane, given_up) = Lane::new(topic.clone(), index, table.clone());
+            let lane = Arc::new(lane);
+            tasks.spawn(DeadLetters::new(lane.clone(), given_up, parts.clone(), metrics.clone(), stop.clone()).run());
             let writer = Writer::new(lane.clone(), parts.clone(), gate.clone(), metrics.clone(), stop.clone());
             tasks.spawn(writer.run());
             Slot { lane, full: false }

@@ -1,68 +1,19 @@
 //! The newest version of each key, and what is to be done next.
 
 use std::{
-    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
-use database::{Change, Owner};
+use database::Owner;
 use model::{KeyBytes, Shard, Version};
 use tokio::time::Instant;
+
+use super::{Entry, Gathered, Ticket};
 
 /// One assignment of a partition to this process; another assignment has another generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Generation(pub(crate) u64);
-
-/// A record of the log on its way into the database.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Gathered {
-    pub(crate) generation: Generation,
-    pub(crate) offset: i64,
-    /// What it holds in memory, about.
-    pub(crate) bytes: usize,
-    pub(crate) change: Change,
-}
-
-/// All records of one key that are worked off together, by writing the newest of them.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Entry {
-    /// The newest version.
-    pub(crate) change: Change,
-    /// The rest.
-    pub(crate) ticket: Ticket,
-}
-
-impl Entry {
-    /// A newer version makes a fresh start: what was wrong with an older one says nothing of it. A duplicate does not.
-    fn supersedes(&self, other: &Entry) -> bool {
-        if planted::is(planted::Bug::CoalesceByPosition) {
-            let position = |entry: &Entry| entry.ticket.records.iter().map(|(_, offset)| *offset).max();
-            return position(self) > position(other);
-        }
-        let standing = |entry: &Entry| (entry.change.version, entry.ticket.failures, Reverse(entry.ticket.companions));
-        standing(self) > standing(other)
-    }
-}
-
-/// What an entry is besides its change.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Ticket {
-    pub(crate) key: KeyBytes,
-    pub(crate) generation: Generation,
-    /// Version and offset of every record that the entry stands for.
-    pub(crate) records: Vec<(Version, i64)>,
-    /// How often the change was refused when it was tried alone.
-    pub(crate) failures: u32,
-    bytes: usize,
-    /// The place in the queue: that of its oldest record.
-    sequence: u64,
-    since: Instant,
-    /// How many rows a batch may have that holds it: halved each time such a batch was refused.
-    companions: usize,
-    /// Not before this time, and then alone.
-    held_until: Option<Instant>,
-}
 
 /// How large a batch may be, and how long one that is not full waits for more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +58,11 @@ pub(crate) struct Coalescer {
     assigned: BTreeMap<Shard, (Generation, Owner)>,
     /// Every record that was gathered and is neither released nor dropped.
     open: BTreeSet<(Version, Shard, Generation, i64)>,
+    /// Records that can't be read and are on their way to the dead letters, with what they hold in memory.
+    unreadable: BTreeMap<(Shard, Generation, i64), usize>,
+    unreadable_bytes: usize,
     waiting_bytes: usize,
+    /// What the changes in the queue count for in a batch.
     queued_bytes: usize,
     taken_bytes: usize,
     next_sequence: u64,
@@ -133,6 +88,9 @@ impl Coalescer {
         for entry in gone.iter().filter_map(|key| self.withdraw(key)).collect::<Vec<_>>() {
             self.close(entry.change.shard, &entry.ticket);
         }
+        let unreadable = std::mem::take(&mut self.unreadable);
+        self.unreadable = unreadable.into_iter().filter(|((of, ..), _)| *of != shard).collect();
+        self.unreadable_bytes = self.unreadable.values().sum();
     }
 
     /// Whether this assignment still stands.
@@ -148,27 +106,15 @@ impl Coalescer {
     /// Takes a record in. One of an assignment that is over is forgotten. Says whether an older record of its key, or
     /// it itself, need not be written any more.
     pub(crate) fn gather(&mut self, gathered: Gathered, now: Instant) -> bool {
-        let Gathered { generation, offset, bytes, change } = gathered;
-        if !self.is_assigned(change.shard, generation) {
+        let (generation, offset) = (gathered.generation, gathered.offset);
+        let (shard, version) = (gathered.change.shard, gathered.change.version);
+        if !self.is_assigned(shard, generation) {
             return false;
         }
-        let key = change.key.to_bytes();
-        let records = vec![(change.version, offset)];
-        self.open.insert((change.version, change.shard, generation, offset));
+        self.open.insert((version, shard, generation, offset));
         let sequence = self.next_sequence;
         self.next_sequence += 1;
-        let ticket = Ticket {
-            key,
-            generation,
-            records,
-            failures: 0,
-            bytes,
-            sequence,
-            since: now,
-            companions: usize::MAX,
-            held_until: None,
-        };
-        self.merge(Entry { change, ticket })
+        self.merge(Entry::new(gathered, sequence, now))
     }
 
     /// What could be done now.
@@ -200,24 +146,29 @@ impl Coalescer {
             Vec::new()
         };
         let taken: Vec<Entry> = keys.iter().filter_map(|key| self.withdraw(key)).collect();
-        self.taken_bytes += taken.iter().map(|entry| entry.ticket.bytes).sum::<usize>();
+        self.taken_bytes += taken.iter().map(|entry| entry.ticket.memory).sum::<usize>();
         taken
     }
 
     /// Puts entries back that were taken and not written. Those of assignments that are over are dropped.
-    pub(crate) fn put_back(&mut self, entries: Vec<Entry>, verdict: Verdict) {
+    pub(crate) fn put_back(&mut self, entries: Vec<Entry>, verdict: Verdict, now: Instant) {
         let half = (entries.len() / 2).max(1);
         for mut entry in entries {
-            self.taken_bytes -= entry.ticket.bytes;
+            self.taken_bytes -= entry.ticket.memory;
             if !self.is_assigned(entry.change.shard, entry.ticket.generation) {
                 self.close(entry.change.shard, &entry.ticket);
                 continue;
             }
             match verdict {
                 Verdict::Innocent => {}
-                Verdict::Suspect => entry.ticket.companions = half,
+                Verdict::Suspect => {
+                    entry.ticket.attempts += 1;
+                    entry.ticket.companions = half;
+                }
                 Verdict::HeldUntil(until) => {
+                    entry.ticket.attempts += 1;
                     entry.ticket.failures += 1;
+                    entry.ticket.first_refused.get_or_insert(now);
                     entry.ticket.held_until = Some(until);
                 }
             }
@@ -227,18 +178,32 @@ impl Coalescer {
 
     /// A taken entry is done: its records are no longer counted.
     pub(crate) fn release(&mut self, shard: Shard, ticket: &Ticket) {
-        self.taken_bytes -= ticket.bytes;
+        self.taken_bytes -= ticket.memory;
         self.close(shard, ticket);
+    }
+
+    /// A record that can't be read is on its way to the dead letters; it counts until it is there.
+    pub(crate) fn give_up_unreadable(&mut self, shard: Shard, generation: Generation, offset: i64, bytes: usize) {
+        if self.is_assigned(shard, generation) && self.unreadable.insert((shard, generation, offset), bytes).is_none() {
+            self.unreadable_bytes += bytes;
+        }
+    }
+
+    /// It is done.
+    pub(crate) fn release_unreadable(&mut self, shard: Shard, generation: Generation, offset: i64) {
+        if let Some(bytes) = self.unreadable.remove(&(shard, generation, offset)) {
+            self.unreadable_bytes -= bytes;
+        }
     }
 
     /// Records that were gathered and are not done.
     pub(crate) fn records(&self) -> usize {
-        self.open.len()
+        self.open.len() + self.unreadable.len()
     }
 
     /// What they hold in memory, about.
     pub(crate) fn bytes(&self) -> usize {
-        self.waiting_bytes + self.taken_bytes
+        self.waiting_bytes + self.taken_bytes + self.unreadable_bytes
     }
 
     /// The oldest version that is not done.
@@ -270,7 +235,7 @@ impl Coalescer {
         let (mut taken, mut held, mut most) = (0_usize, 0_usize, rows.max(1));
         self.queued().take_while(move |entry| {
             most = most.min(entry.ticket.companions);
-            held += entry.ticket.bytes;
+            held += entry.ticket.origin.bytes;
             let fits = taken < most && (taken == 0 || held <= bytes);
             taken += 1;
             fits
@@ -283,42 +248,38 @@ impl Coalescer {
             self.wait(entry);
             return false;
         };
-        let (mut newest, older) = if entry.supersedes(&other) { (entry, other) } else { (other, entry) };
-        newest.ticket.records.extend(older.ticket.records);
-        newest.ticket.sequence = newest.ticket.sequence.min(older.ticket.sequence);
-        newest.ticket.since = newest.ticket.since.min(older.ticket.since);
-        self.wait(newest);
+        self.wait(entry.merge(other));
         true
     }
 
     fn wait(&mut self, entry: Entry) {
-        let Ticket { key, sequence, held_until, bytes, .. } = &entry.ticket;
+        let Ticket { key, sequence, held_until, origin, .. } = &entry.ticket;
         match held_until {
             Some(until) => {
                 self.held.insert((*until, *sequence), key.clone());
             }
             None => {
                 self.queue.insert(*sequence, key.clone());
-                self.queued_bytes += bytes;
+                self.queued_bytes += origin.bytes;
             }
         }
-        self.waiting_bytes += bytes;
+        self.waiting_bytes += entry.ticket.memory;
         self.waiting.insert(key.clone(), entry);
     }
 
     fn withdraw(&mut self, key: &KeyBytes) -> Option<Entry> {
         let entry = self.waiting.remove(key)?;
-        let Ticket { sequence, held_until, bytes, .. } = &entry.ticket;
+        let Ticket { sequence, held_until, origin, .. } = &entry.ticket;
         match held_until {
             Some(until) => {
                 self.held.remove(&(*until, *sequence));
             }
             None => {
                 self.queue.remove(sequence);
-                self.queued_bytes -= bytes;
+                self.queued_bytes -= origin.bytes;
             }
         }
-        self.waiting_bytes -= bytes;
+        self.waiting_bytes -= entry.ticket.memory;
         Some(entry)
     }
 

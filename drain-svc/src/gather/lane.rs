@@ -6,11 +6,12 @@ use database::CatalogTable;
 use event_log::TopicPartition;
 use model::{Shard, Topic};
 use tokio::{
-    sync::Notify,
+    sync::{Notify, mpsc},
     time::{self, Instant},
 };
 
 use super::{Coalescer, Due, Limits};
+use crate::dead_letter::Undeliverable;
 
 /// What the consumer fills and the writer empties. A key always lies in the same lane, so no two transactions of this
 /// process meet in a row.
@@ -23,11 +24,25 @@ pub(crate) struct Lane {
     pub(crate) table: Arc<CatalogTable>,
     gathered: Mutex<Coalescer>,
     changed: Notify,
+    /// To the lane's dead letters. What waits there is gathered still, so the lane's room bounds it.
+    undeliverable: mpsc::UnboundedSender<Undeliverable>,
 }
 
 impl Lane {
-    pub(crate) fn new(topic: Topic, index: usize, table: Arc<CatalogTable>) -> Self {
-        Self { topic, index, table, gathered: Mutex::default(), changed: Notify::new() }
+    /// A lane, and what comes out of it for the dead letters.
+    pub(crate) fn new(
+        topic: Topic,
+        index: usize,
+        table: Arc<CatalogTable>,
+    ) -> (Self, mpsc::UnboundedReceiver<Undeliverable>) {
+        let (undeliverable, given_up) = mpsc::unbounded_channel();
+        (Self { topic, index, table, gathered: Mutex::default(), changed: Notify::new(), undeliverable }, given_up)
+    }
+
+    /// Hands something over to the dead letters. Whoever does so has counted it as gathered, and leaves it counted.
+    pub(crate) fn give_up(&self, undeliverable: Undeliverable) {
+        // Without a receiver the drain ends; what is not done is delivered again.
+        let _ = self.undeliverable.send(undeliverable);
     }
 
     /// Looks at, or changes, what is gathered. Short and without waiting.

@@ -104,6 +104,8 @@ async fn purgeable_now<H: HotStore, D>(parts: &Parts<H, D>, holding: &Holding) -
     let Some((epoch, backlogs)) = answer else { return Ok(None) };
     let Some(backlog) = backlogs.first() else { return Ok(None) };
     let unfinished = lane.with(|gathered| gathered.oldest_of(*shard));
+    // What is parked may have to be told from what is forgotten, after a loss of the hot store.
+    let unfinished = unfinished.into_iter().chain(backlog.lowest_parked).min();
     let mut up_to = purgeable(backlog.horizon, unfinished, parts.options.tombstone_retention);
     if planted::is(Bug::PurgePastDirty) {
         up_to = parts.hot.header(*shard).await.map_err(Problem::HotStore)?.clock;

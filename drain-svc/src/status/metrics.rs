@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::{TableRef, Version};
+use model::{DeadLetterCause, TableRef, Version};
 use opentelemetry::{
     KeyValue,
     metrics::{Counter, Gauge, Histogram, Meter},
@@ -19,6 +19,7 @@ enum Metric {
     Stale,
     Retries,
     Refused,
+    DeadLetters,
     Gathered,
     GatheredSize,
     Lag,
@@ -41,6 +42,7 @@ impl Metric {
             Self::Stale => "shock_absorber.drain.stale",
             Self::Retries => "shock_absorber.drain.retries",
             Self::Refused => "shock_absorber.drain.refused_rows",
+            Self::DeadLetters => "shock_absorber.drain.dead_letters",
             Self::Gathered => "shock_absorber.drain.gathered",
             Self::GatheredSize => "shock_absorber.drain.gathered.size",
             Self::Lag => "shock_absorber.drain.lag",
@@ -65,8 +67,9 @@ impl Metric {
             Self::Stale => "Records that the database held in a newer version already",
             Self::Retries => "Attempts that have to be repeated, by reason",
             Self::Refused => {
-                "Attempts to write one row alone that the database refused; the row is held and tried again"
+                "Attempts to write one row alone that the database refused; the row is tried again, or dead-lettered"
             }
+            Self::DeadLetters => "Records that went to the dead letters, by cause",
             Self::Gathered => "Records read from the log and not done",
             Self::GatheredSize => "Memory of the records gathered, about",
             Self::Lag => "Age of the oldest record read and not done",
@@ -90,6 +93,7 @@ pub(crate) struct Metrics {
     stale: Counter<u64>,
     retries: Counter<u64>,
     refused: Counter<u64>,
+    dead_letters: Counter<u64>,
     gathered_records: Gauge<u64>,
     gathered_bytes: Gauge<u64>,
     lag: Gauge<f64>,
@@ -125,6 +129,7 @@ impl Metrics {
             stale: counter(Metric::Stale),
             retries: counter(Metric::Retries),
             refused: counter(Metric::Refused),
+            dead_letters: counter(Metric::DeadLetters),
             gathered_records: gauge(Metric::Gathered),
             gathered_bytes: meter.u64_gauge(size.name()).with_unit("By").with_description(size.about()).build(),
             lag: age(Metric::Lag),
@@ -206,6 +211,10 @@ impl ForTable<'_> {
         self.metrics.refused.add(1, &self.table.attributes);
     }
 
+    pub(crate) fn dead_lettered(&self, cause: DeadLetterCause) {
+        self.metrics.dead_letters.add(1, &self.table.with("cause", cause.name()));
+    }
+
     pub(crate) fn budget_waited(&self, waited: Duration) {
         self.metrics.budget_wait.record(waited.as_secs_f64(), &self.table.attributes);
     }
@@ -246,6 +255,7 @@ mod tests {
         let table = TableMetrics::new(&name);
         let of_table = metrics.of(&table);
         of_table.committed(7, 1, Duration::from_millis(3));
+        of_table.dead_lettered(DeadLetterCause::Since);
         of_table.gathered(5, 50, Version::new(4_000_000), 6_500_000);
         metrics.standing(3, 1);
         let text = shown.text().unwrap();
@@ -255,6 +265,8 @@ mod tests {
         };
         let rows = line("shock_absorber_drain_rows_written_total");
         assert!(rows.contains("table=\"main.payments\"") && rows.ends_with(" 7"), "{rows}");
+        let letters = line("shock_absorber_drain_dead_letters_total");
+        assert!(letters.contains("cause=\"since\"") && letters.ends_with(" 1"), "{letters}");
         assert!(line("shock_absorber_drain_lag_seconds{").ends_with(" 2.5"));
         assert!(line("shock_absorber_drain_paused_partitions{").ends_with(" 3"));
     }

@@ -45,10 +45,11 @@ async fn an_answer_that_is_lost_leaves_the_row_as_it_should_be() {
     world.assert_all_committed().await;
 }
 
-async fn one_bad_row(class: ErrorClass) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_depends_on_another_is_tried_until_that_one_is_there() {
     let world = World::new().await;
     let bad = 7;
-    world.db.poison.lock().unwrap().replace((id(bad), class));
+    world.db.poison.lock().unwrap().replace((id(bad), ErrorClass::Dependent));
     let mut offset_of_bad = 0;
     for n in 0..64 {
         let (_, offset) = world.write(n, Some(n)).await;
@@ -86,19 +87,9 @@ async fn one_bad_row(class: ErrorClass) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_row_that_can_not_be_written_holds_nobody_but_its_own_partitions_progress() {
-    one_bad_row(ErrorClass::Permanent).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_row_that_depends_on_another_is_tried_until_that_one_is_there() {
-    one_bad_row(ErrorClass::Dependent).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_newer_version_takes_the_place_of_a_row_that_is_held() {
     let world = World::new().await;
-    world.db.poison.lock().unwrap().replace((id(1), ErrorClass::Permanent));
+    world.db.poison.lock().unwrap().replace((id(1), ErrorClass::Dependent));
     let (refused, _) = world.write(1, Some(1)).await;
     let drain = world.start(options());
     until("it is held", || async { world.db.attempts().len() > 1 }).await;

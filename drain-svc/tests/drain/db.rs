@@ -12,7 +12,7 @@ use database::{
     AnyDatabase, Applied, Batch, CatalogEntry, Change, Database, DatabaseError, DatabaseRow, ErrorClass, Horizon,
     Owner, ShardClaim, ShardRow,
 };
-use model::{DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema, Value, Version};
+use model::{Content, DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema, Value, Version};
 use tokio::sync::Notify;
 
 /// One call of `apply`.
@@ -89,6 +89,8 @@ pub(crate) struct BentDatabase<D = AnyDatabase> {
     pub(crate) lose_next_answer: AtomicBool,
     /// Rows with this key are refused for good.
     pub(crate) poison: Mutex<Option<(Key, ErrorClass)>>,
+    /// Rows with this amount are refused.
+    pub(crate) bad_amount: Mutex<Option<(i64, ErrorClass)>>,
 }
 
 impl<D> BentDatabase<D> {
@@ -105,6 +107,7 @@ impl<D> BentDatabase<D> {
             away: AtomicBool::new(false),
             lose_next_answer: AtomicBool::new(false),
             poison: Mutex::default(),
+            bad_amount: Mutex::default(),
         }
     }
 
@@ -152,10 +155,23 @@ impl<D> BentDatabase<D> {
         if self.away.load(Ordering::SeqCst) {
             return Some(statement(ErrorClass::Transient, "connection refused"));
         }
+        if let Some((amount, class)) = *self.bad_amount.lock().unwrap()
+            && changes.iter().any(|change| amount_of(change) == Some(amount))
+        {
+            return Some(statement(class, "the amount 4711 is refused"));
+        }
         let poison = self.poison.lock().unwrap();
         let (key, class) = poison.as_ref()?;
         changes.iter().any(|change| change.key == *key).then(|| statement(*class, "refused"))
     }
+}
+
+fn amount_of(change: &Change) -> Option<i64> {
+    let Content::Row(row) = &change.image.content else { return None };
+    row.iter().find(|(name, _)| name.as_str() == "amount").and_then(|(_, value)| match value {
+        Value::Int64(amount) => Some(*amount),
+        _ => None,
+    })
 }
 
 pub(crate) fn id(n: i64) -> Key {

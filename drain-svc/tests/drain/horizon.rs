@@ -88,7 +88,7 @@ async fn it_rises_where_nothing_is_written_and_stands_still_before_what_is_missi
     // One record, four shards: those without any are told as well.
     until("the horizon has passed the write", || async { horizon() > first }).await;
 
-    world.db.poison.lock().unwrap().replace((id(2), ErrorClass::Permanent));
+    world.db.poison.lock().unwrap().replace((id(2), ErrorClass::Dependent));
     let (missing, _) = world.write(2, Some(1)).await;
     let (newer, _) = world.write(2, Some(2)).await;
     let elsewhere = (3..).find(|n| world.shard(&id(*n)) != world.shard(&id(2))).unwrap();

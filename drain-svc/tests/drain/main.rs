@@ -4,6 +4,7 @@
 mod assignment;
 mod database_errors;
 mod db;
+mod dead_letters;
 mod horizon;
 mod hot;
 mod limit;

@@ -64,7 +64,7 @@ async fn nothing_is_forgotten_that_a_write_the_database_lacks_may_lie_below() {
     }
     world.until_clean().await;
     sleep(Duration::from_millis(500)).await;
-    world.db.poison.lock().unwrap().replace((id(missing[0]), ErrorClass::Permanent));
+    world.db.poison.lock().unwrap().replace((id(missing[0]), ErrorClass::Dependent));
     let (oldest, _) = world.write(missing[0], Some(1)).await;
     world.write(missing[0], Some(2)).await;
     for n in above {

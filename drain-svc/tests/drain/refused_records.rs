@@ -20,12 +20,16 @@ fn settings(name: &str) -> TableSettings {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_record_that_can_not_be_read_holds_its_partition_and_no_other() {
+async fn a_record_that_a_later_release_can_read_holds_its_partition_and_no_other() {
     let world = World::new().await;
     let held = world.shard(&id(0));
     let (before, behind) = (0, (1..100).find(|n| world.shard(&id(*n)) == held).unwrap());
     world.write(before, Some(1)).await;
-    let offset = world.append(held, Bytes::from_static(b"\xffnothing that we wrote")).await;
+    let mut later = world.payload(held, 0).await.to_vec();
+    // The layout is the first field.
+    assert_eq!(later[..2], [0x08, 0x01]);
+    later[1] = 2;
+    let offset = world.append(held, Bytes::from(later)).await;
     world.write(behind, Some(1)).await;
     let others: Vec<i64> = (1..40).filter(|n| world.shard(&id(*n)) != held).collect();
     for n in &others {
@@ -44,6 +48,7 @@ async fn a_record_that_can_not_be_read_holds_its_partition_and_no_other() {
     .await;
     drain.stop().await;
     assert_eq!(world.committed().await[usize::from(held.0)].unwrap().offset, offset);
+    assert_eq!(world.letters().await, []);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -15,7 +15,7 @@ use database::{
 };
 use drain_svc::{Drain, DrainError, DrainOptions, DrainParts, TableOptions};
 use event_log::{
-    EventPublisher, EventSource, LogReader, LogSettings, Outgoing, Progress, TopicPartition,
+    EventPublisher, EventSource, LogReader, LogRecord, LogSettings, Outgoing, Progress, TopicPartition,
     embedded::{EmbeddedLog, EmbeddedOptions, EmbeddedSource},
     memory::{MemoryLog, MemoryLogOptions, MemorySource},
 };
@@ -24,8 +24,9 @@ use hot_store::{
     memory::MemoryStore,
 };
 use model::{
-    ColumnName, ColumnType, Content, DatabaseName, Epoch, Event, EventBody, Fence, Image, Key, Mutation, Namespace,
-    Operation, Row, Shard, ShardCount, TableName, TableRef, TableSchema, Topic, Value, Version,
+    ColumnName, ColumnType, Content, DatabaseName, DeadLetter, DeadLetterBody, DeadLetterRecord, Epoch, Event,
+    EventBody, Fence, Image, Key, Mutation, Namespace, Operation, Row, Shard, ShardCount, TableName, TableRef,
+    TableSchema, Topic, Value, Version,
 };
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -56,7 +57,7 @@ pub(crate) struct World<L = EmbeddedLog, D = AnyDatabase> {
 pub(crate) type Still = World<MemoryLog, MemoryDatabase>;
 
 /// A log with a drain group.
-pub(crate) trait Group: EventPublisher + LogReader {
+pub(crate) trait Group: EventPublisher + LogReader + Clone {
     type Member: EventSource;
 
     fn member_named(&self, name: &str) -> Self::Member;
@@ -143,6 +144,8 @@ pub(crate) fn options() -> DrainOptions {
         lanes: 2,
         retry_initial: Duration::from_millis(10),
         retry_max: Duration::from_millis(50),
+        shards: SHARDS as u16,
+        log: LogSettings { allow_single_node: true },
         table_refresh: Duration::from_millis(50),
         shutdown_deadline: Duration::from_secs(10),
         ..DrainOptions::default()
@@ -285,9 +288,19 @@ impl<L: Group, D: Database> World<L, D> {
 
     /// With this in the hot store's place.
     pub(crate) fn start_on(&self, hot: Arc<impl HotStore + Budget>, options: DrainOptions) -> Running {
+        self.start_with(hot, Arc::new(self.log.clone()), options)
+    }
+
+    /// With these in the place of the hot store and of the log that takes dead letters.
+    pub(crate) fn start_with(
+        &self,
+        hot: Arc<impl HotStore + Budget>,
+        log: Arc<impl EventPublisher>,
+        options: DrainOptions,
+    ) -> Running {
         let (source, told) = WatchedSource::new(self.log.member_named("test"));
         let directory = TableDirectory::new(vec![(table().database, self.db.clone())]);
-        let parts = DrainParts { hot, source, directory: Arc::new(directory), options };
+        let parts = DrainParts { hot, source, log, directory: Arc::new(directory), options };
         let stop = CancellationToken::new();
         let task = tokio::spawn(Drain::new(parts).run(stop.clone()));
         Running { told, stop, task }
@@ -345,6 +358,38 @@ impl<L: Group, D: Database> World<L, D> {
     pub(crate) async fn append(&self, shard: Shard, payload: Bytes) -> i64 {
         let record = Outgoing { to: partition(shard), key: Bytes::new(), payload };
         self.log.publish(vec![record]).await.remove(0).unwrap()
+    }
+
+    /// All dead letters, in the order of the log.
+    pub(crate) async fn letters(&self) -> Vec<DeadLetter> {
+        let topic = topic().dead_letters().unwrap();
+        let mut letters = Vec::new();
+        for shard in self.shards.all() {
+            let partition = TopicPartition { topic: topic.clone(), partition: shard.0 };
+            let Ok(bounds) = self.log.bounds(std::slice::from_ref(&partition)).await else { return Vec::new() };
+            let mut each = |record: LogRecord| {
+                let found = DeadLetterRecord::decode(record.payload).unwrap();
+                assert_eq!((found.shard, &found.table), (shard, &table()));
+                let DeadLetterBody::Letter(letter) = found.body else { panic!("{found:?}") };
+                assert_eq!((record.key, &letter.topic), (letter.key.as_bytes().clone(), &self::topic()));
+                letters.push(letter);
+                true
+            };
+            let (first, end) = bounds[0];
+            self.log.read(&partition, first, end, &mut each).await.unwrap();
+        }
+        letters
+    }
+
+    /// The payload of a record of the log.
+    pub(crate) async fn payload(&self, shard: Shard, offset: i64) -> Bytes {
+        let mut found = Bytes::new();
+        let mut each = |record: LogRecord| {
+            found = record.payload;
+            true
+        };
+        self.log.read(&partition(shard), offset, offset + 1, &mut each).await.unwrap();
+        found
     }
 
     pub(crate) fn record(&self, n: i64) -> RecordId {

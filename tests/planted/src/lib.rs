@@ -91,6 +91,10 @@ bugs! {
     RequestAnsweredFromMemory = "request-answered-from-memory",
     /// Request ids are not put back by an opening.
     RequestsForgotten = "requests-forgotten",
+    /// Of a key whose newest version was refused, the older ones that were gathered with it are counted as done.
+    OlderDropped = "older-dropped",
+    /// The drain notes progress past a refused record before its letter is written.
+    LetterAfterOffset = "letter-after-offset",
     /// Parked records get a TTL.
     ParkedExpires = "parked-expires",
     /// A restarted store is taken for open.

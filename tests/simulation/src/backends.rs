@@ -19,7 +19,7 @@ pub(crate) type ReplicaCore = Core<Faulty<Hot>, Faulty<Log>, Faulty<Db>>;
 pub(crate) type ReplicaWriter = Writer<Faulty<Hot>, Faulty<Log>, Faulty<Db>>;
 pub(crate) type ReplicaReader = Reader<Faulty<Hot>, Faulty<Log>, Faulty<Db>>;
 pub(crate) type ReplicaWaiter = Waiter<Faulty<Hot>, Faulty<Log>, Faulty<Db>>;
-pub(crate) type ReplicaDrain = Drain<Faulty<Hot>, FaultySource<MemorySource>, Faulty<Db>>;
+pub(crate) type ReplicaDrain = Drain<Faulty<Hot>, FaultySource<MemorySource>, Faulty<Log>, Faulty<Db>>;
 
 /// The stores themselves. They outlive every process.
 #[derive(Clone)]

@@ -186,9 +186,10 @@ async fn run_drain(world: Arc<World>, process: Arc<Process>, stop: CancellationT
         Some(prepared) => prepared?,
         None => return Ok(()),
     }
+    let log = Faulty::new(stores.log.clone(), process.clone());
     let source = FaultySource::new(stores.log.member(process.name()), process.clone(), world.witness());
-    let options = drain_options(&world.nature, process.name());
-    let drain: ReplicaDrain = Drain::new(DrainParts { hot, source, directory, options });
+    let options = drain_options(&world.nature, world.shards.get(), process.name());
+    let drain: ReplicaDrain = Drain::new(DrainParts { hot, source, log, directory, options });
     drain.run(stop).boxed().await.map_err(|error| error.to_string())
 }
 
@@ -219,7 +220,7 @@ fn options(nature: &Arc<Nature>, replica: &str) -> IngestOptions {
     }
 }
 
-fn drain_options(nature: &Nature, replica: &str) -> DrainOptions {
+fn drain_options(nature: &Nature, shards: u16, replica: &str) -> DrainOptions {
     let climate = nature.climate();
     DrainOptions {
         replica: replica.to_owned(),
@@ -237,6 +238,9 @@ fn drain_options(nature: &Nature, replica: &str) -> DrainOptions {
         lane_capacity: 16,
         retry_initial: Duration::from_millis(20),
         retry_max: Duration::from_millis(300),
+        shards,
+        log: LogSettings { allow_single_node: true },
+        dependent_patience: Duration::from_secs(1),
         horizon_interval: Duration::from_millis(100),
         purge_interval: Duration::from_millis(150),
         tombstone_retention: climate.tombstone_retention,

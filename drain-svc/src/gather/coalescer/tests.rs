@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use model::{Content, Fingerprint, Image, Key, Operation, Value};
+use bytes::Bytes;
+use database::Change;
+use model::{Content, DeadLetterCause, Fingerprint, Image, Key, Operation, Value};
 use proptest::{prelude::*, sample::Index};
 
 use super::*;
+use crate::gather::{GivenUp, Reason};
 
 const LIMITS: Limits = Limits { rows: 4, bytes: 1000, age: Duration::from_millis(20) };
 const GENERATION: Generation = Generation(1);
@@ -26,7 +29,13 @@ fn change(key: i64, version: u64) -> Change {
 }
 
 fn record(key: i64, version: u64, offset: i64) -> Gathered {
-    Gathered { generation: GENERATION, offset, bytes: 10, change: change(key, version) }
+    Gathered {
+        generation: GENERATION,
+        offset,
+        bytes: 10,
+        change: change(key, version),
+        payload: Bytes::from_static(b"12345"),
+    }
 }
 
 fn lane() -> Coalescer {
@@ -145,7 +154,7 @@ proptest! {
                         4 => Verdict::Innocent,
                         _ if alone => Verdict::HeldUntil(until),
                         _ => Verdict::Suspect,
-                    });
+                    }, now);
                 }
                 3..6 => {}
                 _ => {
@@ -234,7 +243,7 @@ proptest! {
                         }
                     }
                     let verdict = if batch.len() > 1 { Verdict::Suspect } else { Verdict::HeldUntil(now) };
-                    lane.put_back(batch, verdict);
+                    lane.put_back(batch, verdict, now);
                 }
                 6 => {
                     lane.revoke(Shard((key % 2) as u16));
@@ -313,9 +322,9 @@ fn a_refused_batch_is_halved_until_the_bad_row_stands_alone_and_then_only_that_o
                 lane.release(entry.change.shard, &entry.ticket);
             }
         } else if batch.len() > 1 {
-            lane.put_back(batch, Verdict::Suspect);
+            lane.put_back(batch, Verdict::Suspect, now);
         } else {
-            lane.put_back(batch, Verdict::HeldUntil(now + Duration::from_secs(1)));
+            lane.put_back(batch, Verdict::HeldUntil(now + Duration::from_secs(1)), now);
         }
     }
     assert_eq!(written.len(), 7);
@@ -335,7 +344,7 @@ fn a_newer_version_frees_a_held_key_and_a_duplicate_does_not() {
     lane.gather(record(1, 5, 0), now);
     let batch = take(&mut lane, 9, now + LIMITS.age);
     lane.gather(record(1, 5, 1), now);
-    lane.put_back(batch, Verdict::HeldUntil(later));
+    lane.put_back(batch, Verdict::HeldUntil(later), now);
     lane.gather(record(1, 5, 2), now);
     assert_eq!(lane.due(LIMITS, now), Due::At(later));
     lane.gather(record(1, 6, 3), now);
@@ -352,7 +361,7 @@ fn held_keys_and_others_take_turns() {
     }
     let (one, two) = (take(&mut lane, 1, now + LIMITS.age), take(&mut lane, 1, now + LIMITS.age));
     for refused in [one, two] {
-        lane.put_back(refused, Verdict::HeldUntil(now));
+        lane.put_back(refused, Verdict::HeldUntil(now), now);
     }
     for key in [3, 4] {
         lane.gather(record(key, 1, key), now);
@@ -377,11 +386,101 @@ fn what_a_lost_assignment_left_is_dropped_and_counts_for_nothing() {
 
     let zero = taken.remove(0);
     lane.release(zero.change.shard, &zero.ticket);
-    lane.put_back(taken, Verdict::Innocent);
+    lane.put_back(taken, Verdict::Innocent, now);
     let left = take(&mut lane, 9, now + LIMITS.age);
     assert_eq!(keys(&left), [(1, 2), (3, 1)]);
     for entry in left {
         lane.release(entry.change.shard, &entry.ticket);
     }
+    assert_eq!((lane.records(), lane.bytes()), (0, 0));
+}
+
+fn never() -> Reason {
+    Reason { cause: DeadLetterCause::Permanent, code: "1".into(), message: "no".into() }
+}
+
+proptest! {
+    /// However many versions of a key came, in whatever order and how often: each is given up once, from the newest to the
+    /// oldest, until one is good; the room they take is given back as a whole, and not before.
+    #[test]
+    fn versions_that_are_given_up_go_from_the_newest_down_to_the_first_good_one(
+        versions in prop::collection::vec(1u64..9, 1..20),
+        good in 0u64..9,
+        before in 0usize..20,
+    ) {
+        let (now, mut lane) = (Instant::now(), lane());
+        let (at_first, later) = versions.split_at(before.min(versions.len()));
+        for (offset, version) in at_first.iter().enumerate() {
+            lane.gather(record(1, *version, offset as i64), now);
+        }
+        // Some come only when a batch is under way.
+        let mut batch = take(&mut lane, 9, now + LIMITS.age);
+        for (offset, version) in later.iter().enumerate() {
+            lane.gather(record(1, *version, (at_first.len() + offset) as i64), now);
+        }
+        lane.put_back(std::mem::take(&mut batch), Verdict::Innocent, now);
+        let distinct: BTreeSet<u64> = versions.iter().copied().collect();
+        let bytes = lane.bytes();
+        prop_assert_eq!(bytes, distinct.len() * 15);
+        let mut entry = take(&mut lane, 9, now + LIMITS.age).remove(0);
+        let mut expected = distinct.iter().rev().copied();
+        loop {
+            prop_assert_eq!(Some(entry.change.version.get()), expected.next());
+            prop_assert_eq!(lane.bytes(), bytes);
+            if entry.change.version.get() <= good {
+                break;
+            }
+            match entry.give_up(never(), now) {
+                GivenUp::UpTo(next) => {
+                    lane.put_back(vec![next], Verdict::Innocent, now);
+                    let mut again = take(&mut lane, 9, now + LIMITS.age);
+                    prop_assert_eq!(again.len(), 1);
+                    entry = again.remove(0);
+                }
+                GivenUp::Wholly(last) => {
+                    entry = last;
+                    break;
+                }
+            }
+        }
+        let refused: Vec<u64> = entry.ticket.refused.iter().map(|refused| refused.version.get()).collect();
+        prop_assert_eq!(refused, distinct.iter().rev().copied().filter(|version| *version > good).collect::<Vec<_>>());
+        prop_assert_eq!(entry.ticket.records.len(), versions.len());
+        prop_assert_eq!(lane.records(), versions.len());
+        lane.release(entry.change.shard, &entry.ticket);
+        prop_assert_eq!((lane.records(), lane.bytes(), lane.queued_bytes), (0, 0, 0));
+    }
+}
+
+#[test]
+fn an_older_version_that_takes_a_refused_ones_place_is_tried_alone_and_makes_a_fresh_start() {
+    let (now, mut lane) = (Instant::now(), lane());
+    lane.gather(record(1, 5, 0), now);
+    lane.gather(record(1, 6, 1), now);
+    let batch = take(&mut lane, 9, now + LIMITS.age);
+    lane.put_back(batch, Verdict::HeldUntil(now), now);
+    let refused = take(&mut lane, 9, now + LIMITS.age).remove(0);
+    assert!(refused.refused_for(now + Duration::from_secs(3)) == Duration::from_secs(3));
+    let GivenUp::UpTo(next) = refused.give_up(never(), now) else { panic!("there is an older one") };
+    assert_eq!((next.ticket.refused[0].attempts, next.ticket.failures), (2, 0));
+    assert_eq!(next.refused_for(now + Duration::from_secs(3)), Duration::ZERO);
+    lane.gather(record(2, 7, 2), now);
+    lane.put_back(vec![next], Verdict::Innocent, now);
+    assert_eq!(keys(&take(&mut lane, 9, now + LIMITS.age)), [(1, 5)]);
+    assert_eq!(keys(&take(&mut lane, 9, now + LIMITS.age)), [(2, 7)]);
+}
+
+#[test]
+fn what_can_not_be_read_takes_room_until_it_is_lettered_or_its_partition_goes() {
+    let mut lane = lane();
+    lane.give_up_unreadable(Shard(0), GENERATION, 3, 100);
+    lane.give_up_unreadable(Shard(0), GENERATION, 3, 100);
+    lane.give_up_unreadable(Shard(1), GENERATION, 4, 10);
+    lane.give_up_unreadable(Shard(1), Generation(9), 5, 1000);
+    assert_eq!((lane.records(), lane.bytes(), lane.oldest()), (2, 110, None));
+    lane.release_unreadable(Shard(0), GENERATION, 3);
+    lane.release_unreadable(Shard(0), GENERATION, 3);
+    assert_eq!((lane.records(), lane.bytes()), (1, 10));
+    lane.revoke(Shard(1));
     assert_eq!((lane.records(), lane.bytes()), (0, 0));
 }

@@ -1,0 +1,189 @@
+//! What waits of a key: its newest version, those that it superseded, and those that the database refused.
+
+use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
+use database::Change;
+use model::{DeadLetterCause, KeyBytes, Version};
+use tokio::time::Instant;
+
+use super::Generation;
+
+/// A record of the log on its way into the database.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Gathered {
+    pub(crate) generation: Generation,
+    pub(crate) offset: i64,
+    /// What the change holds in memory, about.
+    pub(crate) bytes: usize,
+    pub(crate) change: Change,
+    /// The event as it lay in the log: what a dead letter would hold.
+    pub(crate) payload: Bytes,
+}
+
+/// Where a change comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Origin {
+    pub(crate) offset: i64,
+    pub(crate) payload: Bytes,
+    /// What it holds in memory, about, without the payload.
+    pub(crate) bytes: usize,
+}
+
+impl Origin {
+    fn memory(&self) -> usize {
+        self.bytes + self.payload.len()
+    }
+}
+
+/// A version that the database refused for good.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Refused {
+    pub(crate) version: Version,
+    pub(crate) origin: Origin,
+    pub(crate) reason: Reason,
+    /// Transactions with it that failed.
+    pub(crate) attempts: u32,
+    pub(crate) first_refused: Instant,
+}
+
+/// Why something can't be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Reason {
+    pub(crate) cause: DeadLetterCause,
+    /// The database's own code, if it was a database that refused it.
+    pub(crate) code: String,
+    /// In words, without values of the row.
+    pub(crate) message: String,
+}
+
+/// All records of one key that are worked off together, by writing the newest of them that can be written.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Entry {
+    /// The newest version that was not refused for good.
+    pub(crate) change: Change,
+    /// The rest.
+    pub(crate) ticket: Ticket,
+}
+
+/// What is left of an entry whose change was refused for good.
+#[derive(Debug)]
+pub(crate) enum GivenUp {
+    /// This older version is to be written now.
+    UpTo(Entry),
+    /// Nothing: all versions are among the refused.
+    Wholly(Entry),
+}
+
+/// What an entry is besides its change.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Ticket {
+    pub(crate) key: KeyBytes,
+    pub(crate) generation: Generation,
+    /// Version and offset of every record that the entry stands for.
+    pub(crate) records: Vec<(Version, i64)>,
+    /// How often the change was refused when it was tried alone.
+    pub(crate) failures: u32,
+    /// Versions that were refused for good.
+    pub(crate) refused: Vec<Refused>,
+    /// Where the change comes from.
+    pub(super) origin: Origin,
+    /// What it superseded before that was written. It is written if all newer versions are refused for good.
+    pub(super) older: BTreeMap<Version, (Change, Origin)>,
+    /// What all of the entry holds in memory, about.
+    pub(super) memory: usize,
+    /// How many transactions with the change failed for a row that can't be written.
+    pub(super) attempts: u32,
+    pub(super) first_refused: Option<Instant>,
+    /// The place in the queue: that of its oldest record.
+    pub(super) sequence: u64,
+    pub(super) since: Instant,
+    /// How many rows a batch may have that holds it: halved each time such a batch was refused.
+    pub(super) companions: usize,
+    /// Not before this time, and then alone.
+    pub(super) held_until: Option<Instant>,
+}
+
+impl Entry {
+    pub(super) fn new(gathered: Gathered, sequence: u64, now: Instant) -> Self {
+        let Gathered { generation, offset, bytes, change, payload } = gathered;
+        let origin = Origin { offset, payload, bytes };
+        let ticket = Ticket {
+            key: change.key.to_bytes(),
+            generation,
+            records: vec![(change.version, offset)],
+            failures: 0,
+            refused: Vec::new(),
+            memory: origin.memory(),
+            origin,
+            older: BTreeMap::new(),
+            attempts: 0,
+            first_refused: None,
+            sequence,
+            since: now,
+            companions: usize::MAX,
+            held_until: None,
+        };
+        Self { change, ticket }
+    }
+
+    /// For how long the change has been refused by now, tried alone.
+    pub(crate) fn refused_for(&self, now: Instant) -> Duration {
+        self.ticket.first_refused.map_or(Duration::ZERO, |first| now.saturating_duration_since(first))
+    }
+
+    /// The change was refused for good: the next older one takes its place, to be tried alone.
+    pub(crate) fn give_up(mut self, reason: Reason, now: Instant) -> GivenUp {
+        let ticket = &mut self.ticket;
+        ticket.refused.push(Refused {
+            version: self.change.version,
+            origin: ticket.origin.clone(),
+            reason,
+            attempts: ticket.attempts + 1,
+            first_refused: ticket.first_refused.unwrap_or(now),
+        });
+        if planted::is(planted::Bug::OlderDropped) {
+            return GivenUp::Wholly(self);
+        }
+        let Some((_, (change, origin))) = ticket.older.pop_last() else { return GivenUp::Wholly(self) };
+        ticket.origin = origin;
+        (ticket.failures, ticket.attempts, ticket.first_refused, ticket.held_until) = (0, 0, None, None);
+        ticket.companions = 1;
+        self.change = change;
+        GivenUp::UpTo(self)
+    }
+
+    /// A newer version makes a fresh start: what was wrong with an older one says nothing of it. A duplicate does not.
+    fn supersedes(&self, other: &Entry) -> bool {
+        if planted::is(planted::Bug::CoalesceByPosition) {
+            let position = |entry: &Entry| entry.ticket.records.iter().map(|(_, offset)| *offset).max();
+            return position(self) > position(other);
+        }
+        let standing = |entry: &Entry| (entry.change.version, entry.ticket.failures, Reverse(entry.ticket.companions));
+        standing(self) > standing(other)
+    }
+
+    /// Both as one: the newest change of them, and all that belongs to either.
+    pub(super) fn merge(self, other: Entry) -> Self {
+        let (mut newest, older) = if self.supersedes(&other) { (self, other) } else { (other, self) };
+        let Entry { change, ticket } = older;
+        newest.ticket.records.extend(ticket.records);
+        newest.ticket.sequence = newest.ticket.sequence.min(ticket.sequence);
+        newest.ticket.since = newest.ticket.since.min(ticket.since);
+        newest.ticket.refused.extend(ticket.refused);
+        newest.ticket.memory += ticket.memory;
+        let mut superseded = ticket.older;
+        // The larger of the two takes the other in: a key that is written all the time has many.
+        if superseded.len() > newest.ticket.older.len() {
+            std::mem::swap(&mut superseded, &mut newest.ticket.older);
+        }
+        for (change, origin) in superseded.into_values().chain([(change, ticket.origin)]) {
+            if change.version == newest.change.version {
+                newest.ticket.memory -= origin.memory();
+            } else if let Some((_, again)) = newest.ticket.older.insert(change.version, (change, origin)) {
+                newest.ticket.memory -= again.memory();
+            }
+        }
+        newest
+    }
+}
