@@ -5,7 +5,7 @@ use clap::Subcommand;
 use database::{AnyDatabase, Database as _, DatabaseOptions};
 use model::{DatabaseName, TableName};
 use runtime::ConfigArgs;
-use shock_absorber_client::{Client, Table, TableRef};
+use shock_absorber_client::{Client, Rate, Table, TableRef};
 
 /// What can be done with tables. A table is named `table`, or `database.table` if several databases are configured.
 #[derive(Debug, Subcommand)]
@@ -27,6 +27,14 @@ pub(crate) enum TableCommand {
         /// The table
         table: String,
     },
+    /// Set how fast a table is written to the database, over all replicas, in place of what is configured; followed
+    /// within two seconds
+    SetRate {
+        /// The table
+        table: String,
+        /// Rows per second, as 50/s (or 0.2/s, 30/min, 1000/h); unlimited; or default, for what is configured
+        rate: Rate,
+    },
     /// Add the column _sa_version to a table, so that versions need no ledger (goes straight to the database that --config names)
     Prepare {
         /// The table
@@ -44,6 +52,14 @@ pub(crate) async fn run(command: TableCommand, config: &ConfigArgs, endpoint: &s
         }
         TableCommand::Disable { table } => {
             print_line(&client().await?.disable_table(&TableRef::from(table.as_str())).await?)
+        }
+        TableCommand::SetRate { table, rate } => {
+            let table = client().await?.set_table_rate(&TableRef::from(table.as_str()), rate).await?.table;
+            match rate {
+                Rate::RowsPerSecond(rate) => println!("{table} is written with at most {rate} rows per second"),
+                Rate::Unlimited => println!("{table} is written without a limit of its own"),
+                Rate::Configured => println!("{table} is written as the configuration says"),
+            }
         }
         TableCommand::Prepare { table } => prepare(&table, config).await?,
     }

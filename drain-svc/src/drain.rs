@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     DrainOptions,
-    budget::Gates,
+    budget::{Gates, follow_rates},
     consume::{Consumer, refresh_tables},
     horizon::{note_horizons, purge_tombstones},
     parts::Parts,
@@ -81,6 +81,7 @@ impl<H: HotStore + Budget, S: EventSource, P: EventPublisher, D: Database> Drain
             stop,
         });
         let mut tasks = JoinSet::new();
+        tasks.spawn(follow_rates(parts.clone()));
         tasks.spawn(refresh_tables(parts.clone()));
         tasks.spawn(note_horizons(parts.clone()));
         tasks.spawn(purge_tombstones(parts.clone()));

@@ -6,7 +6,7 @@ mod reuse;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use database::{CatalogEntry, Database, DatabaseError, TableSettings};
+use database::{CatalogEntry, Database, DatabaseError, SetRate, TableSettings};
 use event_log::{EventPublisher, LogReader};
 use hot_store::HotStore;
 use model::{DatabaseName, TableRef, TableSchema, Topic};
@@ -164,6 +164,18 @@ where
         core.directory.refresh(true).await?;
         tracing::info!(%table, "disabled a table");
         self.inspect(table).await
+    }
+
+    /// Sets how fast a table is drained, in place of what is configured; `None` takes that back. All drains follow within
+    /// two seconds.
+    ///
+    /// # Errors
+    /// See [`TableError`].
+    pub async fn set_rate(&self, table: &TableRef, rate: Option<SetRate>) -> Result<TableInfo, TableError> {
+        let info = self.get(table).await?;
+        self.core.directory.catalog_database()?.set_rate(table, rate).await?;
+        tracing::info!(%table, ?rate, "set a table's limit");
+        Ok(info)
     }
 
     fn database(&self, name: &DatabaseName) -> Result<&Arc<D>, TableError> {

@@ -11,7 +11,7 @@ use proto::v1::{self, write_item::Operation};
 use tonic::{Request, Response, Status};
 
 use crate::{
-    Accepted, Acknowledge, Builder, ClientError, Precondition, Row, Table, TableRef, Write,
+    Accepted, Acknowledge, Builder, ClientError, Precondition, Rate, Row, Table, TableRef, Write,
     connections::{Connection, Connections},
     error::is_timeout,
     retry::{Backoff, Repeat},
@@ -260,6 +260,22 @@ impl Client {
         let answer = self
             .call(Repeat::Harmless, Duration::ZERO, build, |mut connection, request| async move {
                 connection.tables.disable_table(request).await
+            })
+            .await?;
+        Table::from_answer(answer.table)
+    }
+
+    /// Sets how fast a table's rows are written to the database, over all replicas, in place of what is configured;
+    /// all drain replicas follow within two seconds.
+    ///
+    /// # Errors
+    /// [`ClientError`]; `INVALID_ARGUMENT` if that is no rate.
+    pub async fn set_table_rate(&self, table: impl Into<TableRef>, rate: Rate) -> Result<Table, ClientError> {
+        let table = Some(table.into().to_proto());
+        let build = || v1::SetTableRateRequest { table: table.clone(), rows_per_second: rate.to_proto() };
+        let answer = self
+            .call(Repeat::Harmless, Duration::ZERO, build, |mut connection, request| async move {
+                connection.tables.set_table_rate(request).await
             })
             .await?;
         Table::from_answer(answer.table)

@@ -56,7 +56,7 @@ pub use error::{ClientError, FieldProblem, ServerError};
 pub use json::JsonError;
 pub use proto::Reason;
 pub use row::Row;
-pub use table::{Column, ColumnKind, Table, TableRef};
+pub use table::{Column, ColumnKind, Rate, RateError, Table, TableRef};
 pub use tonic::Code;
 pub use value::{Value, ValueError};
 pub use write::{Accepted, AckLevel, Acknowledge, Precondition, Write};

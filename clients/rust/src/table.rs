@@ -1,6 +1,6 @@
 //! Tables as the server describes them.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use proto::v1;
 
@@ -112,9 +112,88 @@ impl Table {
     }
 }
 
+/// How fast a table's rows may be written to the database.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Rate {
+    /// So many rows per second.
+    RowsPerSecond(f64),
+    /// As fast as it goes.
+    Unlimited,
+    /// As the configuration says.
+    Configured,
+}
+
+impl Rate {
+    pub(crate) fn to_proto(self) -> Option<f64> {
+        match self {
+            Self::RowsPerSecond(rate) => Some(rate),
+            Self::Unlimited => Some(0.0),
+            Self::Configured => None,
+        }
+    }
+}
+
+/// What can't be read as a rate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RateError(String);
+
+impl fmt::Display for RateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:?} is no rate: say 50/s, 0.2/s, 30/min, 1000/h, unlimited, or default (what is configured)",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for RateError {}
+
+/// `50/s`, `30/min`, `1000/h`, `unlimited` or `default`.
+impl FromStr for Rate {
+    type Err = RateError;
+
+    fn from_str(text: &str) -> Result<Self, RateError> {
+        let no_rate = || RateError(text.chars().take(40).collect());
+        match text.trim() {
+            "unlimited" => return Ok(Self::Unlimited),
+            "default" => return Ok(Self::Configured),
+            _ => {}
+        }
+        let (number, unit) = text.trim().split_once('/').ok_or_else(no_rate)?;
+        let number: f64 = number.trim().parse().map_err(|_| no_rate())?;
+        let seconds = match unit.trim() {
+            "s" => 1.0,
+            "min" => 60.0,
+            "h" => 3600.0,
+            _ => return Err(no_rate()),
+        };
+        let per_second = number / seconds;
+        // 0/s could be meant for no rows at all.
+        if per_second.is_finite() && per_second > 0.0 { Ok(Self::RowsPerSecond(per_second)) } else { Err(no_rate()) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rate_says_what_it_is_per() {
+        for (text, rate) in [
+            ("50/s", Rate::RowsPerSecond(50.0)),
+            ("0.2/s", Rate::RowsPerSecond(0.2)),
+            (" 30 / min ", Rate::RowsPerSecond(0.5)),
+            ("7200/h", Rate::RowsPerSecond(2.0)),
+            ("unlimited", Rate::Unlimited),
+            ("default", Rate::Configured),
+        ] {
+            assert_eq!(text.parse(), Ok(rate), "{text}");
+        }
+        for text in ["", "50", "/s", "50/", "50/d", "0/s", "-1/s", "inf/s", "NaN/s", "1e-330/s", "50/s/s", "Default"] {
+            assert!(text.parse::<Rate>().is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn a_name_is_split_at_its_first_dot_since_databases_have_none() {

@@ -86,10 +86,9 @@ impl<B: Budget> Gate<B> {
         *self.rates.borrow()
     }
 
-    /// Puts other limits in force, also for who waits already.
-    #[cfg(test)]
-    pub(crate) fn set_rates(&self, rates: Rates) {
-        self.rates.send_if_modified(|current| std::mem::replace(current, rates) != rates);
+    /// Puts other limits in force, also for who waits already; `false` if they are no others.
+    pub(crate) fn set_rates(&self, rates: Rates) -> bool {
+        self.rates.send_if_modified(|current| std::mem::replace(current, rates) != rates)
     }
 
     /// Rows of one batch, at most.
@@ -116,11 +115,15 @@ impl<B: Budget> Gate<B> {
             if wanted == 0 || rates.is_free() {
                 return Granted { rows: wanted as usize, leave: None };
             }
+            if rates.is_closed() {
+                // The sender is this gate's own.
+                let _ = changes.changed().await;
+                continue;
+            }
             if Instant::now() < turn.ready {
                 self.ledger.asks_at(Some(turn.ready));
                 tokio::select! {
                     biased;
-                    // The sender is this gate's own.
                     _ = changes.changed() => turn.ready = Instant::now(),
                     () = time::sleep_until(turn.ready) => {}
                 }

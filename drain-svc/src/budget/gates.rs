@@ -2,9 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use database::SetRate;
 use hot_store::Budget;
 use model::TableRef;
 
@@ -12,33 +13,69 @@ use super::{Gate, Rates};
 use crate::{DrainOptions, backoff::Backoff};
 
 /// One gate per table: all that writes to it passes the same one.
-pub(crate) struct Gates<B>(Mutex<BTreeMap<TableRef, Arc<Gate<B>>>>);
+pub(crate) struct Gates<B>(Mutex<Known<B>>);
+
+struct Known<B> {
+    gates: BTreeMap<TableRef, Arc<Gate<B>>>,
+    /// What operators have set. Until that is known nothing passes: it may be lower than what is configured.
+    set: Option<BTreeMap<TableRef, SetRate>>,
+}
 
 impl<B> Default for Gates<B> {
     fn default() -> Self {
-        Self(Mutex::default())
+        Self(Mutex::new(Known { gates: BTreeMap::new(), set: None }))
     }
 }
 
 impl<B: Budget> Gates<B> {
+    fn known(&self) -> MutexGuard<'_, Known<B>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The gate of a table.
     pub(crate) fn of(&self, table: &TableRef, budget: &Arc<B>, options: &DrainOptions) -> Arc<Gate<B>> {
-        let mut gates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let made = gates.entry(table.clone()).or_insert_with(|| {
-            let (rates, rows) = (configured(options, table), options.table(table).batch_rows);
-            let backoff = Backoff::new(options.retry_initial, options.retry_max, options.chance.clone());
-            Arc::new(Gate::new(table.clone(), rates, rows, budget.clone(), options.chance.clone(), backoff))
-        });
-        made.clone()
+        let mut known = self.known();
+        if let Some(gate) = known.gates.get(table) {
+            return gate.clone();
+        }
+        let (rates, rows) = (known.in_force(table, options), options.table(table).batch_rows);
+        let backoff = Backoff::new(options.retry_initial, options.retry_max, options.chance.clone());
+        let gate = Gate::new(table.clone(), rates, rows, budget.clone(), options.chance.clone(), backoff);
+        known.gates.entry(table.clone()).or_insert(Arc::new(gate)).clone()
+    }
+
+    /// Puts in force what operators have set; answers what holds for which table now.
+    pub(super) fn set(&self, set: BTreeMap<TableRef, SetRate>, options: &DrainOptions) -> Vec<(TableRef, Rates)> {
+        let mut known = self.known();
+        known.set = Some(set);
+        let mut all = Vec::with_capacity(known.gates.len());
+        for (table, gate) in &known.gates {
+            let rates = known.in_force(table, options);
+            if gate.set_rates(rates) {
+                tracing::info!(%table, rows_per_second = rates.rows_per_second(), "another limit is in force");
+            }
+            all.push((table.clone(), rates));
+        }
+        all
     }
 }
 
-/// The limits that the configuration names.
-fn configured(options: &DrainOptions, table: &TableRef) -> Rates {
-    let of_table = options.table(table);
-    Rates {
-        rows: of_table.rows_per_second,
-        transactions: of_table.transactions_per_second,
-        database_rows: options.per_database.get(table.database.as_str()).copied(),
+impl<B> Known<B> {
+    /// The limits of a table: those of the configuration, but for what an operator has set.
+    fn in_force(&self, table: &TableRef, options: &DrainOptions) -> Rates {
+        let of_table = options.table(table);
+        let rows = match &self.set {
+            None => Some(0.0),
+            Some(set) => match set.get(table) {
+                Some(SetRate::RowsPerSecond(rate)) => Some(*rate),
+                Some(SetRate::Unlimited) => None,
+                None => of_table.rows_per_second,
+            },
+        };
+        Rates {
+            rows,
+            transactions: of_table.transactions_per_second,
+            database_rows: options.per_database.get(table.database.as_str()).copied(),
+        }
     }
 }

@@ -10,7 +10,7 @@ pub(super) const GRANTED_AND_UNFINISHED: u32 = 2;
 /// Each is per second and over all replicas; `None` is no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Rates {
-    /// Rows of the table.
+    /// Rows of the table; 0 lets nothing pass.
     pub(crate) rows: Option<f64>,
     /// Transactions of the table.
     pub(crate) transactions: Option<f64>,
@@ -22,6 +22,11 @@ impl Rates {
     /// Whether there is no limit at all.
     pub(crate) fn is_free(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Whether nothing may pass.
+    pub(super) fn is_closed(&self) -> bool {
+        self.rows == Some(0.0)
     }
 
     /// The rows of the table that a second can see.

@@ -27,6 +27,7 @@ enum Metric {
     HeldPartitions,
     TransactionDuration,
     BudgetWait,
+    Limit,
     HorizonAge,
     Purged,
 }
@@ -50,6 +51,7 @@ impl Metric {
             Self::HeldPartitions => "shock_absorber.drain.held_partitions",
             Self::TransactionDuration => "shock_absorber.drain.transaction.duration",
             Self::BudgetWait => "shock_absorber.drain.budget.wait",
+            Self::Limit => "shock_absorber.drain.budget.limit",
             Self::HorizonAge => "shock_absorber.drain.horizon.age",
             Self::Purged => "shock_absorber.drain.tombstones_purged",
         }
@@ -77,6 +79,7 @@ impl Metric {
             Self::HeldPartitions => "Partitions that stand at a record which can be neither applied nor skipped",
             Self::TransactionDuration => "Duration of transactions",
             Self::BudgetWait => "How long a batch that was due waited for its budget",
+            Self::Limit => "Rows per second that all replicas together may write",
             Self::HorizonAge => "Age of the horizon: accepted writes that are older are in the database",
             Self::Purged => "Marks of deleted rows that were forgotten",
         }
@@ -101,6 +104,7 @@ pub(crate) struct Metrics {
     held: Gauge<u64>,
     transaction: Histogram<f64>,
     budget_wait: Histogram<f64>,
+    limit: Gauge<f64>,
     horizon_age: Gauge<f64>,
     purged: Counter<u64>,
 }
@@ -139,6 +143,7 @@ impl Metrics {
             held: gauge(Metric::HeldPartitions),
             transaction: seconds(Metric::TransactionDuration),
             budget_wait: seconds(Metric::BudgetWait),
+            limit: meter.f64_gauge(Metric::Limit.name()).with_description(Metric::Limit.about()).build(),
         }
     }
 
@@ -217,6 +222,11 @@ impl ForTable<'_> {
 
     pub(crate) fn budget_waited(&self, waited: Duration) {
         self.metrics.budget_wait.record(waited.as_secs_f64(), &self.table.attributes);
+    }
+
+    /// The limit in force; none is infinite.
+    pub(crate) fn limited(&self, rows_per_second: Option<f64>) {
+        self.metrics.limit.record(rows_per_second.unwrap_or(f64::INFINITY), &self.table.attributes);
     }
 
     /// Up to where all that was accepted is in the database; versions are microseconds of the hot store's clock.

@@ -10,7 +10,7 @@ use std::{
 
 use database::{
     AnyDatabase, Applied, Batch, CatalogEntry, Change, Database, DatabaseError, DatabaseRow, ErrorClass, Horizon,
-    Owner, ShardClaim, ShardRow,
+    Owner, SetRate, ShardClaim, ShardRow,
 };
 use model::{Content, DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema, Value, Version};
 use tokio::sync::Notify;
@@ -85,6 +85,8 @@ pub(crate) struct BentDatabase<D = AnyDatabase> {
     pub(crate) purges: Gate,
     /// Nothing can be written: the connection is refused.
     pub(crate) away: AtomicBool,
+    /// The limits that operators set can't be read.
+    pub(crate) hides_rates: AtomicBool,
     /// The next transaction is committed, and its answer is lost.
     pub(crate) lose_next_answer: AtomicBool,
     /// Rows with this key are refused for good.
@@ -105,6 +107,7 @@ impl<D> BentDatabase<D> {
             notes: Gate::default(),
             purges: Gate::default(),
             away: AtomicBool::new(false),
+            hides_rates: AtomicBool::new(false),
             lose_next_answer: AtomicBool::new(false),
             poison: Mutex::default(),
             bad_amount: Mutex::default(),
@@ -286,5 +289,16 @@ impl<D: Database> Database for BentDatabase<D> {
 
     async fn disable(&self, table: &TableRef) -> Result<bool, DatabaseError> {
         self.inner.disable(table).await
+    }
+
+    async fn rates(&self) -> Result<Vec<(TableRef, SetRate)>, DatabaseError> {
+        if self.hides_rates.load(Ordering::SeqCst) {
+            return Err(DatabaseError::Unknown("hidden".into()));
+        }
+        self.inner.rates().await
+    }
+
+    async fn set_rate(&self, table: &TableRef, rate: Option<SetRate>) -> Result<(), DatabaseError> {
+        self.inner.set_rate(table, rate).await
     }
 }

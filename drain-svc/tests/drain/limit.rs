@@ -1,8 +1,14 @@
 //! The database is never written faster than its limit.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
-use crate::world::{World, limited, options, until};
+use database::{Database as _, DatabaseRow, SetRate};
+use tokio::time::sleep;
+
+use crate::world::{Still, World, limited, options, until};
 
 /// Rows tried in the busiest second.
 fn busiest_second(world: &World) -> usize {
@@ -78,5 +84,85 @@ async fn a_lane_that_is_full_pauses_its_partitions_and_goes_on_when_there_is_roo
     assert!(drain.told.lock().unwrap().paused.is_empty());
     drain.stop().await;
     world.assert_all_committed().await;
+    world.assert_rows_are_as_written().await;
+}
+
+/// The rows that the database holds by now.
+async fn written(world: &Still, keys: i64) -> usize {
+    world.rows(0..keys).await.values().filter(|row| **row != DatabaseRow::Absent).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_replicas_follow_what_an_operator_sets_and_keep_it_while_it_cant_be_read() {
+    let world = Still::still().await;
+    let table = world.schema.table.clone();
+    let set = async |rate| world.db.straight().set_rate(&table, rate).await.unwrap();
+    for n in 0..2000 {
+        world.write(n, Some(n)).await;
+    }
+    set(SetRate::new(0.01)).await;
+    // What is configured would have it done in a second, and doesn't hold from the start.
+    let replicas: Vec<_> = (0..3).map(|_| world.start(limited(2000.0))).collect();
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(written(&world, 2000).await, 0, "the first row takes 100 s");
+
+    set(SetRate::new(100.0)).await;
+    sleep(Duration::from_secs(2)).await;
+    let before = written(&world, 2000).await;
+    sleep(Duration::from_secs(5)).await;
+    let after = written(&world, 2000).await;
+    assert!((485..=510).contains(&(after - before)), "{before}, then {after} rows");
+
+    world.db.hides_rates.store(true, Ordering::SeqCst);
+    set(SetRate::new(1000.0)).await;
+    sleep(Duration::from_secs(5)).await;
+    let meanwhile = written(&world, 2000).await - after;
+    assert!((485..=510).contains(&meanwhile), "{meanwhile} rows: it goes on with what was known");
+    world.db.hides_rates.store(false, Ordering::SeqCst);
+
+    set(Some(SetRate::Unlimited)).await;
+    sleep(Duration::from_secs(3)).await;
+    assert!(world.is_clean().await);
+    for n in 0..300 {
+        world.write(n, Some(n + 1)).await;
+    }
+    set(None).await;
+    world.until_clean().await;
+    for replica in replicas {
+        replica.stop().await;
+    }
+    world.assert_rows_are_as_written().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_tables_of_a_database_share_its_limit_and_replicas_come_and_go_under_it() {
+    let world = Still::still().await;
+    for n in 0..1000 {
+        world.write(n, Some(n)).await;
+    }
+    let options = || {
+        let mut options = limited(1e6);
+        options.per_database.insert("main".into(), 100.0);
+        options
+    };
+    let begun = tokio::time::Instant::now();
+    let mut replicas: Vec<_> = (0..3).map(|_| world.start(options())).collect();
+    let (mut samples, mut turn) = (Vec::new(), 0);
+    while !world.is_clean().await {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        sleep(Duration::from_millis(100)).await;
+        samples.push(written(&world, 1000).await);
+        turn += 1;
+        if turn % 10 == 0 {
+            replicas.remove(0).stop().await;
+            replicas.push(world.start(options()));
+        }
+    }
+    let busiest = samples.windows(11).map(|second| second[10] - second[0]).max().unwrap();
+    assert!(busiest <= 105, "{busiest} rows in a second");
+    assert!(begun.elapsed() < Duration::from_secs(13), "{:?}", begun.elapsed());
+    for replica in replicas {
+        replica.stop().await;
+    }
     world.assert_rows_are_as_written().await;
 }

@@ -2,14 +2,19 @@
 
 use std::{future::Future, sync::Arc};
 
-use database::Database;
+use database::{Database, SetRate};
 use event_log::{EventPublisher, LogReader};
 use hot_store::HotStore;
 use model::TableRef;
 use proto::v1::{self, table_service_server::TableService};
 use tonic::{Request, Response, Status};
 
-use super::{answer, failure::Failure, request::Databases, work::Work};
+use super::{
+    answer,
+    failure::{Failure, FieldProblem},
+    request::Databases,
+    work::Work,
+};
 use crate::tables::{TableError, TableInfo, Tables};
 
 pub(super) struct TableCalls<H, L, D> {
@@ -86,4 +91,23 @@ where
         let answer = self.one("DisableTable", request.map(|message| message.table), disable).await?;
         Ok(answer.map(|table| v1::DisableTableResponse { table: Some(table) }))
     }
+    async fn set_table_rate(
+        &self,
+        request: Request<v1::SetTableRateRequest>,
+    ) -> Result<Response<v1::SetTableRateResponse>, Status> {
+        let (tables, databases) = (self.tables.clone(), self.databases.clone());
+        let set = |message: v1::SetTableRateRequest| async move {
+            let table = databases.table(message.table)?;
+            let rate = message.rows_per_second.map(rate).transpose()?;
+            let info = tables.set_rate(&table, rate).await?;
+            Ok::<_, Failure>(v1::SetTableRateResponse { table: Some(answer::table(info)) })
+        };
+        self.work.on("SetTableRate", request, set).await
+    }
+}
+
+fn rate(rows_per_second: f64) -> Result<SetRate, Failure> {
+    let problem = "must be a number above 0, or 0 for no limit";
+    let problem = || Failure::of_fields(vec![FieldProblem::invalid("rows_per_second", problem)]);
+    SetRate::new(rows_per_second).ok_or_else(problem)
 }

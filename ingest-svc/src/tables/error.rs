@@ -1,4 +1,4 @@
-//! Why a table could not be listed, enabled or disabled.
+//! Why a table could not be listed, enabled, disabled or given a limit.
 
 use database::{DatabaseError, ErrorClass};
 use event_log::LogError;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shock_absorber_client::{AckLevel, Acknowledge, ColumnKind, Precondition, Reason, Value, Write};
+use shock_absorber_client::{AckLevel, Acknowledge, ColumnKind, Precondition, Rate, Reason, Value, Write};
 
 use crate::world::{World, id, payment};
 
@@ -82,6 +82,14 @@ async fn tables_are_listed_described_enabled_and_disabled() {
     assert!(client.enable_table("payments").await.unwrap().enabled);
     assert!(client.enable_table("orders").await.unwrap().enabled);
     assert!(!client.disable_table("orders").await.unwrap().enabled);
+    for rate in [Rate::RowsPerSecond(0.5), Rate::Unlimited, Rate::Configured] {
+        assert!(client.set_table_rate("payments", rate).await.unwrap().enabled);
+    }
+    for rate in [-1.0, f64::NAN, f64::INFINITY] {
+        let refused = client.set_table_rate("payments", Rate::RowsPerSecond(rate)).await.unwrap_err();
+        assert!(refused.is(Reason::InvalidArgument), "{refused:?}");
+    }
+    assert!(client.set_table_rate("nope", Rate::Unlimited).await.is_err());
     client.put("payments", payment("p", 1)).await.unwrap();
     assert!(!client.disable_table("payments").await.unwrap().enabled, "what was accepted is still drained");
 }

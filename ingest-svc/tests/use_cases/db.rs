@@ -9,7 +9,7 @@ use std::{
 };
 
 use database::{
-    Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseRow, Horizon, Owner, ShardClaim, ShardRow,
+    Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseRow, Horizon, Owner, SetRate, ShardClaim, ShardRow,
 };
 use model::{
     Column, ColumnDefault, ColumnName, ColumnType, Content, DatabaseName, Epoch, Key, KeyBytes, Shard, ShardCount,
@@ -25,6 +25,7 @@ struct State {
     spoilt: HashMap<KeyBytes, &'static str>,
     shard_rows: HashMap<(TableName, Shard), ShardRow>,
     catalog: BTreeMap<TableRef, CatalogEntry>,
+    rates: BTreeMap<TableRef, SetRate>,
     generation: u64,
     epochs: HashMap<Shard, u32>,
     shards: Option<u32>,
@@ -279,5 +280,18 @@ impl Database for BentDatabase {
         let mut state = self.ask()?;
         state.generation += 1;
         Ok(state.catalog.get_mut(table).is_some_and(|entry| std::mem::replace(&mut entry.enabled, false)))
+    }
+
+    async fn rates(&self) -> Result<Vec<(TableRef, SetRate)>, DatabaseError> {
+        Ok(self.ask()?.rates.iter().map(|(table, rate)| (table.clone(), *rate)).collect())
+    }
+
+    async fn set_rate(&self, table: &TableRef, rate: Option<SetRate>) -> Result<(), DatabaseError> {
+        let mut state = self.ask()?;
+        match rate {
+            Some(rate) => drop(state.rates.insert(table.clone(), rate)),
+            None => drop(state.rates.remove(table)),
+        }
+        Ok(())
     }
 }

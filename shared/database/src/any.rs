@@ -7,8 +7,8 @@ use model::{DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, Ta
 #[cfg(any(feature = "mysql", feature = "sqlite"))]
 use crate::relational::Relational;
 use crate::{
-    Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseOptions, DatabaseRow, Horizon, Owner, ShardClaim,
-    ShardRow,
+    Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseOptions, DatabaseRow, Horizon, Owner, SetRate,
+    ShardClaim, ShardRow,
 };
 
 /// A database of any kind that this build knows.
@@ -161,5 +161,13 @@ impl Database for AnyDatabase {
 
     async fn disable(&self, table: &TableRef) -> Result<bool, DatabaseError> {
         delegate!(self.disable(table).await)
+    }
+
+    async fn rates(&self) -> Result<Vec<(TableRef, SetRate)>, DatabaseError> {
+        delegate!(self.rates().await)
+    }
+
+    async fn set_rate(&self, table: &TableRef, rate: Option<SetRate>) -> Result<(), DatabaseError> {
+        delegate!(self.set_rate(table, rate).await)
     }
 }

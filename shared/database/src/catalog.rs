@@ -27,6 +27,44 @@ pub struct TableSettings {
     pub create_check: CreateCheck,
 }
 
+/// A limit that an operator has set in place of the one that is configured.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum SetRate {
+    /// Rows per second, above 0.
+    RowsPerSecond(f64),
+    /// None.
+    Unlimited,
+}
+
+impl SetRate {
+    /// A rate in rows per second, where 0 is no limit; `None` if that is no rate.
+    pub fn new(rows_per_second: f64) -> Option<Self> {
+        match rows_per_second {
+            0.0 => Some(Self::Unlimited),
+            rate if rate.is_finite() && rate > 0.0 => Some(Self::RowsPerSecond(rate)),
+            _ => None,
+        }
+    }
+
+    /// As it is stored.
+    #[cfg(any(feature = "mysql", feature = "sqlite"))]
+    pub(crate) fn stored(self) -> String {
+        match self {
+            Self::RowsPerSecond(rate) => rate.to_string(),
+            Self::Unlimited => "unlimited".to_owned(),
+        }
+    }
+
+    /// What was stored.
+    #[cfg(any(feature = "mysql", feature = "sqlite"))]
+    pub(crate) fn from_stored(stored: &str) -> Option<Self> {
+        if stored == "unlimited" {
+            return Some(Self::Unlimited);
+        }
+        stored.parse().ok().and_then(Self::new)
+    }
+}
+
 /// A table that is or was enabled. An entry stays for good: what was accepted while the table was enabled is still drained.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CatalogEntry {

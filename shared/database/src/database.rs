@@ -4,7 +4,7 @@ use std::future::Future;
 
 use model::{DatabaseName, Epoch, Image, Key, Row, Shard, ShardCount, TableName, TableRef, TableSchema, Version};
 
-use crate::{CatalogEntry, DatabaseError};
+use crate::{CatalogEntry, DatabaseError, SetRate};
 
 /// What the database holds for a key.
 #[derive(Debug, Clone, PartialEq)]
@@ -120,7 +120,7 @@ pub enum Applied {
 /// a connection that somebody else uses next.
 pub trait Database: Send + Sync + 'static {
     /// Makes or upgrades our own tables (`_sa_shard`, `_sa_ledger`; in the first database also `_sa_table`,
-    /// `_sa_epoch`, `_sa_meta`).
+    /// `_sa_epoch`, `_sa_meta`, `_sa_rate`).
     fn prepare(&self) -> impl Future<Output = Result<(), DatabaseError>> + Send;
 
     /// Adds the version column to a table, invisible where that exists. No harm if it is there.
@@ -217,4 +217,14 @@ pub trait Database: Send + Sync + 'static {
 
     /// Disables a table, whose entry stays; `false` if it was not enabled.
     fn disable(&self, table: &TableRef) -> impl Future<Output = Result<bool, DatabaseError>> + Send;
+
+    /// The limits that operators have set, by table.
+    fn rates(&self) -> impl Future<Output = Result<Vec<(TableRef, SetRate)>, DatabaseError>> + Send;
+
+    /// Sets a table's limit; `None` takes back what was set.
+    fn set_rate(
+        &self,
+        table: &TableRef,
+        rate: Option<SetRate>,
+    ) -> impl Future<Output = Result<(), DatabaseError>> + Send;
 }

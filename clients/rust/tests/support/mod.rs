@@ -260,6 +260,13 @@ impl TableService for Scripted {
     ) -> Result<Response<v1::DisableTableResponse>, Status> {
         Err(Status::unimplemented("not scripted"))
     }
+
+    async fn set_table_rate(
+        &self,
+        _: Request<v1::SetTableRateRequest>,
+    ) -> Result<Response<v1::SetTableRateResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
 }
 
 /// A listener that takes connections, lets the client send its request, and hangs up. Answers how often it did.

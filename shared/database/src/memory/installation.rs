@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use model::{Epoch, Shard, ShardCount, TableRef};
 
-use crate::{CatalogEntry, DatabaseError};
+use crate::{CatalogEntry, DatabaseError, SetRate};
 
 #[derive(Default)]
 pub(super) struct Installation {
@@ -12,6 +12,7 @@ pub(super) struct Installation {
     epochs: BTreeMap<Shard, u32>,
     generation: u64,
     catalog: BTreeMap<TableRef, CatalogEntry>,
+    rates: BTreeMap<TableRef, SetRate>,
 }
 
 impl Installation {
@@ -50,6 +51,17 @@ impl Installation {
         entry.enabled = false;
         self.generation += 1;
         true
+    }
+
+    pub(super) fn rates(&self) -> Vec<(TableRef, SetRate)> {
+        self.rates.iter().map(|(table, rate)| (table.clone(), *rate)).collect()
+    }
+
+    pub(super) fn set_rate(&mut self, table: TableRef, rate: Option<SetRate>) {
+        match rate {
+            Some(rate) => self.rates.insert(table, rate),
+            None => self.rates.remove(&table),
+        };
     }
 
     pub(super) fn forget(&mut self, table: &TableRef) -> Option<CatalogEntry> {

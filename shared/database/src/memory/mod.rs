@@ -26,7 +26,7 @@ use std::{
 use model::{DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema};
 
 use crate::{
-    Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseRow, Horizon, Owner, ShardClaim, ShardRow,
+    Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseRow, Horizon, Owner, SetRate, ShardClaim, ShardRow,
     batch::{MAX_BATCH_ROWS, check_size},
 };
 pub use by_hand::ShardState;
@@ -238,5 +238,18 @@ impl Database for MemoryDatabase {
     async fn disable(&self, table: &TableRef) -> Result<bool, DatabaseError> {
         let table = table.clone();
         self.at_once(move |state| Ok(state.installation.disable(&table))).await
+    }
+
+    async fn rates(&self) -> Result<Vec<(TableRef, SetRate)>, DatabaseError> {
+        self.at_once(|state| Ok(state.installation.rates())).await
+    }
+
+    async fn set_rate(&self, table: &TableRef, rate: Option<SetRate>) -> Result<(), DatabaseError> {
+        let table = table.clone();
+        let set = move |state: &mut State| {
+            state.installation.set_rate(table, rate);
+            Ok(())
+        };
+        self.at_once(set).await
     }
 }

@@ -60,6 +60,12 @@ const SYSTEM_TABLES: &[&str] = &[
         value BIGINT NOT NULL,
         PRIMARY KEY (name)
     ) ENGINE = InnoDB",
+    "CREATE TABLE IF NOT EXISTS _sa_rate (
+        database_name VARCHAR(63) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+        table_name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+        rate VARCHAR(400) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+        PRIMARY KEY (database_name, table_name)
+    ) ENGINE = InnoDB",
 ];
 
 const UPGRADES: &[Upgrade] = &[

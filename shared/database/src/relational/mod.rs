@@ -7,6 +7,7 @@ mod apply;
 pub(crate) mod dialect;
 mod installation;
 mod plan;
+mod rates;
 mod read;
 pub(crate) mod session;
 pub(crate) mod shapes;
@@ -24,7 +25,7 @@ use model::{DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, Ta
 use tracing::Instrument as _;
 
 use crate::{
-    Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseRow, Horizon, Owner, ShardClaim, ShardRow,
+    Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseRow, Horizon, Owner, SetRate, ShardClaim, ShardRow,
     batch::{MAX_BATCH_ROWS, check_size},
 };
 use dialect::VERSION_COLUMN;
@@ -174,6 +175,15 @@ impl<B: Backend> Database for Relational<B> {
     async fn disable(&self, table: &TableRef) -> Result<bool, DatabaseError> {
         let table = table.clone();
         self.detached(move |backend| async move { installation::disable(&*backend, &table).await }).await
+    }
+
+    async fn rates(&self) -> Result<Vec<(TableRef, SetRate)>, DatabaseError> {
+        self.detached(|backend| async move { rates::rates(&*backend).await }).await
+    }
+
+    async fn set_rate(&self, table: &TableRef, rate: Option<SetRate>) -> Result<(), DatabaseError> {
+        let table = table.clone();
+        self.detached(move |backend| async move { rates::set(&*backend, &table, rate).await }).await
     }
 }
 

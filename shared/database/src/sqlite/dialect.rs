@@ -51,6 +51,12 @@ const SYSTEM_TABLES: &[&str] = &[
         name TEXT NOT NULL PRIMARY KEY,
         value INTEGER NOT NULL
     ) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS _sa_rate (
+        database_name TEXT NOT NULL,
+        table_name TEXT NOT NULL,
+        rate TEXT NOT NULL,
+        PRIMARY KEY (database_name, table_name)
+    ) WITHOUT ROWID",
 ];
 
 const UPGRADES: &[Upgrade] = &[

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use database::{CatalogEntry, CreateCheck, Database, DatabaseError, TableDirectory, TableSettings};
+use database::{CatalogEntry, CreateCheck, Database, DatabaseError, SetRate, TableDirectory, TableSettings};
 use model::{ColumnName, Epoch, Namespace, Shard, ShardCount, TableRef, Topic};
 
 use crate::{
@@ -18,7 +18,8 @@ on_each_database!(
     topics_and_namespaces_are_unique,
     preparing_again_does_no_harm,
     a_directory_follows_the_catalog,
-    a_table_that_is_gone_stops_no_other_once_it_is_disabled;
+    a_table_that_is_gone_stops_no_other_once_it_is_disabled,
+    a_limit_is_kept_until_it_is_taken_back;
     about_sql:
     preparing_changes_what_an_earlier_release_made,
 );
@@ -208,4 +209,23 @@ async fn a_table_that_is_gone_stops_no_other_once_it_is_disabled(h: Harness) {
     assert!(directory.known(&gone.table).is_some_and(|known| !known.enabled));
     assert_eq!(lenient.refresh(false).await, Ok(true));
     assert!(lenient.known(&gone.table).is_some());
+}
+
+async fn a_limit_is_kept_until_it_is_taken_back(h: Harness) {
+    let table = |table: &str| TableRef { database: main_database(), table: name(table) };
+    assert_eq!(h.database.rates().await.unwrap(), []);
+    for rate in [0.2, 1.0 / 3.0, 50.0, f64::MAX, f64::MIN_POSITIVE] {
+        h.database.set_rate(&table("a"), SetRate::new(rate)).await.unwrap();
+        assert_eq!(h.database.rates().await.unwrap(), [(table("a"), SetRate::RowsPerSecond(rate))]);
+    }
+    for _ in 0..2 {
+        h.database.set_rate(&table("B"), Some(SetRate::Unlimited)).await.unwrap();
+        h.database.set_rate(&table("b"), SetRate::new(7.0)).await.unwrap();
+    }
+    h.database.prepare().await.unwrap();
+    for _ in 0..2 {
+        h.database.set_rate(&table("a"), None).await.unwrap();
+    }
+    let expected = [(table("B"), SetRate::Unlimited), (table("b"), SetRate::RowsPerSecond(7.0))];
+    assert_eq!(h.database.rates().await.unwrap(), expected);
 }

@@ -1,8 +1,8 @@
 //! The database under test.
 
 use database::{
-    AnyDatabase, Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseRow, Horizon, Owner, ShardClaim,
-    ShardRow, memory::MemoryDatabase,
+    AnyDatabase, Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseRow, Horizon, Owner, SetRate,
+    ShardClaim, ShardRow, memory::MemoryDatabase,
 };
 use model::{DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema};
 
@@ -110,5 +110,13 @@ impl Database for Tested {
 
     async fn disable(&self, table: &TableRef) -> Result<bool, DatabaseError> {
         delegate!(self.disable(table).await)
+    }
+
+    async fn rates(&self) -> Result<Vec<(TableRef, SetRate)>, DatabaseError> {
+        delegate!(self.rates().await)
+    }
+
+    async fn set_rate(&self, table: &TableRef, rate: Option<SetRate>) -> Result<(), DatabaseError> {
+        delegate!(self.set_rate(table, rate).await)
     }
 }

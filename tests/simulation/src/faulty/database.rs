@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use database::{
-    Applied, Batch, CatalogEntry, Change, Database, DatabaseError, DatabaseRow, ErrorClass, Horizon, Owner, ShardClaim,
-    ShardRow,
+    Applied, Batch, CatalogEntry, Change, Database, DatabaseError, DatabaseRow, ErrorClass, Horizon, Owner, SetRate,
+    ShardClaim, ShardRow,
 };
 use model::{DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema};
 
@@ -163,5 +163,13 @@ impl<D: Database> Database for Faulty<D> {
 
     async fn disable(&self, table: &TableRef) -> Result<bool, DatabaseError> {
         self.inner.disable(table).await
+    }
+
+    async fn rates(&self) -> Result<Vec<(TableRef, SetRate)>, DatabaseError> {
+        self.inner.rates().await
+    }
+
+    async fn set_rate(&self, table: &TableRef, rate: Option<SetRate>) -> Result<(), DatabaseError> {
+        self.inner.set_rate(table, rate).await
     }
 }

@@ -1,0 +1,51 @@
+//! Following what operators set.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use database::{Database, DatabaseError, SetRate};
+use hot_store::Budget;
+use model::TableRef;
+use tokio::time;
+
+use crate::{apply::without_values, parts::Parts, status::TableMetrics};
+
+/// How often the limits are looked at; all replicas have a new one within twice this.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Puts the limits in force that operators have set. While the database that keeps them is away the last known ones stay.
+pub(crate) async fn follow_rates<H: Budget, D: Database>(parts: Arc<Parts<H, D>>) {
+    let mut failing = false;
+    loop {
+        let set = tokio::select! {
+            biased;
+            () = parts.stop.cancelled() => return,
+            set = set_rates(&parts) => set,
+        };
+        match &set {
+            Ok(()) if failing => tracing::info!("the limits that operators have set can be read again"),
+            Err(error) if !failing => {
+                let error = without_values(error);
+                tracing::warn!(
+                    error,
+                    "the limits that operators have set can't be read; the last known ones stay in force"
+                );
+            }
+            Ok(()) | Err(_) => {}
+        }
+        failing = set.is_err();
+        tokio::select! {
+            biased;
+            () = parts.stop.cancelled() => return,
+            () = time::sleep(INTERVAL) => {}
+        }
+    }
+}
+
+async fn set_rates<H: Budget, D: Database>(parts: &Parts<H, D>) -> Result<(), DatabaseError> {
+    let set: BTreeMap<TableRef, SetRate> = parts.directory.catalog_database()?.rates().await?.into_iter().collect();
+    for (table, rates) in parts.gates.set(set, &parts.options) {
+        let limit = rates.rows_per_second();
+        parts.metrics.of(&TableMetrics::new(&table)).limited(limit);
+    }
+    Ok(())
+}
