@@ -1,0 +1,41 @@
+//! Measures what is promised, one subject at a time, on real servers of its own, and says whether it is reached.
+
+mod limit;
+mod report;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Measure what is promised
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    subject: Subject,
+    /// Print one JSON object instead of the table
+    #[arg(long, global = true)]
+    json: bool,
+    /// A short form that takes about a minute
+    #[arg(long, global = true)]
+    quick: bool,
+}
+
+/// What is measured.
+#[derive(Debug, Subcommand)]
+enum Subject {
+    /// The database is never written faster than its limit, and with a backlog not much slower
+    Limit,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let Arguments { subject, json, quick } = Arguments::parse();
+    let report = match subject {
+        Subject::Limit => limit::measure(quick).await?,
+    };
+    report.print(json)?;
+    // Figures that are not reached are no error of the measurement, and still not to be overlooked.
+    if !report.is_reached() {
+        std::process::exit(1);
+    }
+    Ok(())
+}
