@@ -3,6 +3,7 @@
 mod config;
 mod demo;
 mod dev;
+mod dlq;
 mod record;
 mod table;
 
@@ -45,6 +46,9 @@ enum Command {
     /// Tables: list, show, enable, disable, prepare
     #[command(subcommand)]
     Table(table::TableCommand),
+    /// Dead letters, which the database refused for good: list, show, replay, purge
+    #[command(subcommand)]
+    Dlq(dlq::DlqCommand),
     /// Configuration: show what is in effect
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -62,6 +66,7 @@ async fn main() -> Result<()> {
         Command::Delete(arguments) => record::delete(arguments, &endpoint).await,
         Command::Wait(arguments) => record::wait(arguments, &endpoint).await,
         Command::Table(command) => table::run(command, &config, &endpoint).await,
+        Command::Dlq(command) => dlq::run(command, &endpoint).await,
         Command::Config(command) => config::run(command, &config),
     }
 }

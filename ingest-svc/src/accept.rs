@@ -11,6 +11,7 @@ mod digest;
 mod draft;
 mod error;
 mod merge;
+mod parked;
 mod queue;
 mod repeat;
 mod request;
@@ -18,15 +19,17 @@ mod rounds;
 mod store;
 mod validate;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, future::Future, sync::Arc};
 
 use database::Database;
 use event_log::{EventPublisher, LogReader};
 use futures::{StreamExt as _, stream};
 use hot_store::HotStore;
+use jiff::Timestamp;
 use model::Shard;
 
 pub use error::WriteError;
+pub(crate) use parked::Parked;
 pub use request::{Accepted, AckLevel, Acknowledge, Change, Require, WriteRequest};
 
 use crate::{Core, StoreError};
@@ -74,7 +77,15 @@ where
         ack: Acknowledge,
     ) -> Vec<Result<Accepted, WriteError>> {
         let count = requests.len();
-        let work = accept(self.core.clone(), requests, ack);
+        self.finish(accept(self.core.clone(), requests, ack), count).await
+    }
+
+    /// Does the work in a task of its own, which goes on when the caller stops waiting.
+    async fn finish(
+        &self,
+        work: impl Future<Output = Vec<Result<Accepted, WriteError>>> + Send + 'static,
+        count: usize,
+    ) -> Vec<Result<Accepted, WriteError>> {
         self.core.tasks.spawn(work).await.unwrap_or_else(|error| {
             tracing::error!(%error, "a batch of writes ended before its results were known");
             vec![Err(WriteError::OutcomeUnknown("the server failed while it worked on the write".to_owned())); count]
@@ -108,11 +119,26 @@ where
             Err(error) => results[index] = Err(error),
         }
     }
-    admit::admit(&core, &mut by_shard, &mut results);
+    carry(&core, by_shard, results, now).await
+}
+
+/// The rest of the way of writes that the table accepts; `results` holds those of the others.
+async fn carry<H, L, D>(
+    core: &Arc<Core<H, L, D>>,
+    mut by_shard: BTreeMap<Shard, Vec<Item>>,
+    mut results: Vec<Result<Accepted, WriteError>>,
+    now: Timestamp,
+) -> Vec<Result<Accepted, WriteError>>
+where
+    H: HotStore,
+    L: EventPublisher + LogReader,
+    D: Database,
+{
+    admit::admit(core, &mut by_shard, &mut results);
 
     let at_once = core.options.shards_at_once.max(1);
     let written: Vec<_> = stream::iter(by_shard)
-        .map(|(shard, items)| store::write_shard(&core, shard, items, now))
+        .map(|(shard, items)| store::write_shard(core, shard, items, now))
         .buffer_unordered(at_once)
         .collect()
         .await;
@@ -124,7 +150,7 @@ where
         }
     }
     let names: Vec<_> = stored.iter().map(|write: &Stored| (write.index, write.etag, write.token())).collect();
-    let levels = acknowledge::reach(&core, stored).await;
+    let levels = acknowledge::reach(core, stored).await;
     for ((index, etag, token), level) in names.into_iter().zip(levels) {
         results[index] = level.map(|reached| Accepted { reached, etag, token: token.reached(reached) });
     }

@@ -4,14 +4,16 @@
 //! |---|---|
 //! | `server` | the listener, limits, health, reflection, the orderly end |
 //! | `admission` | how many requests are worked on at once, decided before a request is decoded |
-//! | `records`, `tables` | the two services |
+//! | `records`, `tables`, `operators` | the services |
 //! | `work` | what is the same for every call |
-//! | `value`, `request`, `answer` | conversion between the API's messages and the model |
+//! | `value`, `request`, `answer`, `dead_letters` | conversion between the API's messages and the model |
 //! | `failure`, `reasons` | errors as the API tells them: one stable reason, the fields, when to try again |
 
 mod admission;
 mod answer;
+mod dead_letters;
 mod failure;
+mod operators;
 mod reasons;
 mod records;
 mod request;

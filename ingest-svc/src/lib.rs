@@ -3,7 +3,8 @@
 //! A write walks through the rooms from left to right: [`grpc`] (transport) hands it to [`accept`], which validates
 //! it, writes it into the hot store, puts it into the event log and acknowledges it. [`read`] answers from the hot
 //! store, or from the database under a lease. What a crash leaves half-way is healed by [`relay`]; what a restart of
-//! the hot store closes is opened again by [`opening`]. [`tables`] says which tables take part.
+//! the hot store closes is opened again by [`opening`]. [`tables`] says which tables take part. What the database refused
+//! for good is in the hands of operators: [`dead_letters`].
 //!
 //! The use cases know the three stores by their traits only; [`app`] is the one place that names backends.
 
@@ -12,6 +13,7 @@ pub mod app;
 pub mod applied;
 pub mod backlog;
 mod core_parts;
+pub mod dead_letters;
 mod error;
 mod etag;
 pub mod grpc;

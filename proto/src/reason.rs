@@ -92,6 +92,10 @@ reasons! {
     AlreadyExists = "ALREADY_EXISTS", AlreadyExists, untouched;
     /// There is no such record.
     NotFound = "NOT_FOUND", NotFound, untouched;
+    /// The table has no such dead letter.
+    UnknownDeadLetter = "UNKNOWN_DEAD_LETTER", NotFound, untouched;
+    /// The bytes of the dead letter's event can't be read, so nothing can be written again.
+    DeadLetterUnreadable = "DEAD_LETTER_UNREADABLE", FailedPrecondition, untouched;
     /// The record is not the one that the etag names.
     EtagMismatch = "ETAG_MISMATCH", Aborted, untouched;
     /// Others kept changing the record; try again.

@@ -24,6 +24,8 @@ from grpc_tools import protoc
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROTO = ROOT / "proto"
+# Nobody but the database knows what it refuses.
+STRICT = "CREATE TABLE strict (id INTEGER NOT NULL PRIMARY KEY, amount INTEGER NOT NULL CHECK (amount > 0));"
 
 
 def generate(into):
@@ -34,7 +36,8 @@ def generate(into):
     if protoc.main(arguments) != 0:
         raise RuntimeError("protoc failed")
     sys.path.insert(0, str(into))
-    names = ("value_pb2", "record_service_pb2", "record_service_pb2_grpc", "table_service_pb2", "table_service_pb2_grpc")
+    services = [f"{name}_service_pb2{kind}" for name in ("record", "table", "operator") for kind in ("", "_grpc")]
+    names = ["value_pb2", *services]
     return [importlib.import_module(f"shockabsorber.v1.{name}") for name in names]
 
 
@@ -52,14 +55,16 @@ class ClientTest(unittest.TestCase):
         cls.directory = tempfile.TemporaryDirectory(prefix="shock-absorber-python-")
         stubs = pathlib.Path(cls.directory.name, "stubs")
         stubs.mkdir()
-        cls.values, cls.records, records_grpc, cls.tables, tables_grpc = generate(stubs)
+        cls.values, cls.records, records_grpc, cls.tables, tables_grpc, cls.operators, operators_grpc = generate(stubs)
         cls.server = None
         endpoint = os.environ.get("SHOCK_ABSORBER_TEST_ENDPOINT")
         if not endpoint:
             endpoint = f"127.0.0.1:{free_port()}"
             binary = os.environ.get("SHOCK_ABSORBER_BIN", str(ROOT / "target/debug/shock-absorber"))
             settings = (f"ingest.listen={endpoint}", "ingest.admin_listen=127.0.0.1:0", "drain.admin_listen=127.0.0.1:0")
-            arguments = [binary, "dev", "--data-dir", str(pathlib.Path(cls.directory.name, "data"))]
+            schema = pathlib.Path(cls.directory.name, "schema.sql")
+            schema.write_text((ROOT / "cli/sql/payments.sql").read_text() + STRICT)
+            arguments = [binary, "dev", "--data-dir", str(pathlib.Path(cls.directory.name, "data")), "--init-sql", str(schema)]
             for setting in settings:
                 arguments += ["--set", setting]
             cls.server = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -67,6 +72,7 @@ class ClientTest(unittest.TestCase):
         grpc.channel_ready_future(cls.channel).result(timeout=30)
         cls.record = records_grpc.RecordServiceStub(cls.channel)
         cls.table_service = tables_grpc.TableServiceStub(cls.channel)
+        cls.operator = operators_grpc.OperatorServiceStub(cls.channel)
         cls.wait_until_serving()
         cls.payments = cls.values.TableRef(table="payments")
         cls.table_service.EnableTable(cls.tables.EnableTableRequest(table=cls.payments), timeout=30)
@@ -212,6 +218,61 @@ class ClientTest(unittest.TestCase):
         nobody_s = self.records.WaitAppliedRequest(tokens=[token, "x"])
         self.refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT", self.record.WaitApplied, nobody_s)
 
+    def test_dead_letters_are_listed_and_named_one_by_one(self):
+        pages = list(self.operator.ListDeadLetters(self.operators.ListDeadLettersRequest(table=self.payments)))
+        self.assertEqual([letter for page in pages for letter in page.letters], [])
+        nobody = self.operators.DeadLetterName(table=self.payments, id="0-999999")
+        get = self.operators.GetDeadLetterRequest(name=nobody)
+        self.refused(grpc.StatusCode.NOT_FOUND, "UNKNOWN_DEAD_LETTER", self.operator.GetDeadLetter, get)
+        replay = self.operators.ReplayDeadLettersRequest(names=[nobody])
+        purge = self.operators.PurgeDeadLettersRequest(names=[nobody])
+        for results in (self.operator.ReplayDeadLetters(replay).results, self.operator.PurgeDeadLetters(purge).results):
+            details = [self.details(result.status) for result in results]
+            self.assertEqual([d.reason for ds in details for d in ds], ["UNKNOWN_DEAD_LETTER"])
+        strange = self.operators.PurgeDeadLettersRequest(names=[self.operators.DeadLetterName(table=self.payments, id="x")])
+        details = self.refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT", self.operator.PurgeDeadLetters, strange)
+        fields = [v.field for d in details if isinstance(d, error_details_pb2.BadRequest) for v in d.field_violations]
+        self.assertEqual(fields, ["names[0].id"])
+
+    def test_what_the_database_refuses_is_found_replayed_and_purged(self):
+        if not self.server:
+            self.skipTest("the database of this server has no table that refuses anything")
+        strict = self.values.TableRef(table="strict")
+        self.table_service.EnableTable(self.tables.EnableTableRequest(table=strict), timeout=30)
+        key = self.values.Row(columns={"id": self.value(int64_value=1)})
+        row = self.values.Row(columns={"id": self.value(int64_value=1), "amount": self.value(int64_value=-5)})
+        self.record.PutRecord(self.records.PutRecordRequest(table=strict, row=row))
+        read = self.records.GetRecordRequest(table=strict, key=key)
+
+        first = self.one_dead_letter(strict)
+        self.assertEqual(first.cause, self.operators.DEAD_LETTER_CAUSE_PERMANENT)
+        shown = self.operator.GetDeadLetter(self.operators.GetDeadLetterRequest(name=first.name))
+        self.assertEqual((shown.letter, shown.record.row), (first, row))
+        self.assertEqual(self.record.GetRecord(read).row, row)
+        replay = self.operators.ReplayDeadLettersRequest(names=[first.name])
+        (replayed,) = self.operator.ReplayDeadLetters(replay).results
+        self.assertGreater(replayed.replayed_as, first.version)
+        (again,) = self.operator.ReplayDeadLetters(replay).results
+        self.assertEqual(again.settled, self.operators.DEAD_LETTER_STATE_SUPERSEDED)
+
+        second = self.one_dead_letter(strict)
+        self.assertEqual(second.version, replayed.replayed_as)
+        purge = self.operators.PurgeDeadLettersRequest(names=[second.name])
+        (purged,) = self.operator.PurgeDeadLetters(purge).results
+        self.assertEqual(purged.WhichOneof("outcome"), "purged")
+        self.refused(grpc.StatusCode.NOT_FOUND, "NOT_FOUND", self.record.GetRecord, read)
+
+    def one_dead_letter(self, table):
+        """The unresolved letter of a table, once it is there and its record is parked."""
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            pages = self.operator.ListDeadLetters(self.operators.ListDeadLettersRequest(table=table))
+            letters = [letter for page in pages for letter in page.letters]
+            if [letter.state for letter in letters] == [self.operators.DEAD_LETTER_STATE_UNRESOLVED]:
+                return letters[0]
+            time.sleep(0.05)
+        raise TimeoutError(f"there is no dead letter, but {letters}")
+
     def test_tables_and_reflection(self):
         tables = self.table_service.ListTables(self.tables.ListTablesRequest()).tables
         payments = [t for t in tables if t.table.table == "payments"]
@@ -219,6 +280,7 @@ class ClientTest(unittest.TestCase):
         services = ProtoReflectionDescriptorDatabase(self.channel).get_services()
         self.assertIn("shockabsorber.v1.RecordService", services)
         self.assertIn("shockabsorber.v1.TableService", services)
+        self.assertIn("shockabsorber.v1.OperatorService", services)
 
 
 if __name__ == "__main__":

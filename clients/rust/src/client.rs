@@ -325,7 +325,7 @@ impl Client {
     }
 
     /// A call with its attempts.
-    async fn call<Q, A, F>(
+    pub(crate) async fn call<Q, A, F>(
         &self,
         repeat: Repeat,
         wait: Duration,
@@ -355,6 +355,11 @@ impl Client {
             settled &= error.is_refusal();
             tokio::time::sleep(delay).await;
         }
+    }
+
+    /// The next connection, for a call that is made once.
+    pub(crate) fn connection(&self) -> Connection {
+        self.shared.connections.next()
     }
 
     /// One attempt over the next connection.

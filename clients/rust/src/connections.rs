@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use proto::v1::{record_service_client::RecordServiceClient, table_service_client::TableServiceClient};
+use proto::v1::{
+    operator_service_client::OperatorServiceClient, record_service_client::RecordServiceClient,
+    table_service_client::TableServiceClient,
+};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::{Acknowledge, Client, ClientError};
@@ -179,6 +182,7 @@ impl Builder {
 pub(crate) struct Connection {
     pub(crate) records: RecordServiceClient<Channel>,
     pub(crate) tables: TableServiceClient<Channel>,
+    pub(crate) operators: OperatorServiceClient<Channel>,
 }
 
 impl Connection {
@@ -187,7 +191,10 @@ impl Connection {
             records: RecordServiceClient::new(channel.clone())
                 .max_decoding_message_size(max_message_bytes)
                 .max_encoding_message_size(max_message_bytes),
-            tables: TableServiceClient::new(channel)
+            tables: TableServiceClient::new(channel.clone())
+                .max_decoding_message_size(max_message_bytes)
+                .max_encoding_message_size(max_message_bytes),
+            operators: OperatorServiceClient::new(channel)
                 .max_decoding_message_size(max_message_bytes)
                 .max_encoding_message_size(max_message_bytes),
         }

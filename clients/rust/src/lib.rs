@@ -38,6 +38,7 @@ mod batch;
 mod batcher;
 mod client;
 mod connections;
+mod dead_letter;
 mod error;
 #[cfg(feature = "json")]
 mod json;
@@ -51,6 +52,10 @@ mod write;
 pub use batcher::{Batcher, BatcherOptions, Pending};
 pub use client::{Client, Found};
 pub use connections::Builder;
+pub use dead_letter::{
+    DeadLetter, DeadLetterCause, DeadLetterFilter, DeadLetterName, DeadLetterOperation, DeadLetterOutcome,
+    DeadLetterPages, DeadLetterRecord, DeadLetterState, ShownDeadLetter,
+};
 pub use error::{ClientError, FieldProblem, ServerError};
 #[cfg(feature = "json")]
 pub use json::JsonError;

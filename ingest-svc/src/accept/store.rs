@@ -319,9 +319,9 @@ enum Judged {
 fn judge(ready: Ready, outcome: WriteOutcome) -> Judged {
     let Ready { item, precondition, draft, otherwise } = ready;
     let table = &item.checked.table.schema.table;
-    // Who named an etag wants that version and no other.
+    // Who named an etag, or what is parked, wants that version and no other.
     let insists = match &item.checked.intent {
-        Intent::Store { .. } => matches!(precondition, Precondition::At { .. }),
+        Intent::Store { .. } => matches!(precondition, Precondition::At { .. } | Precondition::Parked { .. }),
         Intent::Update { etag, .. } => etag.is_some(),
     };
     match (otherwise, outcome) {

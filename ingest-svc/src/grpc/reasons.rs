@@ -4,7 +4,14 @@ use model::{Violation, ViolationReason};
 use proto::Reason;
 
 use super::failure::{Failure, FieldProblem};
-use crate::{Part, StoreError, accept::WriteError, applied::WaitError, read::ReadError, tables::TableError};
+use crate::{
+    Part, StoreError,
+    accept::WriteError,
+    applied::WaitError,
+    dead_letters::{DeadLetterError, Problem},
+    read::ReadError,
+    tables::TableError,
+};
 
 impl From<WriteError> for Failure {
     fn from(error: WriteError) -> Self {
@@ -92,6 +99,36 @@ impl From<TableError> for Failure {
             }
             TableError::LogDown(_) => Self::new(Reason::LogUnavailable, message),
             TableError::LogUnfit(_) => Self::new(Reason::TableUnsupported, message),
+        }
+    }
+}
+
+impl From<DeadLetterError> for Failure {
+    fn from(error: DeadLetterError) -> Self {
+        let message = error.to_string();
+        match error {
+            DeadLetterError::Store(error) => error.into(),
+            DeadLetterError::NoSuchTable(table) => Self::new(Reason::TableNotEnabled, message).with("table", table),
+            DeadLetterError::NotFound(name) => {
+                Self::new(Reason::UnknownDeadLetter, message).with("table", name.table).with("id", name.id)
+            }
+            DeadLetterError::LogDown(_) => Self::new(Reason::LogUnavailable, message),
+            DeadLetterError::LogUnfit(_) => Self::new(Reason::Internal, message),
+            DeadLetterError::NobodyListens => Self::new(Reason::Overloaded, message),
+        }
+    }
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        let message = problem.to_string();
+        match problem {
+            Problem::Write(error) => error.into(),
+            Problem::Letters(error) => error.into(),
+            Problem::NotFound => Self::new(Reason::UnknownDeadLetter, message),
+            Problem::Unreadable => Self::new(Reason::DeadLetterUnreadable, message),
+            Problem::Retrying => Self::new(Reason::Conflict, message),
+            Problem::NotNoted(_) => Self::new(Reason::LogUnavailable, message),
         }
     }
 }

@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use database::Database;
 use event_log::{EventPublisher, LogReader};
 use hot_store::HotStore;
-use proto::v1::{record_service_server::RecordServiceServer, table_service_server::TableServiceServer};
+use proto::v1::{
+    operator_service_server::OperatorServiceServer, record_service_server::RecordServiceServer,
+    table_service_server::TableServiceServer,
+};
 use tokio::{net::TcpListener, pin, sync::Semaphore, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{
@@ -17,12 +20,13 @@ use tonic_reflection::server::Builder as Reflection;
 
 use super::{
     admission::{Admission, Gate},
+    operators::OperatorCalls,
     records::Records,
     request::Databases,
     tables::TableCalls,
     work::Work,
 };
-use crate::{Core, accept::Writer, applied::Waiter, read::Reader, tables::Tables};
+use crate::{Core, accept::Writer, applied::Waiter, dead_letters::DeadLetters, read::Reader, tables::Tables};
 
 /// When the last request has been answered, connections get so long to take the answer and close. One that somebody
 /// keeps open for its own purposes (a health watch never ends) does not hold up the end.
@@ -34,6 +38,7 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 
 type RecordServer<H, L, D> = RecordServiceServer<Records<H, L, D>>;
 type TableServer<H, L, D> = TableServiceServer<TableCalls<H, L, D>>;
+type OperatorServer<H, L, D> = OperatorServiceServer<OperatorCalls<H, L, D>>;
 
 /// The limits of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +101,14 @@ where
     })
     .max_decoding_message_size(options.max_message_bytes)
     .max_encoding_message_size(options.max_message_bytes);
+    let operators = OperatorServer::new(OperatorCalls {
+        letters: DeadLetters::new(core.clone()),
+        databases: databases.clone(),
+        max_batch_items: options.max_batch_items,
+        work: work.clone(),
+    })
+    .max_decoding_message_size(options.max_message_bytes)
+    .max_encoding_message_size(options.max_message_bytes);
     let tables = TableServer::new(TableCalls { tables: Tables::new(core.clone()), databases, work })
         .max_decoding_message_size(options.max_message_bytes)
         .max_encoding_message_size(options.max_message_bytes);
@@ -120,6 +133,7 @@ where
         .add_service(health)
         .add_service(Admission::new(records, gate.clone()))
         .add_service(Admission::new(tables, gate.clone()))
+        .add_service(Admission::new(operators, gate.clone()))
         .add_optional_service(reflection)
         .add_optional_service(old_reflection)
         .serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned());
@@ -180,7 +194,8 @@ where
     L: EventPublisher + LogReader,
     D: Database,
 {
-    for name in ["", RecordServer::<H, L, D>::NAME, TableServer::<H, L, D>::NAME] {
+    let services = [RecordServer::<H, L, D>::NAME, TableServer::<H, L, D>::NAME, OperatorServer::<H, L, D>::NAME];
+    for name in [""].into_iter().chain(services) {
         reporter.set_service_status(name, status).await;
     }
 }

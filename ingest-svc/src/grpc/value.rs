@@ -82,7 +82,7 @@ fn to_proto(value: Value) -> v1::Value {
 }
 
 /// The API counts nanoseconds forward from the second, also before 1970. Microseconds are the finest that is kept.
-fn timestamp_from_proto(at: prost_types::Timestamp) -> Result<Timestamp, String> {
+pub(super) fn timestamp_from_proto(at: prost_types::Timestamp) -> Result<Timestamp, String> {
     if !(0..1_000_000_000).contains(&at.nanos) {
         return Err("has nanos outside 0 to 999999999".into());
     }
@@ -92,7 +92,7 @@ fn timestamp_from_proto(at: prost_types::Timestamp) -> Result<Timestamp, String>
     Timestamp::new(at.seconds, at.nanos).map_err(|_| "is outside the years that can be written".into())
 }
 
-fn timestamp_to_proto(at: Timestamp) -> prost_types::Timestamp {
+pub(super) fn timestamp_to_proto(at: Timestamp) -> prost_types::Timestamp {
     let (seconds, nanos) = (at.as_second(), at.subsec_nanosecond());
     if nanos < 0 {
         prost_types::Timestamp { seconds: seconds - 1, nanos: nanos + 1_000_000_000 }

@@ -2,9 +2,12 @@
 
 use std::{future::Future, time::Instant};
 
+use futures::{StreamExt as _, future, stream, stream::BoxStream};
 use opentelemetry::{KeyValue, global, metrics::Histogram};
 use prost::Message;
 use proto::Reason;
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 
@@ -67,6 +70,46 @@ impl Work {
         self.answered(method, begun, answer)
     }
 
+    /// Works on a request in a task of its own that gives out its answer page by page, and in the end what went wrong.
+    pub(super) fn in_pages<Q, P, A, F>(
+        &self,
+        method: &'static str,
+        mut request: Request<Q>,
+        give_out: impl FnOnce(Q, mpsc::Sender<P>) -> F,
+        to_answer: impl FnMut(P) -> A + Send + 'static,
+    ) -> BoxStream<'static, Result<A, Status>>
+    where
+        P: Send + 'static,
+        A: Send + 'static,
+        F: Future<Output = Result<(), Failure>> + Send + 'static,
+    {
+        let begun = Instant::now();
+        let permit = request.extensions_mut().remove::<InFlight>();
+        let (pages, taken) = mpsc::channel(1);
+        let (ended, end) = oneshot::channel();
+        let work = give_out(request.into_inner(), pages);
+        let this = self.clone();
+        self.tasks.spawn(async move {
+            let outcome = work.await;
+            drop(permit);
+            this.measure(method, begun, &outcome);
+            // Nobody asks any more if this fails.
+            drop(ended.send(outcome));
+        });
+        let problem = async move {
+            match end.await {
+                Ok(outcome) => outcome.err(),
+                Err(_) => Some(Failure::new(Reason::Internal, "the server failed while it worked on the request")),
+            }
+        };
+        let problem = stream::once(problem).filter_map(future::ready);
+        ReceiverStream::new(taken)
+            .map(to_answer)
+            .map(Ok)
+            .chain(problem.map(|problem| Err(problem.into_status())))
+            .boxed()
+    }
+
     fn answered<A: Message>(
         &self,
         method: &'static str,
@@ -74,10 +117,14 @@ impl Work {
         answer: Result<A, Failure>,
     ) -> Result<Response<A>, Status> {
         let answer = answer.and_then(|answer| self.fitting(answer));
+        self.measure(method, begun, &answer);
+        answer.map(Response::new).map_err(Failure::into_status)
+    }
+
+    fn measure<A>(&self, method: &'static str, begun: Instant, answer: &Result<A, Failure>) {
         let reason = answer.as_ref().map_or_else(|failure| failure.reason().as_str(), |_| "OK");
         let labels = [KeyValue::new("method", method), KeyValue::new("reason", reason)];
         self.durations.record(begun.elapsed().as_secs_f64(), &labels);
-        answer.map(Response::new).map_err(Failure::into_status)
     }
 
     /// An answer that tonic could not send would end as an error without a reason.

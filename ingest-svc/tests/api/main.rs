@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod calls;
+mod dead_letters;
 mod errors;
 mod limits;
 mod server;

@@ -15,7 +15,8 @@ use tonic_types::StatusExt as _;
 
 use crate::world::{LONG, World, id, payment, prefer_applied, raw_put};
 
-const SERVICES: [&str; 2] = ["shockabsorber.v1.RecordService", "shockabsorber.v1.TableService"];
+const SERVICES: [&str; 3] =
+    ["shockabsorber.v1.RecordService", "shockabsorber.v1.TableService", "shockabsorber.v1.OperatorService"];
 
 fn check(service: &str) -> HealthCheckRequest {
     HealthCheckRequest { service: service.to_owned() }
@@ -25,7 +26,7 @@ fn check(service: &str) -> HealthCheckRequest {
 async fn the_services_are_healthy_when_the_shards_are_open_and_not_when_it_stops() {
     let world = World::new().await;
     let mut health = HealthClient::new(world.channel().await);
-    for service in ["", SERVICES[0], SERVICES[1]] {
+    for service in [""].into_iter().chain(SERVICES) {
         let mut watch = health.watch(check(service)).await.unwrap().into_inner();
         // The shards are open; the health that follows from it may be a moment behind.
         loop {

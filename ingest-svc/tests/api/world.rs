@@ -5,7 +5,10 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use database::{AnyDatabase, DatabaseOptions, TableDirectory};
 use event_log::embedded::{EmbeddedLog, EmbeddedOptions};
 use hot_store::memory::MemoryStore;
-use ingest_svc::app::{self, ReadyParts};
+use ingest_svc::{
+    Core,
+    app::{self, ReadyParts},
+};
 use model::{DatabaseName, ShardCount};
 use proto::v1::{self, record_service_client::RecordServiceClient};
 use runtime::{Ending, Readiness, Settings, Shutdown, Signals, config::ConfigSources};
@@ -26,6 +29,7 @@ const TABLES: &str = "
 pub struct World {
     pub address: SocketAddr,
     pub readiness: Readiness,
+    pub core: Arc<Core<MemoryStore, EmbeddedLog, AnyDatabase>>,
     shutdown: Shutdown,
     dir: TempDir,
 }
@@ -64,10 +68,10 @@ impl World {
         let (readiness, shutdown) = (Readiness::new(), Shutdown::new());
         let ready = ReadyParts::of(&readiness);
         shutdown.spawn("ingest", {
-            let shutdown = shutdown.clone();
+            let (shutdown, core) = (shutdown.clone(), core.clone());
             async move { app::serve(core, &settings, listener, ready, &shutdown).await }
         });
-        Self { address, readiness, shutdown, dir }
+        Self { address, readiness, core, shutdown, dir }
     }
 
     pub fn endpoint(&self) -> String {

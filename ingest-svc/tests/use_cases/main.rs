@@ -7,6 +7,7 @@ mod backlog;
 mod batches;
 mod checkpoints;
 mod db;
+mod dead_letters;
 mod log;
 mod lost_log;
 mod opening;
