@@ -32,7 +32,10 @@ impl Cap {
     pub(super) fn new(rows_per_second: Option<f64>, batch_rows: usize) -> Self {
         let burst =
             u32::try_from(batch_rows.saturating_mul(2)).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX);
-        let period = |per_second: f64| Duration::try_from_secs_f64(1.0 / per_second).unwrap_or(Duration::MAX);
+        // `governor` counts nanoseconds in 64 bits. A limit that lets nothing pass is kept by who asks.
+        const LONGEST: f64 = 1e9;
+        let longest = LONGEST / f64::from(burst.get());
+        let period = |per_second: f64| Duration::from_secs_f64((1.0 / per_second).clamp(0.0, longest));
         // None for a period of nought: a limit beyond a row per nanosecond, which is none.
         let quota = rows_per_second.and_then(|per_second| Quota::with_period(period(per_second)));
         let limiter = quota.map(|quota| RateLimiter::direct_with_clock(quota.allow_burst(burst), RuntimeClock));
@@ -46,5 +49,30 @@ impl Cap {
         while let Ok(Err(not_yet)) = limiter.check_n(rows) {
             time::sleep(not_yet.wait_time_from(RuntimeClock.now())).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn any_number_makes_a_cap() {
+        for rate in [0.0, f64::MIN_POSITIVE, 1e-12, 0.01, 1e9, 1e18, f64::MAX, f64::INFINITY] {
+            for batch in [0, 1, 500, usize::MAX] {
+                Cap::new(Some(rate), batch).pass(1).await;
+            }
+        }
+        Cap::new(None, 1).pass(u32::MAX).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_batches_pass_at_once_and_then_no_more_than_the_rate() {
+        let (cap, begun) = (Cap::new(Some(100.0), 5), time::Instant::now());
+        for _ in 0..12 {
+            cap.pass(5).await;
+        }
+        let took = begun.elapsed();
+        assert!(took >= Duration::from_millis(499) && took < Duration::from_millis(520), "{took:?}");
     }
 }
