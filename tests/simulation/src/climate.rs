@@ -132,6 +132,8 @@ pub struct Blows {
     pub kill_all: u32,
     /// The hot store restarts without its tail, and with a clock that has stepped back.
     pub lose_tail_and_time: u32,
+    /// Everything is killed at once, and the log loses its end; the hot store keeps what it has.
+    pub cut_power: u32,
 }
 
 impl Climate {
@@ -156,6 +158,7 @@ impl Climate {
             outage: weight(0.5, 3),
             kill_all: weight(0.2, 1),
             lose_tail_and_time: weight(0.2, 2),
+            cut_power: 0,
         };
         let slow_upkeep = if rng.random_bool(0.2) { 0.4 } else { 0.0 };
         let blows = Blows {
@@ -184,6 +187,13 @@ impl Climate {
             batch_age: millis(rng, &[1, 5, 40]),
             slow_upkeep,
         }
+    }
+
+    /// The power fails now and then. What is queued is in two places, the log and the hot store, and the log loses its
+    /// end then: so the hot store loses nothing in such a run.
+    pub(crate) fn with_power_cuts(self) -> Self {
+        let blows = Blows { lose_tail: 0, lose_all: 0, lose_tail_and_time: 0, cut_power: 4, ..self.blows };
+        Self { blows, ..self }
     }
 
     /// What becomes of a call.

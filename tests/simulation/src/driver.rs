@@ -52,8 +52,9 @@ fn blow(world: &Arc<World>) {
         outage: o,
         kill_all,
         lose_tail_and_time,
+        cut_power: p,
     } = world.nature.climate().blows;
-    let blows: [(u32, Blow); 11] = [
+    let blows: [(u32, Blow); 12] = [
         (a, kill_ingest),
         (b, kill_drain),
         (pause, stop_one),
@@ -65,6 +66,7 @@ fn blow(world: &Arc<World>) {
         (o, outage),
         (kill_all, kill_everything),
         (lose_tail_and_time, lose_tail_and_time_together),
+        (p, cut_power),
     ];
     let all: u32 = blows.iter().map(|(weight, _)| weight).sum();
     let mut dice = world.nature.pick(0..u64::from(all)) as u32;
@@ -148,6 +150,15 @@ fn outage(world: &Arc<World>) {
 }
 
 fn kill_everything(world: &Arc<World>) {
+    kill_all_processes(world);
+    match world.nature.pick(0..3) {
+        0 if world.nature.climate().blows.cut_power == 0 => world.lose_tail(),
+        1 => world.restart_hot(),
+        _ => {}
+    }
+}
+
+fn kill_all_processes(world: &Arc<World>) {
     world.nature.note(|| "everything is killed".to_owned());
     for ingest in world.living_ingests() {
         ingest.kill();
@@ -157,9 +168,10 @@ fn kill_everything(world: &Arc<World>) {
         drain.kill();
         start_again(world, World::start_drain);
     }
-    match world.nature.pick(0..3) {
-        0 => world.lose_tail(),
-        1 => world.restart_hot(),
-        _ => {}
-    }
+}
+
+fn cut_power(world: &Arc<World>) {
+    kill_all_processes(world);
+    world.lose_end_of_log();
+    world.restart_hot();
 }

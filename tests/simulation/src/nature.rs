@@ -19,6 +19,8 @@ use crate::{
 
 /// What the wall clock shows when a run begins: microseconds since 1970.
 const BEGINNING_MICROS: u64 = 1_700_000_000_000_000;
+/// In how many runs the power fails, in parts of all.
+const POWER_CUTS: f64 = 0.1;
 
 /// How long what a drain says of its progress is on its way, at most.
 const SLOW_UPKEEP: Duration = Duration::from_millis(1500);
@@ -58,7 +60,11 @@ impl Nature {
     /// The nature of a seed; with `trace` it remembers every call.
     pub fn new(seed: u64, trace: bool) -> Arc<Self> {
         let mut rng = SmallRng::seed_from_u64(seed);
-        let climate = Climate::draw(&mut rng);
+        let mut climate = Climate::draw(&mut rng);
+        // By a chance of its own, so that all other seeds are what they were before there were power cuts.
+        if SmallRng::seed_from_u64(!seed).random_bool(POWER_CUTS) {
+            climate = climate.with_power_cuts();
+        }
         let nature = Self {
             rng: Mutex::new(rng),
             climate,

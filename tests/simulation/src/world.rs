@@ -13,7 +13,7 @@ use database::{
     CatalogEntry, CreateCheck, Database as _, TableSettings,
     memory::{MemoryDatabaseOptions, MemoryTable},
 };
-use event_log::{EventPublisher as _, LogSettings, memory::MemoryLogOptions};
+use event_log::{EventPublisher as _, LogSettings, TopicPartition, memory::MemoryLogOptions};
 use history::{Base, History, Image, Loss, Span};
 use hot_store::memory::{MemorySnapshot, Survives};
 use model::{
@@ -87,6 +87,7 @@ pub(crate) struct World {
     pub(crate) history: Mutex<History>,
     snapshots: Mutex<Vec<MemorySnapshot>>,
     fresh: AtomicUsize,
+    cuts: AtomicUsize,
     made_up: Mutex<Vec<usize>>,
     ticks: AtomicU64,
     numbers: AtomicU64,
@@ -153,6 +154,7 @@ impl World {
             history: Mutex::new(history),
             snapshots: Mutex::default(),
             fresh: AtomicUsize::new(0),
+            cuts: AtomicUsize::new(0),
             made_up: Mutex::default(),
             ticks: AtomicU64::new(0),
             // Below are the values of the rows that were there before.
@@ -241,6 +243,24 @@ impl World {
     pub(crate) fn restart_hot(&self) {
         self.nature.note(|| "the hot store restarts with everything".to_owned());
         self.stores.hot.restart(Survives::Everything);
+    }
+
+    /// Each partition loses what the log had not forced to the disk.
+    pub(crate) fn lose_end_of_log(&self) {
+        self.cuts.fetch_add(1, Ordering::Relaxed);
+        for table in &self.tables {
+            for shard in self.shards.all() {
+                let at = TopicPartition { topic: table.settings.topic.clone(), partition: shard.0 };
+                let many = self.nature.pick(0..self.nature.pick(1..16)) as usize;
+                self.nature.note(|| format!("{}/{} loses its last {many} records", at.topic, at.partition));
+                self.stores.log.lose_last(&at, many);
+            }
+        }
+    }
+
+    /// How often the log has lost its end.
+    pub(crate) fn cuts(&self) -> usize {
+        self.cuts.load(Ordering::Relaxed)
     }
 
     /// The hot store restarts with what it held at an earlier moment of its own history.

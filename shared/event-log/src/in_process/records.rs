@@ -153,6 +153,20 @@ impl Records {
         }
     }
 
+    /// Loses the last records of a partition, as many as that and not what is drained.
+    #[cfg(feature = "memory")]
+    pub(crate) fn lose_last(&mut self, partition: &TopicPartition, many: usize) {
+        let Some(partition) = self.partitions.get_mut(partition) else { return };
+        let drained = partition.committed.map_or(partition.first, |committed| committed.done.offset);
+        for _ in 0..many {
+            if partition.next() > drained
+                && let Some((key, payload)) = partition.records.pop_back()
+            {
+                self.undrained_bytes -= cost(&key, &payload);
+            }
+        }
+    }
+
     /// Takes a committed offset from where it was kept, before its records are.
     #[cfg(feature = "embedded")]
     pub(crate) fn restore_committed(&mut self, partition: TopicPartition, committed: Committed) {
@@ -302,6 +316,22 @@ mod tests {
         assert!(records.may_commit(&partition(0), committed(4, 1)));
         assert!(!records.may_commit(&partition(0), committed(5, 1)));
         assert!(!records.may_commit(&partition(9), committed(0, 0)));
+    }
+
+    #[cfg(feature = "memory")]
+    #[test]
+    fn the_end_can_be_lost_but_not_what_is_drained() {
+        let mut records = records();
+        for _ in 0..4 {
+            records.append(&outgoing(0));
+        }
+        records.commit(&partition(0), committed(2, 0));
+        let of_one = records.undrained_bytes() / 2;
+        records.lose_last(&partition(0), 1);
+        assert_eq!((records.bounds(&partition(0)), records.undrained_bytes()), (Some((0, 3)), of_one));
+        records.lose_last(&partition(0), 10);
+        assert_eq!((records.bounds(&partition(0)), records.undrained_bytes()), (Some((0, 2)), 0));
+        assert_eq!(records.append(&outgoing(0)), 2);
     }
 
     #[test]

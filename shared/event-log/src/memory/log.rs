@@ -51,6 +51,12 @@ impl MemoryLog {
         MemorySource::new(name, &self.inner.options, &self.inner.shared)
     }
 
+    /// Loses the last records of a partition, as many as that and not what is drained: as Kafka may in a power cut, which
+    /// forces nothing to the disk. Members that live go on behind it; a power cut kills them, too.
+    pub fn lose_last(&self, partition: &TopicPartition, many: usize) {
+        self.inner.shared.state().records.lose_last(partition, many);
+    }
+
     /// Undrained bytes now, and the most there may be.
     pub fn fill(&self) -> (u64, u64) {
         (self.inner.shared.state().records.undrained_bytes(), self.inner.options.max_log_bytes)

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use model::{Epoch, Image, Version};
+use planted::Bug;
 
 use super::{
     Now, ShardState,
@@ -59,7 +60,9 @@ impl ShardState {
         }
         if discard {
             // It is not believed after the next restart either: by then the log may have grown past it.
-            self.checkpoint = None;
+            if !planted::is(Bug::CheckpointKeptByDiscard) {
+                self.checkpoint = None;
+            }
         }
         Ok(())
     }
