@@ -10,8 +10,8 @@ use std::{
 use database::Database;
 use event_log::{EventPublisher, LogReader};
 use futures::{StreamExt as _, stream};
-use hot_store::HotStore;
-use model::{Epoch, Namespace, Shard, Version};
+use hot_store::{Backlog, HotStore, HotStoreError};
+use model::{Epoch, Namespace, Shard, TableRef, Version};
 use tokio::time::{Instant, sleep_until};
 
 use crate::{Core, StoreError, Token};
@@ -39,6 +39,16 @@ pub enum WaitError {
         /// The shard.
         shard: Shard,
     },
+    /// The database refused a write for good.
+    #[error(
+        "the database refuses a write to table {table} for good: it is among the dead letters, where an operator replays or purges it"
+    )]
+    DeadLettered {
+        /// The place of its token among the tokens.
+        at: usize,
+        /// The table.
+        table: TableRef,
+    },
     /// The hot store could not be asked until the time was up.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -48,6 +58,8 @@ pub enum WaitError {
 #[derive(Debug, Default)]
 struct Goal {
     version: Version,
+    /// The versions of the tokens, and the place of each among them.
+    tokens: BTreeMap<Version, usize>,
     /// The epochs of writes that only the hot store had.
     logged_in: BTreeSet<Epoch>,
 }
@@ -91,6 +103,7 @@ where
             }
             let goal = pending.entry(token.shard).or_default().entry(token.namespace.clone()).or_default();
             goal.version = goal.version.max(token.version);
+            goal.tokens.insert(token.version, at);
             if token.logged_only {
                 goal.logged_in.insert(token.epoch);
             }
@@ -114,8 +127,26 @@ where
                         if goals.values().any(|goal| goal.logged_in.iter().any(|logged| *logged != epoch)) {
                             return Err(WaitError::PerhapsLost { shard });
                         }
-                        let mut horizons = backlogs.iter().map(|backlog| backlog.horizon);
-                        goals.retain(|_, goal| horizons.next().is_none_or(|horizon| horizon < goal.version));
+                        let mut backlogs = backlogs.into_iter();
+                        let mut waiting = Goals::new();
+                        for (namespace, goal) in goals {
+                            match backlogs.next() {
+                                Some(backlog) if backlog.horizon >= goal.version => {
+                                    // The horizon passes what the database refused. Who can't be asked that now is asked
+                                    // again.
+                                    match self.refused(shard, &namespace, &goal, &backlog).await {
+                                        Ok(None) => {}
+                                        Ok(Some(refused)) => return Err(refused),
+                                        Err(error) => {
+                                            trouble = Some(error);
+                                            waiting.insert(namespace, goal);
+                                        }
+                                    }
+                                }
+                                _ => drop(waiting.insert(namespace, goal)),
+                            }
+                        }
+                        goals = waiting;
                     }
                 }
                 if !goals.is_empty() {
@@ -132,5 +163,25 @@ where
             sleep_until(next).await;
             interval = (interval * 3 / 2).min(LONGEST_INTERVAL);
         }
+    }
+    /// Which of the writes is parked.
+    async fn refused(
+        &self,
+        shard: Shard,
+        namespace: &Namespace,
+        goal: &Goal,
+        backlog: &Backlog,
+    ) -> Result<Option<WaitError>, HotStoreError> {
+        let core = &*self.core;
+        let Some(lowest) = backlog.lowest_parked else { return Ok(None) };
+        for (&version, &at) in goal.tokens.range(lowest..) {
+            let (_, parked) = core.hot.parked(shard, namespace.clone(), version.before(), 1).await?;
+            if parked.first().is_some_and(|parked| parked.version == version)
+                && let Some(table) = core.directory.by_namespace(namespace)
+            {
+                return Ok(Some(WaitError::DeadLettered { at, table: table.schema.table.clone() }));
+            }
+        }
+        Ok(None)
     }
 }

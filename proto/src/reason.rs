@@ -116,6 +116,8 @@ reasons! {
     OutcomeUnknown = "OUTCOME_UNKNOWN", Unavailable, maybe;
     /// The write took effect, but the required acknowledgement was not reached in time.
     LevelNotReached = "LEVEL_NOT_REACHED", DeadlineExceeded, maybe;
+    /// The write took effect, but the database refuses it for good: it is among the dead letters.
+    DeadLettered = "DEAD_LETTERED", FailedPrecondition, maybe;
     /// The level of acknowledgement can't be given.
     LevelUnsupported = "LEVEL_UNSUPPORTED", Unimplemented, untouched;
     /// Too much is waiting for the database.

@@ -147,7 +147,7 @@ impl ClientError {
 
     /// Whether a write may have taken effect, or may still do so, and nobody knows.
     pub fn is_outcome_unknown(&self) -> bool {
-        !self.is_refusal() && !self.is(Reason::LevelNotReached)
+        !self.is_refusal() && !self.is(Reason::LevelNotReached) && !self.is(Reason::DeadLettered)
     }
 
     /// An error of one item of a batch.
@@ -244,6 +244,8 @@ mod tests {
         assert!(ClientError::from(Status::unavailable("a proxy")).is_outcome_unknown());
         let level = answered("LEVEL_NOT_REACHED", Code::DeadlineExceeded);
         assert!(!level.is_refusal() && !level.is_outcome_unknown());
+        let refused_later = answered("DEAD_LETTERED", Code::FailedPrecondition);
+        assert!(!refused_later.is_refusal() && !refused_later.is_outcome_unknown());
     }
 
     #[test]

@@ -37,7 +37,7 @@ where
     let (mut in_background, mut at_once) = (Batch::default(), Batch::default());
     for (at, (write, wish)) in stored.into_iter().zip(&wishes).enumerate() {
         if write.event.is_none() {
-            levels[at] = Ok(AckLevel::Applied);
+            levels[at] = Ok(write.level_in_log());
             if write.note.is_none() {
                 continue;
             }
@@ -72,12 +72,13 @@ where
     }
     let hopes =
         wishes.iter().zip(deadlines).map(|(wish, deadline)| (wish.target == AckLevel::Applied).then_some(deadline));
-    watch(core, &watched, &hopes.collect::<Vec<_>>(), &mut levels).await;
-    for (level, wish) in levels.iter_mut().zip(&wishes) {
+    let refused = watch(core, &watched, &hopes.collect::<Vec<_>>(), &mut levels).await;
+    for ((level, wish), refused) in levels.iter_mut().zip(&wishes).zip(refused) {
         if let Ok(reached) = *level
             && reached < wish.required
         {
-            *level = Err(WriteError::LevelNotReached { required: wish.required, reached });
+            let not_reached = WriteError::LevelNotReached { required: wish.required, reached };
+            *level = Err(if refused { WriteError::DeadLettered } else { not_reached });
         }
     }
     levels
@@ -131,20 +132,38 @@ impl Watched {
         Self { shard: write.shard, record: write.record.clone(), version: write.version }
     }
 
-    /// Whether the slot says that the database holds this write or a newer one of its record. Dirty records never
-    /// expire, and an opening puts back what was marked queued: what is no longer an image was clean before it went.
-    fn is_applied(&self, slot: &Slot) -> bool {
+    /// What the slot says of this write. Dirty records never expire, and an opening puts back what was marked queued:
+    /// what is no longer an image was clean before it went.
+    fn end(&self, slot: &Slot) -> Option<End> {
         match slot {
-            Slot::Image { version, stage, .. } => *stage == Stage::Clean && *version >= self.version,
-            Slot::Absent | Slot::Leased | Slot::Empty => true,
+            Slot::Image { version, stage: Stage::Clean, .. } if *version >= self.version => Some(End::Applied),
+            Slot::Image { version, stage: Stage::Parked, .. } if *version == self.version => Some(End::Refused),
+            // Of what lies under a newer version that is parked, the hot store can't tell whether the database has it.
+            Slot::Image { .. } => None,
+            Slot::Absent | Slot::Leased | Slot::Empty => Some(End::Applied),
         }
     }
+}
+
+/// How the way of a write to the database has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The database holds it, or a newer one of its record.
+    Applied,
+    /// The database refused it for good.
+    Refused,
 }
 
 /// Looks at the records that somebody hopes to see in the database again and again, until every one is there or its
 /// time is up. Where as many wait as may, once: a request that waits is in flight, and while the database is away
 /// nobody's wait comes to an end that would let others in.
-async fn watch<H, L, D>(core: &Core<H, L, D>, watched: &[Watched], hopes: &[Option<Instant>], levels: &mut [Level])
+/// Answers which of them the database refused.
+async fn watch<H, L, D>(
+    core: &Core<H, L, D>,
+    watched: &[Watched],
+    hopes: &[Option<Instant>],
+    levels: &mut [Level],
+) -> Vec<bool>
 where
     H: HotStore,
     L: EventPublisher + LogReader,
@@ -152,18 +171,19 @@ where
 {
     let mut interval = FIRST_INTERVAL;
     let (mut now, mut waiting) = (None, None);
+    let mut refused = vec![false; levels.len()];
     loop {
         let mut last = None;
         let mut by_shard = BTreeMap::<Shard, Vec<usize>>::new();
         for (at, level) in levels.iter().enumerate() {
             // The first look is everybody's.
             let in_time = hopes[at].filter(|deadline| now.is_none_or(|now| now <= *deadline));
-            if *level == Ok(AckLevel::Queued) && in_time.is_some() {
+            if *level == Ok(AckLevel::Queued) && !refused[at] && in_time.is_some() {
                 last = last.max(in_time);
                 by_shard.entry(watched[at].shard).or_default().push(at);
             }
         }
-        let Some(last) = last else { return };
+        let Some(last) = last else { return refused };
         let looks: Vec<_> = stream::iter(by_shard)
             .map(|(shard, places)| async move {
                 let records = places.iter().map(|&at| watched[at].record.clone()).collect();
@@ -176,18 +196,20 @@ where
             // A closed shard or a store that is away may come back before the time is up.
             let Ok(answer) = answer else { continue };
             for (&at, slot) in places.iter().zip(&answer.slots) {
-                if watched[at].is_applied(slot) {
-                    levels[at] = Ok(AckLevel::Applied);
+                match watched[at].end(slot) {
+                    Some(End::Applied) => levels[at] = Ok(AckLevel::Applied),
+                    Some(End::Refused) => refused[at] = true,
+                    None => {}
                 }
             }
         }
         let next = Instant::now() + interval;
         if next > last {
-            return;
+            return refused;
         }
         waiting = waiting.or_else(|| core.applied_waits.try_acquire().ok());
         if waiting.is_none() {
-            return;
+            return refused;
         }
         sleep_until(next).await;
         now = Some(next);

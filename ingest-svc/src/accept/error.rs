@@ -6,8 +6,8 @@ use model::{RequestId, TableRef, Violation};
 use super::AckLevel;
 use crate::{Part, StoreError};
 
-/// Why a write was not accepted. All but [`WriteError::OutcomeUnknown`] and [`WriteError::LevelNotReached`] mean
-/// that nothing was changed.
+/// Why a write was not accepted. All but [`WriteError::OutcomeUnknown`], [`WriteError::LevelNotReached`] and
+/// [`WriteError::DeadLettered`] mean that nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
     /// The table would refuse these columns.
@@ -79,6 +79,11 @@ pub enum WriteError {
         /// What was reached.
         reached: AckLevel,
     },
+    /// The write took effect, but the database refused it for good.
+    #[error(
+        "the write is QUEUED and is read, but the database refuses it for good: it is among the dead letters, where an operator replays or purges it"
+    )]
+    DeadLettered,
     /// A store could not serve the write.
     #[error(transparent)]
     Store(#[from] StoreError),

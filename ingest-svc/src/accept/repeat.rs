@@ -67,20 +67,27 @@ where
 fn standing(repeat: Repeat, slot: Slot) -> Result<Stored, WriteError> {
     let own = repeat.etag.version;
     match slot {
-        _ if planted::is(Bug::RequestAnsweredFromMemory) => Ok(stored(repeat, own, None, None)),
+        _ if planted::is(Bug::RequestAnsweredFromMemory) => Ok(stored(repeat, own, None, true, None)),
         Slot::Image { version, .. } if version < own => {
             Err(unknown("the hot store holds an older version of the record than the request wrote"))
         }
         Slot::Image { version, image, stage: Stage::Dirty } => {
             let note = if version == own { None } else { Some(note_of(&repeat)?) };
             let event = event_of(&repeat.item, image, version, repeat.current);
-            Ok(stored(repeat, version, Some(event), note))
+            Ok(stored(repeat, version, Some(event), false, note))
         }
         // Drained, or parked: the event that names it was in the log.
-        Slot::Image { version, .. } if version == own => Ok(stored(repeat, own, None, None)),
-        Slot::Image { .. } | Slot::Absent | Slot::Leased | Slot::Empty => {
+        Slot::Image { version, stage, .. } if version == own => {
+            Ok(stored(repeat, own, None, stage == Stage::Clean, None))
+        }
+        // What took its place may be parked, which is not in the database.
+        Slot::Image { stage, .. } => {
             let note = note_of(&repeat)?;
-            Ok(stored(repeat, own, None, Some(note)))
+            Ok(stored(repeat, own, None, stage == Stage::Clean, Some(note)))
+        }
+        Slot::Absent | Slot::Leased | Slot::Empty => {
+            let note = note_of(&repeat)?;
+            Ok(stored(repeat, own, None, true, Some(note)))
         }
     }
 }
@@ -101,7 +108,7 @@ fn event_of(item: &Item, image: Image, version: Version, epoch: Epoch) -> Bytes 
     Draft { table, shard: checked.shard, key: checked.key.clone(), image }.seal(version, epoch, since)
 }
 
-fn stored(repeat: Repeat, version: Version, event: Option<Bytes>, note: Option<Bytes>) -> Stored {
+fn stored(repeat: Repeat, version: Version, event: Option<Bytes>, is_applied: bool, note: Option<Bytes>) -> Stored {
     let Repeat { item, etag, current } = repeat;
     Stored {
         index: item.index,
@@ -113,6 +120,7 @@ fn stored(repeat: Repeat, version: Version, event: Option<Bytes>, note: Option<B
         version,
         epoch: current,
         event,
+        is_applied,
         note,
     }
 }

@@ -40,8 +40,10 @@ pub(super) struct Stored {
     pub(super) record: RecordId,
     pub(super) version: Version,
     pub(super) epoch: Epoch,
-    /// Its event; `None` if the database has the write already.
+    /// Its event; `None` if the log and the drain are done with it.
     pub(super) event: Option<Bytes>,
+    /// Whether the database has the write already. Without an event and without this, the database refused it.
+    pub(super) is_applied: bool,
     /// The event that names its request, if that may be in no other one.
     pub(super) note: Option<Bytes>,
 }
@@ -49,7 +51,7 @@ pub(super) struct Stored {
 impl Stored {
     /// How far it has come when what belongs into the log is there.
     pub(super) fn level_in_log(&self) -> AckLevel {
-        if self.event.is_some() { AckLevel::Queued } else { AckLevel::Applied }
+        if self.is_applied { AckLevel::Applied } else { AckLevel::Queued }
     }
 
     /// Names the write for those who wait for it; the level is added when it is known.
@@ -341,6 +343,7 @@ fn judge(ready: Ready, outcome: WriteOutcome) -> Judged {
                 version,
                 epoch,
                 event: Some(draft.seal(version, epoch, since)),
+                is_applied: false,
                 note: None,
             };
             return Judged::Done((item.index, Ok(stored)));

@@ -38,6 +38,7 @@ impl From<WriteError> for Failure {
             WriteError::LogDown => Reason::LogUnavailable,
             WriteError::LogQueueFull => Reason::LogQueueFull,
             WriteError::OutcomeUnknown(_) => Reason::OutcomeUnknown,
+            WriteError::DeadLettered => Reason::DeadLettered,
         };
         Self::new(reason, message)
     }
@@ -61,6 +62,9 @@ impl From<WaitError> for Failure {
         match error {
             WaitError::UnknownToken { at } => {
                 Self::of_fields(vec![FieldProblem::invalid(format!("tokens[{at}]"), message)])
+            }
+            WaitError::DeadLettered { at, table } => {
+                Self::new(Reason::DeadLettered, message).with("table", table).with("token", at)
             }
             WaitError::PerhapsLost { .. } => Self::new(Reason::OutcomeUnknown, message),
             WaitError::Store(error) => error.into(),

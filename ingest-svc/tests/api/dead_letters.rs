@@ -8,11 +8,11 @@ use model::{
     Shard, TableName, Version,
 };
 use shock_absorber_client::{
-    Client, ClientError, DeadLetter as Listed, DeadLetterCause, DeadLetterFilter, DeadLetterName, DeadLetterOutcome,
-    DeadLetterState, Reason, TableRef,
+    Client, ClientError, Code, DeadLetter as Listed, DeadLetterCause, DeadLetterFilter, DeadLetterName,
+    DeadLetterOutcome, DeadLetterState, Reason, TableRef,
 };
 
-use crate::world::{World, id, payment};
+use crate::world::{LONG, World, id, payment};
 
 fn payments() -> model::TableRef {
     model::TableRef { database: DatabaseName::new("main").unwrap(), table: TableName::new("payments").unwrap() }
@@ -164,4 +164,14 @@ async fn what_does_not_exist_is_told_with_its_field() {
         assert!(matches!(&outcome, DeadLetterOutcome::Failed(error) if error.is(Reason::UnknownDeadLetter)));
     }
     assert!(client.get("payments", id("p")).await.unwrap_err().is(Reason::NotFound));
+}
+
+#[tokio::test]
+async fn who_waits_for_what_was_refused_is_told() {
+    let world = World::new().await;
+    let client = world.client();
+    let token = client.put("payments", payment("p", 1)).await.unwrap().token;
+    refuse_all(&world).await;
+    let dead = client.wait_applied(&[token], LONG).await.unwrap_err();
+    assert_eq!((dead.reason(), dead.code()), (Some("DEAD_LETTERED"), Code::FailedPrecondition), "{dead}");
 }

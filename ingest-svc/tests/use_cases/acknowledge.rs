@@ -9,7 +9,7 @@ use ingest_svc::{
     accept::{Acknowledge, WriteError, WriteRequest},
 };
 
-use crate::{log::Fate, world::*};
+use crate::{dead_letters::refuse, log::Fate, world::*};
 
 fn unknown(result: &WriteResult) -> bool {
     matches!(result, Err(WriteError::OutcomeUnknown(_)))
@@ -241,4 +241,42 @@ async fn a_write_that_does_not_say_gets_the_level_of_its_table() {
     let results = batch(prefers).await;
     assert!(unknown(&results[1]), "{results:?}");
     assert_eq!(results[0].as_ref().unwrap().reached, LOGGED);
+}
+
+#[tokio::test]
+async fn applied_is_refused_for_what_the_database_refused() {
+    let world = World::new().await;
+    world.write_as("first", put("a", 1)).await.unwrap();
+    refuse(&world, "a").await;
+    // A retry finds out what became of the write. QUEUED it was, and no more is said where no more is required.
+    let again = |ack| world.writer.write(named("first", put("a", 1)), ack);
+    assert_eq!(again(Acknowledge::required(APPLIED)).await, Err(WriteError::DeadLettered));
+    assert_eq!(again(Acknowledge::default()).await.unwrap().reached, QUEUED);
+    let begun = std::time::Instant::now();
+    assert_eq!(again(prefer(QUEUED, APPLIED, 20_000)).await.unwrap().reached, QUEUED);
+    assert!(begun.elapsed() < Duration::from_secs(10), "it waited for what will not come");
+    // Who waits for it meanwhile learns it, too.
+    let world = Arc::new(world);
+    let waiting = tokio::spawn({
+        let world = world.clone();
+        async move { world.write_at(put("b", 1), APPLIED).await }
+    });
+    while world.unqueued().await > 0 || world.logged("b").is_empty() {
+        tokio::task::yield_now().await;
+    }
+    refuse(&world, "b").await;
+    assert_eq!(waiting.await.unwrap(), Err(WriteError::DeadLettered));
+}
+
+#[tokio::test]
+async fn what_lies_under_a_refused_version_is_not_applied_by_that() {
+    let world = World::new().await;
+    world.write_as("first", put("a", 1)).await.unwrap();
+    world.write(put("a", 2)).await.unwrap();
+    refuse(&world, "a").await;
+    let again = |ack| world.writer.write(named("first", put("a", 1)), ack);
+    assert_eq!(again(Acknowledge::default()).await.unwrap().reached, QUEUED);
+    let applied = Acknowledge { wait: Duration::from_millis(20), ..Acknowledge::required(APPLIED) };
+    let not_reached = WriteError::LevelNotReached { required: APPLIED, reached: QUEUED };
+    assert_eq!(again(applied).await, Err(not_reached));
 }

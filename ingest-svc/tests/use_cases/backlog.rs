@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use hot_store::memory::Survives;
+use hot_store::{HotStore as _, memory::Survives};
 use ingest_svc::{
     IngestOptions, MaxBacklog, StoreError, TableRules, Token, WallClock, WriteRules,
     accept::WriteError,
@@ -12,7 +12,7 @@ use ingest_svc::{
 use jiff::{SignedDuration, Timestamp};
 use model::Namespace;
 
-use crate::{log::Fate, world::*};
+use crate::{dead_letters::refuse, log::Fate, world::*};
 
 async fn world_with(max_backlog: MaxBacklog) -> World {
     let rules = TableRules { max_backlog, ..TableRules::default() };
@@ -176,4 +176,28 @@ async fn a_token_of_elsewhere_is_refused() {
     assert_eq!(waiter(&world).wait(&[token.clone(), elsewhere], SOON).await, Err(WaitError::UnknownToken { at: 1 }));
     let gone = Token { namespace: Namespace::new("gone").unwrap(), ..token };
     assert_eq!(waiter(&world).wait(&[gone], SOON).await, Err(WaitError::UnknownToken { at: 0 }));
+}
+
+#[tokio::test]
+async fn a_token_of_what_the_database_refused_is_no_success() {
+    let world = World::new().await;
+    let refused = world.write(put("a", 1)).await.unwrap().token;
+    let near = neighbour(&world, "a", true);
+    let good = world.write(put(&near, 1)).await.unwrap().token;
+    refuse(&world, "a").await;
+    let waiter = waiter(&world);
+    // The horizon has passed the one, and not the other.
+    let dead = |at| Err(WaitError::DeadLettered { at, table: table("payments") });
+    assert_eq!(waiter.wait(std::slice::from_ref(&refused), SOON).await, dead(0));
+    assert_eq!(waiter.wait(std::slice::from_ref(&good), SOON).await, Ok(false));
+    let record = world.record(&near);
+    let clean = hot_store::Clean { record, version: good.version, newer: None };
+    world.store.mark_clean(good.shard, vec![clean], Duration::from_secs(60)).await.unwrap();
+    assert_eq!(waiter.wait(std::slice::from_ref(&good), SOON).await, Ok(true));
+    assert_eq!(waiter.wait(&[good, refused.clone()], SOON).await, dead(1));
+    // What took its place has to reach the database.
+    let second = world.write(put("a", 2)).await.unwrap().token;
+    assert_eq!(waiter.wait(std::slice::from_ref(&second), SOON).await, Ok(false));
+    world.drain().await;
+    assert_eq!(waiter.wait(&[refused, second], SOON).await, Ok(true));
 }

@@ -334,7 +334,10 @@ impl Client {
                 }
             }
             Ok(Err(WaitError::UnknownToken { at })) => self.world.complain(format!("{} is not known", tokens[at])),
-            Ok(Ok(false) | Err(WaitError::PerhapsLost { .. } | WaitError::Store(_))) | Err(_) => {}
+            Ok(
+                Ok(false) | Err(WaitError::PerhapsLost { .. } | WaitError::DeadLettered { .. } | WaitError::Store(_)),
+            )
+            | Err(_) => {}
         }
     }
 
@@ -403,7 +406,9 @@ impl Client {
                 let stamp = Stamp { version: etag.version.get(), epoch: etag.epoch.0 };
                 return Outcome::Acked { level, stamp };
             }
-            Err(WriteError::OutcomeUnknown(_) | WriteError::LevelNotReached { .. }) => return Outcome::Unknown,
+            Err(WriteError::OutcomeUnknown(_) | WriteError::LevelNotReached { .. } | WriteError::DeadLettered) => {
+                return Outcome::Unknown;
+            }
             Err(WriteError::AlreadyExists(_)) => Refusal::Exists,
             Err(WriteError::NotFound(_)) => Refusal::Absent,
             Err(WriteError::Aborted(_)) => Refusal::Changed,
