@@ -134,7 +134,7 @@ where
     L: EventPublisher + LogReader,
     D: Database,
 {
-    admit::admit(core, &mut by_shard, &mut results);
+    admit::admit(core, &mut by_shard, &mut results).await;
 
     let at_once = core.options.shards_at_once.max(1);
     let written: Vec<_> = stream::iter(by_shard)

@@ -32,12 +32,15 @@ pub struct TableBacklog {
     pub bytes: u64,
     /// The lowest version that the database may lack.
     pub oldest: Option<Version>,
+    /// Records that are parked; they are no part of the above.
+    pub parked: u64,
 }
 
 impl TableBacklog {
     fn add(&mut self, part: &Backlog) {
         self.records += part.records;
         self.bytes += part.bytes;
+        self.parked += part.parked;
         self.oldest = [self.oldest, part.oldest].into_iter().flatten().min();
     }
 
@@ -82,6 +85,12 @@ impl Backlogs {
         } else {
             None
         }
+    }
+
+    /// How many records of a table are parked, in all shards.
+    pub(crate) fn parked(&self, table: &TableRef) -> u64 {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        known.get(table).map_or(0, |seen| seen.total.parked)
     }
 
     fn set(&self, backlogs: HashMap<TableRef, Seen>) {
@@ -165,6 +174,10 @@ where
         .with_unit("s")
         .with_description("how long the oldest of them has waited")
         .build();
+    let parked = meter
+        .u64_gauge("shock_absorber.ingest.parked")
+        .with_description("records that the database refused for good and nobody has replayed or purged, by table")
+        .build();
     let mut ticks = interval(core.options.backlog_interval.max(Duration::from_millis(1)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let wall_clock = core.options.wall_clock.clone();
@@ -178,6 +191,7 @@ where
         for (table, backlog) in observer.look().await {
             let labels = [KeyValue::new("table", table.to_string())];
             records.record(backlog.records, &labels);
+            parked.record(backlog.parked, &labels);
             bytes.record(backlog.bytes, &labels);
             age.record(backlog.age(wall_clock.now()).as_secs_f64(), &labels);
         }

@@ -44,11 +44,13 @@ pub struct TableRules {
     pub ack: AckLevel,
     /// Past it they are refused.
     pub max_backlog: MaxBacklog,
+    /// At so many parked records writes to others are refused; `None` is no cap.
+    pub max_parked: Option<u64>,
 }
 
 impl Default for TableRules {
     fn default() -> Self {
-        Self { ack: AckLevel::Queued, max_backlog: MaxBacklog::default() }
+        Self { ack: AckLevel::Queued, max_backlog: MaxBacklog::default(), max_parked: Some(100_000) }
     }
 }
 

@@ -122,6 +122,9 @@ reasons! {
     LevelUnsupported = "LEVEL_UNSUPPORTED", Unimplemented, untouched;
     /// Too much is waiting for the database.
     BacklogFull = "BACKLOG_FULL", ResourceExhausted, untouched;
+    /// The database has refused so many records of the table for good that it takes writes to those only, until an
+    /// operator replays or purges them.
+    ParkedFull = "PARKED_FULL", ResourceExhausted, untouched;
     /// The server is working on as many requests as it takes.
     Overloaded = "OVERLOADED", ResourceExhausted, untouched;
     /// The server is starting or being stopped.

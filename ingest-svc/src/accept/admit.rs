@@ -1,10 +1,10 @@
 //! What is refused before anything is touched: writes for which the log, or the way to the database, has no room.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use database::Database;
 use event_log::{EventPublisher, LogReader};
-use hot_store::HotStore;
+use hot_store::{HotStore, RecordId, Slot, Stage};
 use jiff::Timestamp;
 use model::{Shard, TableRef};
 
@@ -15,8 +15,11 @@ type Outcome = Result<super::Accepted, WriteError>;
 
 /// Takes out of a batch what can't be accepted now. All writes of a key are of one table, want the same and fare the
 /// same, so none of them overtakes another.
-pub(super) fn admit<H, L, D>(core: &Core<H, L, D>, by_shard: &mut BTreeMap<Shard, Vec<Item>>, results: &mut [Outcome])
-where
+pub(super) async fn admit<H, L, D>(
+    core: &Core<H, L, D>,
+    by_shard: &mut BTreeMap<Shard, Vec<Item>>,
+    results: &mut [Outcome],
+) where
     H: HotStore,
     L: EventPublisher + LogReader,
     D: Database,
@@ -33,6 +36,7 @@ where
             }
             full[table].clone()
         });
+        refuse_beside_parked(core, *shard, items, results).await;
     }
     if !core.log.is_available() {
         return refuse_all(by_shard, results, needs_log, &WriteError::LogDown);
@@ -45,6 +49,34 @@ where
     if records > 0 && !core.log.has_room(records, bytes) {
         refuse_all(by_shard, results, needs_log, &WriteError::LogQueueFull);
     }
+}
+
+/// Refuses the writes to tables of which as many records are parked as may, but for those to parked ones: these mend
+/// something. Only then the hot store is asked which those are.
+async fn refuse_beside_parked<H, L, D>(
+    core: &Core<H, L, D>,
+    shard: Shard,
+    items: &mut Vec<Item>,
+    results: &mut [Outcome],
+) where
+    H: HotStore,
+{
+    let full = |item: &Item| {
+        let table = &item.checked.table.schema.table;
+        let (max, parked) = (core.options.rules.of(table).max_parked?, core.backlogs.parked(table));
+        (parked >= max).then(|| WriteError::ParkedFull { table: table.clone(), parked })
+    };
+    let records: Vec<RecordId> =
+        items.iter().filter(|item| full(item).is_some()).map(|item| item.checked.record.clone()).collect();
+    if records.is_empty() {
+        return;
+    }
+    // Who can't ask lets nothing in.
+    let slots = core.hot.read(shard, records.clone()).await.map(|answer| answer.slots).unwrap_or_default();
+    let is_parked = |slot: &Slot| matches!(slot, Slot::Image { stage: Stage::Parked, .. });
+    let parked: BTreeSet<RecordId> =
+        records.into_iter().zip(slots).filter(|(_, slot)| is_parked(slot)).map(|(record, _)| record).collect();
+    refuse(items, results, |item| full(item).filter(|_| !parked.contains(&item.checked.record)));
 }
 
 /// What of a table's backlog is too much to take more into this shard.

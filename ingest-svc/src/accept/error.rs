@@ -65,6 +65,16 @@ pub enum WriteError {
         /// What there is too much of.
         problem: String,
     },
+    /// Too many of the table's records are parked; the write was refused before anything was touched.
+    #[error(
+        "table {table} takes no writes but to parked records: the database has refused {parked} records for good, as many as `max_parked_records` allows; an operator replays or purges them (`shock-absorber dlq list {table}`)"
+    )]
+    ParkedFull {
+        /// The table.
+        table: TableRef,
+        /// How many are parked.
+        parked: u64,
+    },
     /// The event log's queue is full; the write was refused before anything was touched.
     #[error("more is on its way to the event log than it takes at once: try again, or ask for LOGGED")]
     LogQueueFull,

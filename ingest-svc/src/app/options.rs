@@ -94,6 +94,7 @@ fn table_rules(effective: &config::EffectiveTable) -> TableRules {
             bytes: effective.max_backlog_bytes,
             age: effective.max_backlog_age,
         },
+        max_parked: effective.max_parked_records,
     }
 }
 

@@ -12,6 +12,8 @@ use shock_absorber_client::{
     DeadLetterOutcome, DeadLetterState, Reason, TableRef,
 };
 
+use tokio::time::timeout;
+
 use crate::world::{LONG, World, id, payment};
 
 fn payments() -> model::TableRef {
@@ -174,4 +176,23 @@ async fn who_waits_for_what_was_refused_is_told() {
     refuse_all(&world).await;
     let dead = client.wait_applied(&[token], LONG).await.unwrap_err();
     assert_eq!((dead.reason(), dead.code()), (Some("DEAD_LETTERED"), Code::FailedPrecondition), "{dead}");
+}
+
+#[tokio::test]
+async fn beside_too_many_refused_records_others_are_refused_until_an_operator_has_looked() {
+    let world = World::with(&["tables.defaults.max_parked_records=1"]).await;
+    let client = world.client();
+    client.put("payments", payment("p", 1)).await.unwrap();
+    refuse_all(&world).await;
+    let full = timeout(LONG, async {
+        loop {
+            if let Err(error) = client.put("payments", payment("q", 1)).await {
+                return error;
+            }
+        }
+    });
+    let full = full.await.unwrap();
+    assert_eq!((full.reason(), full.code()), (Some("PARKED_FULL"), Code::ResourceExhausted), "{full}");
+    assert!(full.is_refusal() && full.retry_after().is_some());
+    client.put("payments", payment("p", 2)).await.unwrap();
 }

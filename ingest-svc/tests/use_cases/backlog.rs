@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use hot_store::{HotStore as _, memory::Survives};
 use ingest_svc::{
     IngestOptions, MaxBacklog, StoreError, TableRules, Token, WallClock, WriteRules,
-    accept::WriteError,
+    accept::{WriteError, WriteRequest},
     applied::{WaitError, Waiter},
     backlog::Observer,
 };
@@ -47,7 +47,7 @@ async fn past_its_caps_a_table_is_refused_before_anything_is_touched_until_it_is
             }
         }
         assert_eq!((world.dirty().await, world.amount("k1").await), (3, Some(1)));
-        let other = ingest_svc::accept::WriteRequest { table: table("others"), ..request(put("a", 1)) };
+        let other = WriteRequest { table: table("others"), ..request(put("a", 1)) };
         world.writer.write(other, Default::default()).await.unwrap();
         world.drain().await;
         assert_eq!(observer.look().await[&table("payments")].records, 0);
@@ -200,4 +200,33 @@ async fn a_token_of_what_the_database_refused_is_no_success() {
     assert_eq!(waiter.wait(std::slice::from_ref(&second), SOON).await, Ok(false));
     world.drain().await;
     assert_eq!(waiter.wait(&[refused, second], SOON).await, Ok(true));
+}
+
+#[tokio::test]
+async fn beside_as_many_parked_records_as_may_be_only_those_are_written() {
+    let rules = TableRules { max_parked: Some(2), ..TableRules::default() };
+    let rules = WriteRules { per_table: [(table("payments"), rules)].into(), ..WriteRules::default() };
+    let world = World::with(IngestOptions { rules, ..quick_options() }, u64::MAX / 1000).await;
+    world.db.make_table("others", Some(crate::db::payment_columns()));
+    world.tables.enable(&table("others")).await.unwrap();
+    let mut observer = Observer::new(world.core.clone());
+    for (n, id) in ["a", "b"].into_iter().enumerate() {
+        assert_eq!(observer.look().await[&table("payments")].parked, n as u64);
+        world.write(put(id, 1)).await.unwrap();
+        refuse(&world, id).await;
+    }
+    assert_eq!(observer.look().await[&table("payments")].parked, 2);
+    let full = Err(WriteError::ParkedFull { table: table("payments"), parked: 2 });
+    for level in [LOGGED, QUEUED] {
+        assert_eq!(world.write_at(put("c", 1), level).await, full);
+    }
+    let other = WriteRequest { table: table("others"), ..request(put("c", 1)) };
+    world.writer.write(other, Default::default()).await.unwrap();
+    // One batch: what mends is let in, what does not is not.
+    let batch = vec![request(put("a", 2)), request(put("c", 1)), request(delete("b"))];
+    let results = world.writer.write_batch(batch, Default::default()).await;
+    assert_eq!(results.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
+    assert_eq!((world.amount("a").await, world.amount("b").await, world.amount("c").await), (Some(2), None, None));
+    observer.look().await;
+    world.write(put("c", 1)).await.unwrap();
 }

@@ -417,6 +417,7 @@ impl Client {
                 | WriteError::LogDown
                 | WriteError::LogQueueFull
                 | WriteError::BacklogFull { .. }
+                | WriteError::ParkedFull { .. }
                 | WriteError::Store(_),
             ) => Refusal::Other,
             Err(error) => {

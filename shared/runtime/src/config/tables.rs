@@ -32,6 +32,8 @@ pub struct TableDefaults {
     /// How long the oldest of them may have waited; 0 is no cap.
     #[serde(with = "duration::text")]
     pub max_backlog_age: Duration,
+    /// Records that may be parked; 0 is no cap.
+    pub max_parked_records: u64,
 }
 
 /// What a write waits for.
@@ -65,6 +67,9 @@ pub struct TableOverrides {
     /// How long the oldest of them may have waited; 0 is no cap.
     #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
     pub max_backlog_age: Option<Duration>,
+    /// Records that may be parked; 0 is no cap.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_parked_records: Option<u64>,
     /// Rows per second over all drain replicas; 0 is no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rows_per_second: Option<f64>,
@@ -112,6 +117,8 @@ pub struct EffectiveTable {
     pub max_backlog_bytes: Option<u64>,
     /// How long the oldest of them may have waited.
     pub max_backlog_age: Option<Duration>,
+    /// Records that may be parked.
+    pub max_parked_records: Option<u64>,
     /// Rows per second over all drain replicas; `None` is no limit.
     pub rows_per_second: Option<f64>,
     /// Transactions per second over all drain replicas; `None` is no limit.
@@ -141,6 +148,7 @@ impl Settings {
             max_backlog_records: Some(own.max_backlog_records.unwrap_or(every.max_backlog_records)).filter(|&n| n > 0),
             max_backlog_bytes: Some(own.max_backlog_bytes.unwrap_or(every.max_backlog_bytes)).filter(|&n| n > 0),
             max_backlog_age: Some(own.max_backlog_age.unwrap_or(every.max_backlog_age)).filter(|age| !age.is_zero()),
+            max_parked_records: Some(own.max_parked_records.unwrap_or(every.max_parked_records)).filter(|&n| n > 0),
             rows_per_second: (rate > 0.0).then_some(rate),
             transactions_per_second: (transactions > 0.0).then_some(transactions),
             batch_rows: own.batch_rows.unwrap_or(self.drain.batch_rows),
@@ -162,7 +170,7 @@ mod tests {
         let mut settings = Settings::default();
         settings.drain.rows_per_second = 1000.0;
         settings.tables.defaults.max_backlog_records = 9;
-        let own = "{ttl: 1h, ack: applied, max_backlog_records: 0, max_backlog_age: 1h, rows_per_second: 0.5, group_by: [tenant], create_check: hot_store}";
+        let own = "{ttl: 1h, ack: applied, max_backlog_records: 0, max_backlog_age: 1h, max_parked_records: 7, rows_per_second: 0.5, group_by: [tenant], create_check: hot_store}";
         settings.tables.per_table.insert("main.payments".into(), serde_saphyr::from_str(own).unwrap());
 
         let payments = settings.table("main.payments");
@@ -170,6 +178,7 @@ mod tests {
         assert_eq!(payments.ack, Ack::Applied);
         assert_eq!((payments.max_backlog_records, payments.max_backlog_bytes), (None, None));
         assert_eq!(payments.max_backlog_age, Some(Duration::from_secs(3600)));
+        assert_eq!(payments.max_parked_records, Some(7));
         assert_eq!(payments.rows_per_second, Some(0.5));
         assert_eq!(payments.group_by, ["tenant"]);
         assert_eq!(payments.create_check, CreateCheck::HotStore);
@@ -179,6 +188,7 @@ mod tests {
         let others = settings.table("main.orders");
         assert_eq!(others.ttl, Duration::from_secs(600));
         assert_eq!((others.ack, others.max_backlog_records), (Ack::Queued, Some(9)));
+        assert_eq!(others.max_parked_records, Some(100_000));
         assert_eq!(others.rows_per_second, Some(1000.0));
         assert_eq!(others.namespace, "main.orders");
     }
