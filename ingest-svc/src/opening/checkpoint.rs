@@ -143,17 +143,18 @@ impl Checkpoints {
         shards
     }
 
-    /// The points of a shard. `None`: of a partition there is neither an end nor an earlier point; without one it would
-    /// count as younger than the checkpoint, so the one that the store has stays.
+    /// The points of a shard. `None`: of a partition there is neither an end nor an earlier point of this epoch; without
+    /// one it would count as younger than the checkpoint, so the one that the store has stays.
     fn points(&self, epoch: Epoch, answers: Vec<Answer>) -> Option<BTreeMap<Topic, LogPoint>> {
         let mut points = BTreeMap::new();
         for (at, end) in answers {
             let point = match (end, self.written.get(&at)) {
                 (Ok(offset), _) => LogPoint { offset, epoch },
-                (Err(_), Some(earlier)) => *earlier,
+                // One of an earlier epoch may be what the opening in between did not believe, the log having lost its end.
+                (Err(_), Some(earlier)) if earlier.epoch == epoch => *earlier,
                 // It will be younger than the checkpoint, if it is ever made.
-                (Err(LogError::NoSuchTopic(_)), None) if self.silent.get(&at) >= Some(&BELIEVED) => continue,
-                (Err(_), None) => return None,
+                (Err(LogError::NoSuchTopic(_)), _) if self.silent.get(&at) >= Some(&BELIEVED) => continue,
+                (Err(_), _) => return None,
             };
             points.insert(at.topic, point);
         }

@@ -79,6 +79,21 @@ async fn a_partition_that_does_not_tell_its_end_keeps_its_last_point_and_no_othe
 }
 
 #[tokio::test]
+async fn a_point_of_an_earlier_epoch_never_takes_the_place_of_an_opening_s() {
+    let (world, orders) = with_orders().await;
+    let shard = world.shard("a");
+    let mut checkpoints = Checkpoints::default();
+    assert_eq!(checkpoints.write(&world.core).await, 4);
+    world.store.memory.restart(Survives::Everything);
+    world.open_all().await;
+    let leaderless = TopicPartition { topic: orders.clone(), partition: shard.0 };
+    world.log.leaderless.lock().unwrap().insert(leaderless);
+    assert_eq!(checkpoints.write(&world.core).await, 3, "the other shards");
+    let points = checkpoint_of(&world, shard).await;
+    assert_eq!(points[&orders].epoch, Epoch(2), "what the opening left");
+}
+
+#[tokio::test]
 async fn a_replica_that_never_knew_an_end_leaves_the_shard_s_last_checkpoint_alone() {
     let (world, orders) = with_orders().await;
     let (shard, payments) = (world.shard("a"), world.partition("a"));

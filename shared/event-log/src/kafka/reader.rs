@@ -291,8 +291,8 @@ impl Reading<'_> {
         LogError::Unavailable(format!(
             "{topic}/{partition}: the records from offset {start} to {end}, that one excluded, do not come though later \
              ones do. The brokers have lost them or can't read them, or somebody writes transactions into the topic. If \
-             it stays so and they are gone for good, accept that by deleting the partition's records before {end} \
-             (kafka-delete-records)"
+             it stays so and they are gone for good, see that the database has what lies before {start}, then accept the \
+             loss by deleting the partition's records before {end} (kafka-delete-records)"
         ))
     }
 

@@ -11,7 +11,7 @@ use super::{
     records::{RECORDS_PER_CALL, calls, dirty_record, millis},
     scripts,
     store::RedisStore,
-    value,
+    value::{self, is_too_new},
 };
 use crate::{
     Checkpoint, Claim, DirtyRecord, HotStoreError, OpeningStart, OpeningToken, Restore, SetAside, SetAsidePage,
@@ -153,6 +153,14 @@ impl RedisStore {
         let mut page = SetAsidePage { is_last: reply.int()? == 1, ..SetAsidePage::default() };
         while reply.len() > 0 {
             let (name, behind, value) = (reply.bytes()?, reply.version()?, reply.bytes()?);
+            // Passed over, it would read as what the database has, and an event of the log would take its place.
+            if value.as_ref().is_some_and(is_too_new) {
+                return Err(reply.corrupt(
+                    "what the database does not have was stored by a later release: this shard can only be opened by a \
+                     process of that release, upgrade this one"
+                        .to_owned(),
+                ));
+            }
             // What is set aside was dirty, and is void by now.
             match dirty_record(name.as_ref(), value, Epoch::ZERO) {
                 Ok(DirtyRecord { record, version, image }) => {

@@ -12,7 +12,7 @@
 //! parked is said here, so that no read and no write has to ask for it.
 
 use bytes::Bytes;
-use model::{Content, Epoch, Image, Version};
+use model::{CodecError, Content, Epoch, Image, Version};
 
 use crate::{Slot, Stage};
 
@@ -81,6 +81,12 @@ pub(super) fn slot_of(value: Option<Bytes>, dirty: bool, valid: Validity) -> Res
         }
         _ => Err("the value is of no known kind: was it written by a later release?".to_owned()),
     }
+}
+
+/// Whether a value holds an image of a later release: it can't be read here, and elsewhere it can.
+pub(super) fn is_too_new(value: &Bytes) -> bool {
+    let image = value.get(PAYLOAD_AT..).map(|_| Image::decode(value.slice(PAYLOAD_AT..)));
+    matches!(image, Some(Err(CodecError::TooNew { .. })))
 }
 
 #[cfg(test)]

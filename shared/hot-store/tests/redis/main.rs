@@ -241,6 +241,30 @@ async fn a_value_has_the_released_layout() {
     assert_eq!(value(3).await.escape_ascii().to_string(), format!("A{:016}{:010}{:016}", 0, 3, 0));
 }
 
+/// It can be read by that release, and an event of the log must not take its place.
+#[tokio::test]
+#[ignore = "needs a server: ./tests/run starts one"]
+async fn what_a_later_release_stored_stops_an_opening_that_would_pass_it_over() {
+    let b = on_redis().await;
+    open(&b).await;
+    let version = put(&b, record(1), row(1)).await;
+    let mut raw = b.raw.clone();
+    let stored: Vec<u8> = raw.get(b.record_key(1)).await.unwrap();
+    // The layout's number is the first field of an image.
+    let newer = [&stored[..43], &[0x08, 99]].concat();
+    let () = raw.set(b.record_key(1), newer).await.unwrap();
+    b.restart().await;
+    let opener = token("a");
+    let claim = b.store.claim(b.shard(), &opener).await.unwrap().unwrap();
+    let next = Epoch(claim.epoch.0 + 1);
+    b.store.begin_opening(b.shard(), &opener, next, start(true)).await.unwrap();
+    let refused = b.store.set_aside(b.shard(), &opener, 0, 10).await.unwrap_err();
+    assert!(matches!(&refused, HotStoreError::Corrupt { problem, .. } if problem.contains("upgrade")), "{refused}");
+    let () = raw.set(b.record_key(1), stored).await.unwrap();
+    let page = b.store.set_aside(b.shard(), &opener, 0, 10).await.unwrap();
+    assert_eq!(page.records.iter().map(|found| found.version).collect::<Vec<_>>(), [version]);
+}
+
 /// One value that nobody here wrote, one that is gone, one name that is none of ours: the others are relayed, read and
 /// marked all the same.
 #[tokio::test]
