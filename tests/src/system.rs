@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use database::{AnyDatabase, DatabaseOptions};
-use model::DatabaseName;
+use model::{DatabaseName, Topic};
 use shock_absorber_client::{Client, TableRef};
 
 use crate::{
@@ -43,6 +43,8 @@ pub struct System {
     /// Servers of its own, if it was asked for them.
     pub own: Option<OwnServers>,
     settings: ServiceSettings,
+    /// What its topics' names begin with.
+    topics: Option<String>,
 }
 
 impl System {
@@ -61,7 +63,7 @@ impl System {
         let url = format!("sqlite://{}", service.dir().join("data/main.db").display());
         let database = AnyDatabase::connect(DatabaseOptions::new(DatabaseName::new(DATABASE)?, url)).await?;
         let client = Client::connect(service.api_url()).await?;
-        Ok(Self { client, database, services: vec![service], own: None, settings })
+        Ok(Self { client, database, services: vec![service], own: None, settings, topics: None })
     }
 
     /// One ingest replica and two drains on the servers that all tests share.
@@ -116,11 +118,16 @@ impl System {
         for replica in ["drain-a", "drain-b"] {
             services.push(Service::start("drain-svc", settings.clone().set("drain.replica", replica)).await?);
         }
-        let system = Self { client, database, services, own, settings };
+        let system = Self { client, database, services, own, settings, topics: Some(name.to_owned()) };
         for table in ["payments", "entries"] {
             system.client.enable_table(&TableRef::from(table)).await?;
         }
         Ok(system)
+    }
+
+    /// The topic of a table; `None` in the embedded edition.
+    pub fn topic(&self, table: &str) -> Option<Topic> {
+        self.topics.as_ref().and_then(|name| Topic::new(format!("{name}.{table}")).ok())
     }
 
     /// Whether it is the embedded edition.

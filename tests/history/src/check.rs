@@ -4,18 +4,26 @@ mod bounds;
 mod image;
 mod order;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Finding, Findings, Image, Loss, Outcome, Refusal, Sample, Seen, Span,
+    Finding, Findings, History, Image, Loss, Outcome, Refusal, Sample, Seen, Span,
     timeline::{Observation, Timeline, Write},
 };
 use bounds::{Bound, Source};
 
 /// Checks one key.
-pub(super) fn key(key: &str, timeline: &Timeline<'_>, losses: &[Loss], findings: &mut Findings) {
-    let mut check =
-        Check { key, timeline, losses, findings, bounds: vec![Bound::of_base(timeline.base)], images: BTreeMap::new() };
+pub(super) fn key(key: &str, timeline: &Timeline<'_>, history: &History, findings: &mut Findings) {
+    let (losses, unwritable) = (&history.losses[..], &history.unwritable);
+    let mut check = Check {
+        key,
+        timeline,
+        losses,
+        unwritable,
+        findings,
+        bounds: vec![Bound::of_base(timeline.base)],
+        images: BTreeMap::new(),
+    };
     for observation in &timeline.observations {
         check.observe(observation);
     }
@@ -40,6 +48,7 @@ struct Check<'a> {
     key: &'a str,
     timeline: &'a Timeline<'a>,
     losses: &'a [Loss],
+    unwritable: &'a BTreeSet<u64>,
     findings: &'a mut Findings,
     /// What is certain so far.
     bounds: Vec<Bound>,
@@ -76,8 +85,11 @@ impl<'a> Check<'a> {
 
     /// The newest of what must be seen by whoever looks there then.
     fn floor(&self, span: Span, view: View) -> Bound {
+        let refused = self.newest_unwritable();
         let binding = self.bounds.iter().filter(|bound| match (view, bound.source) {
             (View::Database { drained: false }, Source::Ack | Source::Read) => false,
+            // What such a write superseded need not have been in the log by itself. What was, is watched there.
+            (View::Database { .. }, Source::Ack | Source::Read) if Some(bound.version) <= refused => false,
             _ => bound.span.is_before(span) && self.still_binds(bound, span),
         });
         binding.copied().max_by_key(Bound::rank).unwrap_or(Bound::of_base(self.timeline.base))
@@ -177,6 +189,10 @@ impl<'a> Check<'a> {
                 && write.version.is_some_and(|version| version <= sample.horizon)
                 && (write.durable || !self.lossy(write.span.around(sample.span)))
         });
+        // What the database refuses is passed. What such a write superseded may reach the log behind it, and so the
+        // database later.
+        let refused = self.newest_unwritable();
+        let promised = promised.filter(|write| write.version > refused);
         let Some(newest) = promised.max_by_key(|write| write.version).copied() else { return };
         let version = newest.version.unwrap_or_default();
         let above = Bound { version, ..Bound::of_base(self.timeline.base) };
@@ -192,6 +208,13 @@ impl<'a> Check<'a> {
                 sample.span, newest.operation
             ));
         }
+    }
+
+    /// The version of the newest write that the database refuses; without bound where that is not known.
+    fn newest_unwritable(&self) -> Option<u64> {
+        let is_unwritable =
+            |write: &&Write<'_>| write.operation.action.value().is_some_and(|value| self.unwritable.contains(&value));
+        self.timeline.writes.iter().filter(is_unwritable).map(|write| write.version.unwrap_or(u64::MAX)).max()
     }
 
     fn finding(&self, what: String) -> Finding {

@@ -17,7 +17,10 @@ mod findings;
 mod operation;
 mod timeline;
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 pub use findings::{Finding, Findings};
 pub use operation::{
@@ -66,6 +69,8 @@ pub struct History {
     pub samples: Vec<Sample>,
     /// What the hot store went through.
     pub losses: Vec<Loss>,
+    /// Values of rows that the database refuses for good: they are read, and never get there.
+    pub unwritable: BTreeSet<u64>,
 }
 
 impl History {
@@ -73,7 +78,7 @@ impl History {
     pub fn check(&self) -> Findings {
         let mut findings = Findings::default();
         for (key, timeline) in timeline::by_key(self) {
-            check::key(key, &timeline, &self.losses, &mut findings);
+            check::key(key, &timeline, self, &mut findings);
         }
         findings
     }
@@ -98,7 +103,8 @@ impl History {
                 && o.span.from >= unsettled_since
                 && !self.has_seen(o)
         });
-        Self { operations: operations.cloned().collect(), initial, ..Self::default() }
+        let unwritable = self.unwritable.clone();
+        Self { operations: operations.cloned().collect(), initial, unwritable, ..Self::default() }
     }
 
     /// Whether it was acknowledged by the hot store only, which forgot its newest writes then or later.

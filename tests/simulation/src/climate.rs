@@ -105,6 +105,8 @@ pub struct Climate {
     /// How often what a drain says of its progress is on its way to the database for long: long enough for the hot
     /// store to be lost and opened in between.
     pub slow_upkeep: f64,
+    /// Whether there are rows that the database refuses for good.
+    pub poison: bool,
 }
 
 /// Weights of the blows.
@@ -186,7 +188,13 @@ impl Climate {
             tombstone_retention: millis(rng, &[0, 100, 1000, 60_000]),
             batch_age: millis(rng, &[1, 5, 40]),
             slow_upkeep,
+            poison: false,
         }
+    }
+
+    /// Some rows are refused for good. What was parked is not put back in a store that an opening finds empty.
+    pub(crate) fn with_poison(self) -> Self {
+        Self { poison: true, blows: Blows { lose_all: 0, ..self.blows }, ..self }
     }
 
     /// The power fails now and then. What is queued is in two places, the log and the hot store, and the log loses its

@@ -6,6 +6,7 @@ mod backends;
 pub mod climate;
 mod driver;
 mod faulty;
+mod letters;
 pub mod nature;
 mod process;
 mod queued;

@@ -21,6 +21,8 @@ use crate::{
 const BEGINNING_MICROS: u64 = 1_700_000_000_000_000;
 /// In how many runs the power fails, in parts of all.
 const POWER_CUTS: f64 = 0.1;
+/// In how many there are rows that the database refuses for good.
+const POISON: f64 = 0.2;
 
 /// How long what a drain says of its progress is on its way, at most.
 const SLOW_UPKEEP: Duration = Duration::from_millis(1500);
@@ -64,6 +66,9 @@ impl Nature {
         // By a chance of its own, so that all other seeds are what they were before there were power cuts.
         if SmallRng::seed_from_u64(!seed).random_bool(POWER_CUTS) {
             climate = climate.with_power_cuts();
+        }
+        if SmallRng::seed_from_u64(seed.rotate_left(32) ^ u64::MAX).random_bool(POISON) {
+            climate = climate.with_poison();
         }
         let nature = Self {
             rng: Mutex::new(rng),

@@ -12,10 +12,11 @@ use database::{DatabaseRow, Owner, ShardClaim};
 use event_log::{LogReader as _, Progress, TopicPartition};
 use futures::FutureExt as _;
 use hot_store::{HotStore as _, RecordId, Slot, Stage};
-use model::{Event, EventBody, Mutation, Shard, TableName};
+use model::{Event, EventBody, KeyBytes, Mutation, Shard, TableName};
 
 use crate::{
     backends::Stores,
+    letters,
     nature::{Nature, lock},
     world::Table,
 };
@@ -89,6 +90,27 @@ impl Witness {
         }
     }
 
+    /// Whether the dead letters have it.
+    fn is_given_up(&self, key: &KeyBytes, mutation: &Mutation) -> bool {
+        let letters = letters::of_table(&self.stores.log, &self.tables, &mutation.table);
+        letters.iter().any(|letter| letter.key == *key && letter.version == Some(mutation.version))
+    }
+
+    /// What was given up is parked, or something newer stands in its place.
+    fn is_kept(&self, table: &Table, shard: Shard, key: &KeyBytes, mutation: &Mutation, may_have_forgotten: bool) {
+        let record = RecordId { namespace: table.settings.namespace.clone(), key: key.clone() };
+        let Some(Ok(answer)) = self.stores.hot.read(shard, vec![record]).now_or_never() else { return };
+        let kept = match answer.slots.first() {
+            Some(Slot::Image { version, stage, .. }) if *version == mutation.version => *stage == Stage::Parked,
+            Some(Slot::Image { version, .. }) => *version > mutation.version,
+            _ => false,
+        };
+        if !kept && !may_have_forgotten {
+            let what = format!("progress went past {mutation:?}, which is dead-lettered and not parked: {answer:?}");
+            self.nature.complain(what);
+        }
+    }
+
     fn is_done(&self, table: &Table, shard: Shard, mutation: &Mutation, may_have_forgotten: bool) {
         let (key, name) = (mutation.key.to_bytes(), &table.name.table);
         let rows = self.stores.database.records(name).unwrap_or_default();
@@ -102,6 +124,9 @@ impl Witness {
                 purged >= Some(mutation.version)
             }
         };
+        if !has_it && self.is_given_up(&key, mutation) {
+            return self.is_kept(table, shard, &key, mutation, may_have_forgotten);
+        }
         if !has_it {
             self.nature.complain(format!("progress went past {mutation:?}, which the database does not have"));
         }

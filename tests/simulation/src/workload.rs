@@ -184,7 +184,9 @@ impl Client {
         };
         self.was_sent_away |= operation.outcome == Outcome::Refused(Refusal::Other);
         self.world.nature.note(|| format!("CLIENT {}: {operation}", operation.key));
-        lock(&self.world.history).operations.push(operation);
+        let mut history = lock(&self.world.history);
+        history.unwritable.extend(action.value().filter(|value| self.world.is_poison(*value)));
+        history.operations.push(operation);
     }
 
     fn any_condition(&self, at: usize) -> Condition {
@@ -288,7 +290,8 @@ impl Client {
             }
             _ => None,
         };
-        if self.world.nature.happens(0.15) {
+        // A token of what is parked, or was superseded by it, says nothing yet.
+        if self.world.nature.happens(0.15) && !self.world.nature.climate().poison {
             self.wait_for_the_database(&mut writes).await;
         }
         let batch = self.world.number();

@@ -10,8 +10,8 @@ use std::{
 };
 
 use database::{
-    CatalogEntry, CreateCheck, Database as _, TableSettings,
-    memory::{MemoryDatabaseOptions, MemoryTable},
+    CatalogEntry, CreateCheck, Database as _, ErrorClass, TableSettings,
+    memory::{MemoryCheck, MemoryDatabaseOptions, MemoryTable},
 };
 use event_log::{EventPublisher as _, LogSettings, TopicPartition, memory::MemoryLogOptions};
 use history::{Base, History, Image, Loss, Span};
@@ -93,6 +93,17 @@ pub(crate) struct World {
     numbers: AtomicU64,
 }
 
+/// What a value leaves over, divided by this, decides whether the database takes it, if there is poison at all.
+const DIVISOR: u64 = 9;
+/// It never does.
+const NEVER: u64 = 4;
+/// Another row stands in the way, for ever.
+const DEPENDENT: u64 = 7;
+
+fn is_refused(value: u64) -> bool {
+    [NEVER, DEPENDENT].contains(&(value % DIVISOR))
+}
+
 pub(crate) fn database_name() -> DatabaseName {
     // A constant that is a name.
     DatabaseName::new("main").unwrap_or_else(|_| unreachable!())
@@ -122,7 +133,7 @@ impl World {
         let mut tables = Vec::new();
         for name in ["payments", "orders"].into_iter().take(if nature.climate().two_tables { 2 } else { 1 }) {
             let fresh_keys = name == "orders" && nature.climate().fresh_keys;
-            let table = Table::new(name, &database, fresh_keys).await?;
+            let table = Table::new(name, &database, fresh_keys, nature.climate().poison).await?;
             log.ensure_topic(&table.settings.topic, shards.get(), LogSettings { allow_single_node: true })
                 .await
                 .map_err(|e| failed(&e))?;
@@ -197,6 +208,11 @@ impl World {
     /// A number that was not given before.
     pub(crate) fn number(&self) -> u64 {
         self.numbers.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Whether the database refuses rows with this value.
+    pub(crate) fn is_poison(&self, value: u64) -> bool {
+        self.nature.climate().poison && is_refused(value)
     }
 
     /// Notes what must not be.
@@ -311,7 +327,8 @@ fn plant(
 ) -> Result<BTreeMap<String, Base>, Unmade> {
     let mut initial = BTreeMap::new();
     for (value, record) in (1..).zip(records) {
-        if !tables[record.table].has_fresh_keys() && nature.happens(0.3) {
+        let refused = nature.climate().poison && is_refused(value);
+        if !tables[record.table].has_fresh_keys() && nature.happens(0.3) && !refused {
             let row = World::key_row(record).merged_with(whole(value));
             let written = database.write_row(&tables[record.table].name.table, row);
             written.map_err(|error| Unmade(error.to_string()))?;
@@ -341,7 +358,7 @@ impl Table {
         self.settings.create_check == CreateCheck::HotStore
     }
 
-    async fn new(name: &str, database: &Db, fresh_keys: bool) -> Result<Self, Unmade> {
+    async fn new(name: &str, database: &Db, fresh_keys: bool, poison: bool) -> Result<Self, Unmade> {
         let table = TableRef { database: database_name(), table: TableName::new(name)? };
         let text = ColumnType::Text { max_chars: Some(20), max_bytes: None };
         let number = ColumnType::Int { bits: 64 };
@@ -353,7 +370,11 @@ impl Table {
                     Ok(Column { name, ty, nullable: false, default: ColumnDefault::None, on_update_now: false })
                 })
                 .collect();
+        let check =
+            |class, remainder| MemoryCheck { column: 1, divisor: DIVISOR as i64, remainder: remainder as i64, class };
+        let checks = vec![check(ErrorClass::Permanent, NEVER), check(ErrorClass::Dependent, DEPENDENT)];
         let definition = MemoryTable {
+            checks: if poison { checks } else { Vec::new() },
             guard: if name == "orders" { VersionGuard::Ledger } else { VersionGuard::Column },
             ..MemoryTable::new(columns?)
         };

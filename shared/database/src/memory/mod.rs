@@ -32,7 +32,7 @@ use crate::{
 pub use by_hand::ShardState;
 use locks::ShardLocks;
 use state::State;
-pub use table::MemoryTable;
+pub use table::{MemoryCheck, MemoryTable};
 use transaction::Prepared;
 
 /// How a database in memory behaves.

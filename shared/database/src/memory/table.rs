@@ -10,6 +10,26 @@ use model::{
 use super::state::refused;
 use crate::{DatabaseError, ErrorClass};
 
+/// A check constraint: rows are refused in which the column, divided by a number, leaves that remainder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryCheck {
+    /// The position of the column; it holds integers.
+    pub column: usize,
+    /// What its values are divided by.
+    pub divisor: i64,
+    /// What may not be left over.
+    pub remainder: i64,
+    /// As what the row is refused.
+    pub class: ErrorClass,
+}
+
+impl MemoryCheck {
+    fn refuses(&self, column: &Column, row: &Row) -> bool {
+        let Some(Value::Int64(value)) = row.get(column.name.as_str()) else { return false };
+        value.checked_rem_euclid(self.divisor) == Some(self.remainder)
+    }
+}
+
 /// What a table is.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MemoryTable {
@@ -19,6 +39,8 @@ pub struct MemoryTable {
     pub key: Vec<usize>,
     /// Further unique keys, by position of their columns.
     pub unique: Vec<Vec<usize>>,
+    /// What its rows may not be.
+    pub checks: Vec<MemoryCheck>,
     /// Whether its rows carry their versions themselves.
     pub guard: VersionGuard,
 }
@@ -26,7 +48,7 @@ pub struct MemoryTable {
 impl MemoryTable {
     /// A table whose first column is its key, with a version column.
     pub fn new(columns: Vec<Column>) -> Self {
-        Self { columns, key: vec![0], unique: Vec::new(), guard: VersionGuard::Column }
+        Self { columns, key: vec![0], unique: Vec::new(), checks: Vec::new(), guard: VersionGuard::Column }
     }
 
     /// A column that may be NULL and has no default.
@@ -129,8 +151,15 @@ impl Table {
         }
     }
 
-    /// Writes a row; refused if another one has a unique value of it.
+    /// Writes a row; refused by a check, or if another one has a unique value of it.
     pub(super) fn put(&mut self, key: KeyBytes, stored: Stored) -> Result<(), DatabaseError> {
+        let columns = &self.definition.columns;
+        let mut checks = self.definition.checks.iter();
+        if let Some(check) =
+            checks.find(|it| columns.get(it.column).is_some_and(|column| it.refuses(column, &stored.row)))
+        {
+            return Err(refused(&self.name, check.class, "check", "a check refuses the row"));
+        }
         for unique in &self.definition.unique {
             let taken = |other: &Row| {
                 unique.iter().all(|&at| {

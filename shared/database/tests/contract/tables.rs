@@ -51,6 +51,7 @@ impl TableOf<'_> {
         };
         let position = |name: &str| self.columns.iter().position(|(column, _)| *column == name).unwrap();
         MemoryTable {
+            checks: Vec::new(),
             columns: self.columns.iter().map(column).collect(),
             key: self.key.iter().map(|name| position(name)).collect(),
             unique: self.unique.iter().map(|name| vec![position(name)]).collect(),

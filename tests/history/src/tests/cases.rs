@@ -328,3 +328,32 @@ fn the_next_stretch_begins_with_what_the_database_has_and_what_is_still_unsettle
     Story { history: lost.history.next(0) }.op(21, 22, put(7), acked(Level::Queued, 11, 2)).is_fine();
     assert_eq!(story().counts(), CLEAN);
 }
+
+/// What the database refuses for good is read through us, and never gets there; what is below it does.
+#[test]
+fn an_unwritable_write_binds_readers_and_not_the_database() {
+    let poison = |from| {
+        let mut story = story();
+        story.history.unwritable.insert(2);
+        story.op(1, 2, put(1), queued(10)).op(from, from + 1, put(2), queued(11));
+        story
+    };
+    poison(3).op(5, 6, Read, read(2, 11)).sample(7, true, whole(1, 10)).is_fine();
+    poison(3).op(5, 6, Read, read(2, 11)).op(7, 8, put(3), queued(12)).sample(9, true, whole(3, 12)).is_fine();
+    assert_eq!(poison(3).op(5, 6, Read, read(1, 10)).counts(), STALE);
+    // What it superseded need not have got into the log by itself; what the database had, it keeps.
+    poison(3).sample(5, true, None).is_fine();
+    let mut kept = story();
+    kept.history.unwritable.insert(2);
+    kept.op(1, 2, put(1), acked(Level::Applied, 10, 1)).op(3, 4, put(2), queued(11)).sample(5, true, None);
+    assert_eq!(kept.counts(), LOST);
+    // The horizon passes it, and what it superseded; not what is newer.
+    poison(3).sample(5, false, None).horizon(11).is_fine();
+    let mut newer = poison(3);
+    newer.op(5, 6, put(3), queued(12)).sample(7, false, whole(1, 10)).horizon(12);
+    assert_eq!(newer.counts(), STALE);
+    // What is applied all the same has been superseded by something that the database has.
+    let mut applied = poison(3);
+    applied.op(5, 6, put(2), acked(Level::Applied, 11, 1)).sample(7, true, whole(1, 10));
+    assert_eq!(applied.counts(), LOST);
+}
