@@ -20,6 +20,9 @@ pub use find::{Decoded, Shown};
 pub use letter::{InvalidLetterId, Letter, LetterFilter, LetterId, LetterName, LetterState, Outcome, Problem};
 pub use list::{MAX_PAGE, Pages};
 
+pub(crate) use find::mutation_of;
+pub(crate) use partition::{LetterPartition, Met};
+
 use crate::Core;
 
 /// Shows, replays and purges dead letters.

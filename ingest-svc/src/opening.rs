@@ -4,7 +4,7 @@
 //! One replica does it, under a token that is bound to the store's live incarnation. It begins where the surviving
 //! checkpoint says ([`start`]), draws a new epoch, puts a fence of that epoch into the shard's partition of every
 //! topic ([`fence`]), reads from the start to the fence and puts back what the store lacks ([`restore`]). Where
-//! no checkpoint can be believed, it takes what the store had for the database for one more source ([`aside`]). A fresh
+//! no checkpoint can be believed, it takes what the store had for the database for one more source ([`aside`]), and parks again what the dead letters tell of ([`letters`]). A fresh
 //! installation takes the same path and finds nothing to read. See DESIGN.md, "Epochs".
 
 mod aside;
@@ -12,6 +12,7 @@ pub mod checkpoint;
 mod compare;
 mod error;
 mod fence;
+mod letters;
 mod restore;
 mod run;
 mod shard;

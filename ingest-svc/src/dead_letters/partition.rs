@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, ops::Range};
 
 use database::CatalogTable;
 use event_log::{LogError, LogReader, LogRecord, TopicPartition};
-use model::{DeadLetter, DeadLetterBody, DeadLetterPurge, DeadLetterRecord, KeyBytes, Shard, TableRef, Version};
+use model::{
+    CodecError, DeadLetter, DeadLetterBody, DeadLetterPurge, DeadLetterRecord, KeyBytes, Shard, TableRef, Version,
+};
 
 use super::{DeadLetterError, LetterId, letter::copied};
 
@@ -82,15 +84,18 @@ impl LetterPartition {
     /// All purges that it tells of.
     pub(crate) async fn purges<L: LogReader>(&self, log: &L) -> Result<Purges, DeadLetterError> {
         let mut purges = Purges::default();
+        let mut too_new = None;
         let mut each = |record: LogRecord| {
             let offset = record.offset;
-            if let Some(DeadLetterBody::Purge(purge)) = self.decode(record) {
-                purges.take(offset, &purge);
+            match self.decode(record) {
+                Ok(Some(DeadLetterBody::Purge(purge))) => purges.take(offset, &purge),
+                Ok(_) => {}
+                Err(error) => too_new = Some(error),
             }
-            true
+            too_new.is_none()
         };
         self.read(log, self.offsets.clone(), &mut each).await?;
-        Ok(purges)
+        too_new.map_or(Ok(purges), Err)
     }
 
     /// The letters of some offsets that `wanted` takes, as many as there is room for, and the offset to go on from.
@@ -101,13 +106,19 @@ impl LetterPartition {
         mut wanted: impl FnMut(LetterId, &DeadLetter) -> bool + Send,
     ) -> Result<(Vec<Met>, i64), DeadLetterError> {
         let (mut met, mut bytes, mut next) = (Vec::new(), 0, offsets.end);
+        let mut too_new = None;
         let mut each = |record: LogRecord| {
             let (id, size) = (LetterId { shard: self.shard(), offset: record.offset }, record.payload.len());
-            if let Some(DeadLetterBody::Letter(letter)) = self.decode(record)
-                && wanted(id, &letter)
-            {
-                bytes += size;
-                met.push(Met { id, letter });
+            match self.decode(record) {
+                Ok(Some(DeadLetterBody::Letter(letter))) if wanted(id, &letter) => {
+                    bytes += size;
+                    met.push(Met { id, letter });
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    too_new = Some(error);
+                    return false;
+                }
             }
             let has_room = met.len() < MAX_LETTERS && bytes < MAX_BYTES;
             if !has_room {
@@ -116,7 +127,7 @@ impl LetterPartition {
             has_room
         };
         self.read(log, offsets, &mut each).await?;
-        Ok((met, next))
+        too_new.map_or(Ok((met, next)), Err)
     }
 
     async fn read<L: LogReader>(
@@ -131,17 +142,22 @@ impl LetterPartition {
         Ok(log.read(&self.at, offsets.start, offsets.end, each).await?)
     }
 
-    fn decode(&self, record: LogRecord) -> Option<DeadLetterBody> {
+    /// What a record says; `None` if it is none of ours. What a later release wrote must not be passed over.
+    fn decode(&self, record: LogRecord) -> Result<Option<DeadLetterBody>, DeadLetterError> {
         let offset = record.offset;
         match DeadLetterRecord::decode(record.payload) {
-            Ok(record) if record.table == self.table => Some(record.body),
+            Ok(record) if record.table == self.table => Ok(Some(record.body)),
             Ok(record) => {
                 tracing::warn!(at = ?self.at, offset, table = %record.table, "a dead letter of another table is passed over");
-                None
+                Ok(None)
             }
+            Err(error @ CodecError::TooNew { .. }) => Err(DeadLetterError::LogUnfit(format!(
+                "{}/{}, offset {offset}: {error}",
+                self.at.topic, self.at.partition
+            ))),
             Err(error) => {
                 tracing::warn!(at = ?self.at, offset, %error, "a dead letter can't be read and is passed over");
-                None
+                Ok(None)
             }
         }
     }

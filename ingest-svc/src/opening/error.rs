@@ -5,6 +5,8 @@ use event_log::{LogError, PublishError};
 use hot_store::HotStoreError;
 use model::{CodecError, DatabaseName, Epoch, Topic};
 
+use crate::dead_letters::DeadLetterError;
+
 /// Why a shard could not be opened this time. It stays closed and is tried again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpeningError {
@@ -14,6 +16,9 @@ pub enum OpeningError {
     /// The log could not be read.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// The dead letters could not be read.
+    #[error(transparent)]
+    Letters(#[from] DeadLetterError),
     /// The fence was not acknowledged.
     #[error("the fence was not put into topic {topic}: {error}")]
     Fence {

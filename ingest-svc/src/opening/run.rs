@@ -98,7 +98,7 @@ where
                 if let Some(opened) = opened {
                     tracing::debug!(
                         %shard, epoch = %opened.epoch, mutations = opened.mutations, void = opened.void, requests = opened.requests,
-                        discarded = opened.discarded, kept = opened.kept, "opened a shard"
+                        discarded = opened.discarded, kept = opened.kept, parked = opened.parked, "opened a shard"
                     );
                 }
             }

@@ -10,7 +10,7 @@ use model::{DatabaseName, Epoch, Shard, Topic, Version};
 use planted::Bug;
 
 use super::{
-    OpeningError, aside, fence,
+    OpeningError, aside, fence, letters,
     restore::{self, Stretch, Tally},
     start,
 };
@@ -28,6 +28,8 @@ pub struct Opened {
     pub discarded: bool,
     /// What of it was kept, since the database did not have it.
     pub kept: u64,
+    /// Dead-lettered records that were offered to the store as parked.
+    pub parked: u64,
     /// Mutations that were read.
     pub mutations: u64,
     /// Mutations that a fence had made void.
@@ -87,7 +89,7 @@ where
     // Also above what readers of the database were told: they would take a write below it for one that is in.
     let known = |stretch: &Stretch<'_>| stretch.row.high_water.max(stretch.row.horizon);
     let mut clock = stretches.iter().map(known).max().unwrap_or(Version::ZERO);
-    let mut opened = Opened { epoch, discarded: start.discard, kept: 0, mutations: 0, void: 0, requests: 0 };
+    let mut opened = Opened { epoch, discarded: start.discard, kept: 0, parked: 0, mutations: 0, void: 0, requests: 0 };
     if start.discard {
         let why = || aside::log_beside(&claim, &partitions);
         let found = aside::restore(core, shard, &token, &stretches, why).await?;
@@ -108,6 +110,13 @@ where
         opened.requests += tally.requests;
         if tally.strange > 0 {
             tracing::warn!(%shard, records = tally.strange, "an opening met records that belong to no enabled table");
+        }
+    }
+    if start.discard {
+        for stretch in &stretches {
+            let found = letters::restore(core, shard, &token, stretch).await?;
+            clock = clock.max(found.seen);
+            opened.parked += found.parked;
         }
     }
     // Horizons are taken under this epoch from now on; under a lower one than the database knows they never would be.

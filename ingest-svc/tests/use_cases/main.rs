@@ -9,6 +9,7 @@ mod checkpoints;
 mod db;
 mod dead_letters;
 mod log;
+mod lost_letters;
 mod lost_log;
 mod opening;
 mod read;
