@@ -91,8 +91,9 @@ pub enum Grant {
 /// - **In any second:** what is unfinished or has ended within the last second is at most R, whatever the batch itself
 ///   adds. A batch is committed at some moment between its grant and its end; so, however long each takes, no second
 ///   sees commits of more than R and one batch.
-/// - **Unfinished:** there are fewer than [`Limit::unfinished`] permits. One that is not renewed
-///   ([`Budget::tell`]) within [`PERMIT_LEASE`] is taken for ended.
+/// - **Unfinished:** there are fewer than [`Limit::unfinished`] permits, those counted that were refused for it before
+///   ([`Grant::Busy`]) and have asked again of late, under the same name: who waits for longer goes first. A permit that
+///   is not renewed ([`Budget::tell`]) within [`PERMIT_LEASE`] is taken for ended.
 ///
 /// A limit that this incarnation of the store has not seen begins as if a second's worth and this batch had just been
 /// granted and ended: what was granted before a restart may be lost, and must not be granted twice. A raised limit holds

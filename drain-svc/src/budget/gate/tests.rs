@@ -113,6 +113,27 @@ async fn replicas_together_use_the_limit_and_keep_to_it() {
     }
 }
 
+/// Where it is the database that is slow, and not the limit, replicas compete for what may be unfinished.
+#[tokio::test(start_paused = true)]
+async fn replicas_share_a_slow_database_and_one_alone_has_all_of_it() {
+    let (rate, takes, seconds) = (1000.0, Duration::from_millis(300), 60);
+    for replicas in [1, 2, 3, 6] {
+        let store = Arc::new(Store::new());
+        let until = Instant::now() + Duration::from_secs(seconds);
+        let replicas: Vec<_> =
+            (0..replicas).map(|seed| write(&gate(&store, rows(rate), 500, seed).0, 4, until, move |_| takes)).collect();
+        let mut shares = Vec::new();
+        for tasks in replicas {
+            shares.push(all(tasks).await.len() as f64);
+        }
+        let (total, possible) = (shares.iter().sum::<f64>(), (seconds - 1) as f64 * 2.0 / takes.as_secs_f64());
+        let loss = if shares.len() == 1 { 0.02 } else { 0.1 };
+        assert!(total >= (1.0 - loss) * possible, "{total} of {possible} batches: {shares:?}");
+        let fair = total / shares.len() as f64;
+        assert!(shares.iter().all(|share| *share >= 0.8 * fair), "{shares:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_batch_costs_one_call() {
     let store = Arc::new(Store::new());

@@ -13,6 +13,8 @@ const WINDOW: u64 = 1_000_000;
 const STEP: u64 = 10_000;
 /// How late a grant may be without any loss to those that follow.
 const LATE: u64 = 50_000;
+/// For how long who was refused stays in line without asking again.
+const PATIENT: u64 = 75_000;
 
 /// All budgets of a store. Moments are microseconds since its first call.
 #[derive(Debug, Default)]
@@ -31,6 +33,8 @@ struct Meter {
     rate: f64,
     /// What is granted and unfinished.
     permits: BTreeMap<PermitId, Unfinished>,
+    /// What waits for an end of others.
+    waiting: BTreeMap<PermitId, Waiting>,
     /// What has ended, by the moment, of late.
     ended: BTreeMap<u64, f64>,
 }
@@ -39,6 +43,12 @@ struct Meter {
 struct Unfinished {
     until: u64,
     amount: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    since: u64,
+    asked: u64,
 }
 
 impl Budgets {
@@ -50,9 +60,14 @@ impl Budgets {
         }
         let (mut wait, mut busy) = (0, false);
         for limit in &limits.limits {
-            match self.meter(limits, limit).map(|meter| meter.look(limit, now)) {
+            match self.meter(limits, limit).map(|meter| meter.look(limit, permit.id, now)) {
                 Some(Look::After(after)) => wait = wait.max(after),
                 Some(Look::Busy) | None => busy = true,
+            }
+        }
+        for limit in &limits.limits {
+            if let Some(meter) = self.meter(limits, limit) {
+                meter.line_up(limit, permit.id, busy, now);
             }
         }
         if wait > 0 || busy {
@@ -101,7 +116,8 @@ impl Meter {
     /// A limit that is not known begins as if a second's worth and a batch had just been granted.
     fn unseen(rate: f64, amount: u32, now: u64) -> Self {
         let before = if rate.is_finite() { rate.max(0.0) + f64::from(amount) } else { 0.0 };
-        Self { at: now, amount, rate, permits: BTreeMap::new(), ended: BTreeMap::from([(step(now), before)]) }
+        let ended = BTreeMap::from([(step(now), before)]);
+        Self { at: now, amount, rate, permits: BTreeMap::new(), waiting: BTreeMap::new(), ended }
     }
 
     fn tell(&mut self, limit: &Limit, held: &[Permit], ended: &[Ended], now: u64) {
@@ -124,11 +140,29 @@ impl Meter {
             }
         }
         self.ended = self.ended.split_off(&(now + 1).saturating_sub(WINDOW));
+        self.waiting.retain(|_, waiting| waiting.asked + PATIENT > now);
     }
 
-    fn look(&self, limit: &Limit, now: u64) -> Look {
+    /// Puts what is refused in line, where it keeps its place, and takes out what is not.
+    fn line_up(&mut self, limit: &Limit, id: PermitId, busy: bool, now: u64) {
+        if busy && limit.unfinished.is_some() {
+            self.waiting.entry(id).or_insert(Waiting { since: now, asked: now }).asked = now;
+        } else {
+            self.waiting.remove(&id);
+        }
+    }
+
+    /// How many wait for longer. They go first: or whoever ends one batch and asks for the next in one call would keep
+    /// all others out.
+    fn ahead_of(&self, id: PermitId, now: u64) -> usize {
+        let mine = (self.waiting.get(&id).map_or(now, |waiting| waiting.since), id);
+        self.waiting.iter().filter(|(other, waiting)| **other != id && (waiting.since, **other) < mine).count()
+    }
+
+    fn look(&self, limit: &Limit, id: PermitId, now: u64) -> Look {
         let rate = limit.per_second;
-        if limit.unfinished.is_some_and(|most| self.permits.len() >= most as usize) {
+        let taken = self.permits.len() + self.ahead_of(id, now);
+        if limit.unfinished.is_some_and(|most| taken >= most as usize) {
             return Look::Busy;
         }
         if rate.is_nan() || rate <= 0.0 {
@@ -223,7 +257,7 @@ mod tests {
             steps.insert((at, serial), (replica, step));
         };
         (0..replicas.len()).for_each(|replica| plan(&mut steps, 0, replica, Step::Ask));
-        let mut id = 0;
+        let mut ids: Vec<u64> = (0..replicas.len() as u64).collect();
         while let Some(((at, _), (replica, step))) = steps.pop_first() {
             if at > until {
                 break;
@@ -236,8 +270,7 @@ mod tests {
                     budgets.tell(&limits, 1, &[], &[ended], now);
                 }
                 Step::Ask => {
-                    id += 1;
-                    let permit = Permit { id: PermitId(id), rows: turn.rows };
+                    let permit = Permit { id: PermitId(ids[replica]), rows: turn.rows };
                     match budgets.take(&limits, permit, &[], now) {
                         Grant::Now(_) => {
                             commits.push((at + (turn.took as f64 * turn.committed) as u64, turn.rows));
@@ -245,6 +278,7 @@ mod tests {
                             let told = Step::Tell(Ended { permit, ago: Duration::ZERO }, ended);
                             plan(&mut steps, ended + turn.told, replica, told);
                             turns[replica] += 1;
+                            ids[replica] += replicas.len() as u64;
                             plan(&mut steps, at + turn.idle.max(100), replica, Step::Ask);
                         }
                         Grant::After(wait) => {

@@ -198,6 +198,24 @@ pub async fn so_many_are_unfinished_at_most(b: &impl Backend) {
     assert_eq!(b.store().take(&no_rate, permit(1), &[]).await.unwrap(), Grant::Busy);
 }
 
+pub async fn who_waits_for_longer_goes_first_while_it_asks(b: &impl Backend) {
+    let one = limits([Limit { unfinished: Some(1), ..rows("table", 1e4) }]);
+    let take = async |permit: Permit, ended: &[Ended]| b.store().take(&one, permit, ended).await.unwrap();
+    let (holder, next, waiting) = (permit(1), permit(1), permit(1));
+    granted(b, &one, holder, &[]).await;
+    assert_eq!(take(waiting, &[]).await, Grant::Busy);
+    // Neither in the call that ends the one before, nor by asking more often.
+    assert_eq!(take(next, &[just_now(holder)]).await, Grant::Busy);
+    assert_eq!(take(next, &[]).await, Grant::Busy);
+    assert!(matches!(take(waiting, &[]).await, Grant::Now(_)));
+    // And then the other way round, whoever comes meanwhile.
+    assert_eq!(take(permit(1), &[just_now(waiting)]).await, Grant::Busy);
+    assert!(granted(b, &one, next, &[]).await < Duration::from_millis(50), "nobody is ahead");
+    // Who no longer asks is not waited for.
+    sleep(Duration::from_millis(100)).await;
+    assert!(granted(b, &one, permit(1), &[just_now(next)]).await < Duration::from_millis(50));
+}
+
 pub async fn what_was_held_up_counts_when_it_ends(b: &impl Backend) {
     // Ten at once fill a second; a database that stands still for longer than that commits both when it goes on.
     let limits = limits([Limit { unfinished: Some(2), ..rows("table", 10.0) }]);

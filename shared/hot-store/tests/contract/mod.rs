@@ -168,6 +168,7 @@ macro_rules! contract_tests {
             a_limit_can_count_transactions
             a_batch_passes_all_limits_or_none
             so_many_are_unfinished_at_most
+            who_waits_for_longer_goes_first_while_it_asks
             what_was_held_up_counts_when_it_ends
             an_end_may_be_told_twice_and_of_what_is_not_known
             a_permit_falls_free_unless_it_is_renewed

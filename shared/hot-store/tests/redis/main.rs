@@ -37,6 +37,24 @@ struct OnRedis {
 }
 
 impl OnRedis {
+    /// As if the server's clock had stepped back by an hour.
+    async fn step_clock_back(&self, key: &str) {
+        let hour = 3_600_000_000_u64;
+        let mut raw = self.raw.clone();
+        let fields: Vec<(String, String)> = raw.hgetall(key).await.unwrap();
+        let () = raw.del(key).await.unwrap();
+        for (field, value) in fields {
+            let ahead = |text: &str| (text.parse::<u64>().unwrap() + hour).to_string();
+            let (field, value) = match (&field[..1], value.split_once(' ')) {
+                ("f", _) => (format!("f{}", ahead(&field[1..])), value),
+                ("p", Some((until, amount))) => (field, format!("{} {amount}", ahead(until))),
+                _ if field == "at" => (field, ahead(&value)),
+                _ => (field, value),
+            };
+            let () = raw.hset(key, field, value).await.unwrap();
+        }
+    }
+
     async fn at(url: &str) -> Self {
         let prefix = format!("test-{:032x}", rand::random::<u128>());
         let options = RedisOptions { url: url.to_owned(), prefix: prefix.clone(), ..RedisOptions::default() };
@@ -168,26 +186,38 @@ async fn a_budget_outlives_neither_a_restart_nor_a_clock_that_steps() {
     eventually("it is granted", async || matches!(take(other).await, Grant::Now(_))).await;
     assert_eq!(take(permit(2)).await, Grant::Busy, "the renewed one counts");
 
-    // An hour back: all that is noted lies ahead. Neither is anything granted too early nor an hour too late.
-    let hour = 3_600_000_000_u64;
-    let fields: Vec<(String, String)> = raw.hgetall(&key).await.unwrap();
-    let () = raw.del(&key).await.unwrap();
-    for (field, value) in fields {
-        let ahead = |text: &str| (text.parse::<u64>().unwrap() + hour).to_string();
-        let (field, value) = match (&field[..1], value.split_once(' ')) {
-            ("f", _) => (format!("f{}", ahead(&field[1..])), value),
-            ("p", Some((until, amount))) => (field, format!("{} {amount}", ahead(until))),
-            _ if field == "at" => (field, ahead(&value)),
-            _ => (field, value),
-        };
-        let () = raw.hset(&key, field, value).await.unwrap();
-    }
+    // All that is noted lies ahead. Neither is anything granted too early nor an hour too late.
+    b.step_clock_back(&key).await;
     assert_eq!(take(permit(2)).await, Grant::Busy);
     b.store.tell(&two, &[], &[held, other].map(|permit| Ended { permit, ago: Duration::ZERO })).await.unwrap();
     let begun = std::time::Instant::now();
     let next = permit(2);
     eventually("it is granted", async || matches!(take(next).await, Grant::Now(_))).await;
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+#[ignore = "needs a server: ./tests/run starts one"]
+async fn what_ends_in_the_first_call_after_a_step_back_of_the_clock_has_ended() {
+    let b = on_redis().await;
+    let key = format!("{}:{{b:main}}:table", b.prefix);
+    let two = limits([Limit { unfinished: Some(2), ..rows("table", 1000.0) }]);
+    let (first, second, third) = (permit(2), permit(2), permit(2));
+    for permit in [first, second] {
+        let granted = async || matches!(b.store.take(&two, permit, &[]).await, Ok(Grant::Now(_)));
+        eventually("it is granted", granted).await;
+    }
+    b.step_clock_back(&key).await;
+    let ended = [first, second].map(|permit| Ended { permit, ago: Duration::ZERO });
+    b.store.take(&two, third, &ended).await.unwrap();
+    let fields: Vec<String> = b.raw.clone().hkeys(&key).await.unwrap();
+    let held = |permit: Permit| fields.contains(&format!("p{:016x}", permit.id.0));
+    assert!(!held(first) && !held(second), "{fields:?}");
+    // Nor is what ended and is renewed in one call forgotten, nor the one that only moves.
+    b.store.tell(&two, &[third], &[]).await.unwrap();
+    b.step_clock_back(&key).await;
+    b.store.tell(&two, &[second], &[Ended { permit: second, ago: Duration::ZERO }]).await.unwrap();
+    assert_eq!(b.store.take(&two, permit(2), &[]).await.unwrap(), Grant::Busy);
 }
 
 #[tokio::test]

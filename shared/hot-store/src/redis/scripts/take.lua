@@ -6,9 +6,9 @@
 -- the next batch is due; 1 and the time to wait; or 2: as much as may be unfinished is.
 --
 -- A limit is a hash: `at`, `n` and `rate` of the last grant (rather than the next moment allowed, so that a raised limit
--- holds at once), `inc`; `p` and a permit: until when, amount; `f` and a moment: what ended then. Moments that lie ahead
--- are those of a clock that stepped back.
-local WINDOW, STEP, LATE = 1000000, 10000, 50000
+-- holds at once), `inc`; `p` and a permit: until when, amount; `w` and a permit: since when it waits for another's end, and
+-- when it asked last; `f` and a moment: what ended then. Moments that lie ahead are those of a clock that stepped back.
+local WINDOW, STEP, LATE, PATIENT = 1000000, 10000, 50000, 75000
 local asked, permit, lease = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local held, ended = tonumber(ARGV[4]), tonumber(ARGV[5])
 local held_at = 5 + 3 * #KEYS
@@ -23,8 +23,8 @@ local function meter(i)
   local key, rate, most, unit = KEYS[i], tonumber(ARGV[3 + 3 * i]), tonumber(ARGV[4 + 3 * i]), ARGV[5 + 3 * i]
   local function amount_of(rows) return unit == 't' and 1 or tonumber(rows) end
   local amount = amount_of(math.max(asked, 1))
-  local fields, permits, finished = {}, {}, {}
-  local sets, gone = {}, {}
+  local fields, permits, finished, waiting = {}, {}, {}, {}
+  local sets, gone, held_until = {}, {}, {}
   local function set(field, value)
     sets[#sets + 1] = field
     sets[#sets + 1] = value
@@ -36,9 +36,10 @@ local function meter(i)
       set('f' .. number(at), finished[at])
     end
   end
+  -- Written by store(), if it is still a permit then: what is renewed or moved here may end in the same call.
   local function hold(id, until_, n)
     permits[id] = n
-    set('p' .. id, number(until_) .. ' ' .. n)
+    held_until[id] = until_
   end
 
   local stored = redis.call('HGETALL', key)
@@ -72,6 +73,14 @@ local function meter(i)
         else
           permits[rest] = n
         end
+      elseif kind == 'w' then
+        local space = string.find(value, ' ', 1, true)
+        local since, asked_at = tonumber(string.sub(value, 1, space - 1)), tonumber(string.sub(value, space + 1))
+        if asked_at > now or asked_at + PATIENT <= now then
+          gone[#gone + 1] = field
+        else
+          waiting[rest] = since
+        end
       end
     end
   else
@@ -99,8 +108,6 @@ local function meter(i)
     local at = held_at + 2 * (j - 1)
     hold(ARGV[at + 1], now + lease, amount_of(ARGV[at + 2]))
   end
-  call_with('HDEL', key, gone)
-
   local function due()
     local fastest = math.max(rate, last.rate)
     if fastest <= 0 then return 0 end
@@ -112,6 +119,11 @@ local function meter(i)
     for _, n in pairs(permits) do
       count = count + 1
       excess = excess + n
+    end
+    -- Who waits for longer goes first: or whoever ends one batch and asks for the next in one call would keep all others out.
+    for other, since in pairs(waiting) do
+      local mine = waiting[permit] or now
+      if other ~= permit and (since < mine or since == mine and other < permit) then count = count + 1 end
     end
     if most > 0 and count >= most then return nil end
     if rate == 0 then return 0 end
@@ -138,8 +150,22 @@ local function meter(i)
     set('rate', rate)
     return rate == 0 and 0 or due() - now
   end
-  local function store() call_with('HSET', key, sets) end
-  return {wait = wait, grant = grant, store = store}
+  local function queue()
+    if most == 0 then return end
+    waiting[permit] = waiting[permit] or now
+    set('w' .. permit, number(waiting[permit]) .. ' ' .. number(now))
+  end
+  local function leave()
+    if waiting[permit] then gone[#gone + 1] = 'w' .. permit end
+  end
+  local function store()
+    call_with('HDEL', key, gone)
+    for id, until_ in pairs(held_until) do
+      if permits[id] then set('p' .. id, number(until_) .. ' ' .. permits[id]) end
+    end
+    call_with('HSET', key, sets)
+  end
+  return {wait = wait, grant = grant, queue = queue, leave = leave, store = store}
 end
 
 local meters, wait, busy = {}, 0, false
@@ -150,9 +176,14 @@ for i = 1, #KEYS do
 end
 local answer = {0, 0}
 if asked == 0 then answer = {0, 0}
-elseif busy then answer = {2, 0}
-elseif wait > 0 then answer = {1, math.min(wait, 3600000000)}
+elseif busy then
+  answer = {2, 0}
+  for i = 1, #meters do meters[i].queue() end
+elseif wait > 0 then
+  answer = {1, math.min(wait, 3600000000)}
+  for i = 1, #meters do meters[i].leave() end
 else
+  for i = 1, #meters do meters[i].leave() end
   for i = 1, #meters do answer[2] = math.max(answer[2], math.min(meters[i].grant(), 3600000000)) end
 end
 for i = 1, #meters do meters[i].store() end
