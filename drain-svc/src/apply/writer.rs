@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use database::{Applied, Batch, CatalogEntry, CatalogTable, Change, Database, DatabaseError, Owner, ShardClaim};
+use database::{
+    Applied, Batch, CatalogEntry, CatalogTable, Change, Database, DatabaseError, ErrorClass, Owner, ShardClaim,
+};
 use hot_store::{Budget, HotStore};
 use model::Shard;
 use planted::Bug;
@@ -94,6 +96,9 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
                 () = self.lane.due(limits), if self.cleaning.len() < UNMARKED_GROUPS => break,
             }
         }
+        if self.backoff.failures() > 0 && !self.reaches_database(&table).await {
+            return Next::After(self.backoff.next_delay());
+        }
         let asked = Instant::now();
         let granted = tokio::select! {
             biased;
@@ -132,6 +137,16 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
                 self.refused(&table, &error, entries.collect(), &owners).await
             }
         }
+    }
+
+    /// Whether the database answers. After a failure that is found out before any leave is taken: a replica that is cut
+    /// off from the database would otherwise hold, through one attempt after the other, what others could use.
+    async fn reaches_database(&self, table: &CatalogTable) -> bool {
+        let name = &table.schema.table;
+        let Some(database) = self.parts.directory.database(&name.database) else { return true };
+        // Any other error is for the attempt to meet.
+        let answer = database.shard_rows(std::slice::from_ref(&name.table), Shard(0)).await;
+        !answer.is_err_and(|error| error.class() == ErrorClass::Transient)
     }
 
     /// The table as it is now; as it was, once it is disabled.

@@ -5,7 +5,7 @@ use std::{
         Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use database::{
@@ -85,6 +85,8 @@ pub(crate) struct BentDatabase<D = AnyDatabase> {
     pub(crate) purges: Gate,
     /// Nothing can be written: the connection is refused.
     pub(crate) away: AtomicBool,
+    /// It can't be reached, which whoever tries finds out after a while.
+    pub(crate) cut_off: AtomicBool,
     /// The limits that operators set can't be read.
     pub(crate) hides_rates: AtomicBool,
     /// The next transaction is committed, and its answer is lost.
@@ -107,6 +109,7 @@ impl<D> BentDatabase<D> {
             notes: Gate::default(),
             purges: Gate::default(),
             away: AtomicBool::new(false),
+            cut_off: AtomicBool::new(false),
             hides_rates: AtomicBool::new(false),
             lose_next_answer: AtomicBool::new(false),
             poison: Mutex::default(),
@@ -129,6 +132,14 @@ impl<D> BentDatabase<D> {
     fn upkeep_refusal(&self) -> Option<DatabaseError> {
         let refused = self.no_upkeep.load(Ordering::SeqCst);
         self.refusal(&[]).or_else(|| refused.then(|| DatabaseError::Unfit("no upkeep".into())))
+    }
+
+    async fn reach(&self) -> Result<(), DatabaseError> {
+        if self.cut_off.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            return Err(DatabaseError::Unknown("no connection within 5 s".into()));
+        }
+        Ok(())
     }
 
     fn called(&self, what: String) {
@@ -183,6 +194,7 @@ pub(crate) fn id(n: i64) -> Key {
 
 impl<D: Database> Database for BentDatabase<D> {
     async fn apply(&self, batch: Batch<'_>) -> Result<Vec<Applied>, DatabaseError> {
+        self.reach().await?;
         let at = Instant::now();
         let changes: Vec<_> = batch.changes.iter().map(|change| (change.key.clone(), change.version)).collect();
         let outcome = match self.refusal(batch.changes) {
@@ -229,6 +241,7 @@ impl<D: Database> Database for BentDatabase<D> {
     }
 
     async fn shard_rows(&self, tables: &[TableName], shard: Shard) -> Result<Vec<ShardRow>, DatabaseError> {
+        self.reach().await?;
         self.inner.shard_rows(tables, shard).await
     }
 

@@ -1,14 +1,17 @@
 //! The database is never written faster than its limit.
 
 use std::{
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use database::{Database as _, DatabaseRow, SetRate};
 use tokio::time::sleep;
 
-use crate::world::{Still, World, limited, options, until};
+use crate::{
+    db::BentDatabase,
+    world::{Still, World, limited, options, until},
+};
 
 /// Rows tried in the busiest second.
 fn busiest_second(world: &World) -> usize {
@@ -171,5 +174,35 @@ async fn the_tables_of_a_database_share_its_limit_and_replicas_come_and_go_under
     for replica in replicas {
         replica.stop().await;
     }
+    world.assert_rows_are_as_written().await;
+}
+
+/// Of two replicas one can't reach the database any more: it holds its own shards up, and no others.
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_is_cut_off_from_the_database_takes_no_budget_from_others() {
+    let world = Still::still().await;
+    let mut other = world.over(world.log.clone(), Some(world.hot.clone())).await;
+    other.db = Arc::new(BentDatabase::new(world.db.straight().clone()));
+    let (healthy, cut_off) = (world.start(limited(100.0)), other.start(limited(100.0)));
+    // Both have their share of the shards.
+    sleep(Duration::from_secs(5)).await;
+    other.db.cut_off.store(true, Ordering::SeqCst);
+    for n in 0..6000 {
+        world.write(n, Some(n)).await;
+    }
+    // At first it doesn't know, and its first attempts hold what they got.
+    sleep(Duration::from_secs(12)).await;
+    let before = written(&world, 6000).await;
+    sleep(Duration::from_secs(10)).await;
+    let meanwhile = written(&world, 6000).await - before;
+    assert!((950..=1010).contains(&meanwhile), "{meanwhile} rows in 10 s");
+    assert_eq!(other.db.rows_applied(), 0);
+
+    other.db.cut_off.store(false, Ordering::SeqCst);
+    world.db.straight().set_rate(&world.schema.table, Some(SetRate::Unlimited)).await.unwrap();
+    world.until_clean().await;
+    assert!(other.db.rows_applied() > 0);
+    healthy.stop().await;
+    cut_off.stop().await;
     world.assert_rows_are_as_written().await;
 }

@@ -200,7 +200,11 @@ pub async fn so_many_are_unfinished_at_most(b: &impl Backend) {
 
 pub async fn who_waits_for_longer_goes_first_while_it_asks(b: &impl Backend) {
     let one = limits([Limit { unfinished: Some(1), ..rows("table", 1e4) }]);
-    let take = async |permit: Permit, ended: &[Ended]| b.store().take(&one, permit, ended).await.unwrap();
+    let take = async |permit: Permit, ended: &[Ended]| {
+        // One after the other, by any clock.
+        sleep(Duration::from_millis(2)).await;
+        b.store().take(&one, permit, ended).await.unwrap()
+    };
     let (holder, next, waiting) = (permit(1), permit(1), permit(1));
     granted(b, &one, holder, &[]).await;
     assert_eq!(take(waiting, &[]).await, Grant::Busy);
