@@ -57,7 +57,9 @@ pub struct Write {
     pub precondition: Precondition,
     /// The image to store. The store alone sets its `since`: over a dirty record (a delete) or a parked one that
     /// record's goes on, since the store knows for sure what the database does not have; else, with
-    /// [`Precondition::AbsentFromStore`], it is the new version.
+    /// [`Precondition::AbsentFromStore`], it is the new version. A write with [`Precondition::None`] over a parked record
+    /// has none: it is right whatever row the database has, and a create that was refused is no part of it. A write that
+    /// asks for what is parked builds on that create, and is refused with it.
     ///
     /// If it names a request, the store looks for that before it looks at the precondition
     /// ([`WriteOutcome::Repeated`], [`WriteOutcome::Reused`]), and stores it in the same atomic step as the image. What
@@ -74,7 +76,7 @@ pub enum WriteOutcome {
         version: Version,
         /// The epoch under which it was written, and must be marked queued.
         epoch: Epoch,
-        /// The image's `since` as stored: kept from a dirty or parked predecessor that was created so.
+        /// The image's `since` as stored: kept from a dirty or parked predecessor that was created so, see [`Write::image`].
         since: Option<Version>,
     },
     /// The request took effect before: nothing was written. That says nothing of how safe it is by now; the record

@@ -75,6 +75,7 @@ macro_rules! contract_tests {
             preconditions_see_what_is_parked
             a_replay_asks_for_what_is_parked_be_it_a_row_or_a_tombstone
             since_goes_on_over_what_is_parked
+            a_write_that_asks_for_nothing_leaves_the_since_of_what_is_parked_behind
             marks_of_the_drain_find_what_is_parked
             a_purge_removes_what_is_parked_at_that_version_only
             parked_records_are_listed_by_table_and_version_in_pages

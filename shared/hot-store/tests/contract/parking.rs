@@ -170,6 +170,36 @@ pub async fn since_goes_on_over_what_is_parked(b: &impl Backend) {
     assert_eq!(since, Some(created));
 }
 
+/// Or every later write of the key would be refused as the create was.
+pub async fn a_write_that_asks_for_nothing_leaves_the_since_of_what_is_parked_behind(b: &impl Backend) {
+    open(b).await;
+    for (n, image) in [(1, row(2)), (2, tombstone())] {
+        let created = stored(write(b, record(n), Precondition::AbsentFromStore, row(1)).await);
+        // Not before it is parked: until then nobody knows that it is refused.
+        let outcome = write(b, record(n), Precondition::None, row(1)).await;
+        assert!(matches!(outcome, WriteOutcome::Stored { since, .. } if since == Some(created)), "{outcome:?}");
+        let refused = stored(outcome);
+        park(b, n, refused).await;
+        let outcome = write(b, record(n), Precondition::None, image.clone()).await;
+        assert!(matches!(outcome, WriteOutcome::Stored { since: None, .. }), "{outcome:?}");
+        assert_eq!(read(b, record(n)).await, image_slot(stored(outcome), image, true));
+        // Nor does it come back with the next one.
+        let outcome = write(b, record(n), Precondition::None, row(3)).await;
+        assert!(matches!(outcome, WriteOutcome::Stored { since: None, .. }), "{outcome:?}");
+    }
+    // What asks for the parked record builds on its create.
+    let created = stored(write(b, record(3), Precondition::AbsentFromStore, row(1)).await);
+    park(b, 3, created).await;
+    let outcome = write(b, record(3), Precondition::Present, row(2)).await;
+    assert!(matches!(outcome, WriteOutcome::Stored { since, .. } if since == Some(created)), "{outcome:?}");
+    // A create over a parked delete is one over what the database has still.
+    let created = stored(write(b, record(4), Precondition::AbsentFromStore, row(1)).await);
+    let deleted = stored(write(b, record(4), Precondition::None, tombstone()).await);
+    park(b, 4, deleted).await;
+    let outcome = write(b, record(4), Precondition::AbsentFromStore, row(2)).await;
+    assert!(matches!(outcome, WriteOutcome::Stored { since, .. } if since == Some(created)), "{outcome:?}");
+}
+
 pub async fn marks_of_the_drain_find_what_is_parked(b: &impl Backend) {
     let epoch = open(b).await;
     let first = put(b, record(1), row(1)).await;

@@ -35,6 +35,10 @@ impl ShardState {
             return refused;
         }
         let missing = match held {
+            // The create is in the dead letters; this write asks for nothing that was there.
+            Some(Held::Image(stored)) if stored.standing == Standing::Parked && precondition == Precondition::None => {
+                Missing { since: Some(None), behind: stored.behind() }
+            }
             // What the store knows of a dirty or parked record, it knows for sure: only its own `since` goes on.
             Some(Held::Image(stored)) if stored.standing != Standing::Clean => {
                 Missing { since: Some(stored.since), behind: stored.behind() }

@@ -98,7 +98,10 @@ for i = 4, #KEYS do
       clock = math.max(clock + 1, now)
       local dirty = is_image(kind) and (at or was_dirty(i))
       local next_since = 0
-      if dirty or parked then
+      if parked and condition == 'n' then
+        -- The create is in the dead letters; this write asks for nothing that was there.
+        next_since = 0
+      elseif dirty or parked then
         -- What the store knows of a dirty or parked record, it knows for sure: only its own `since` goes on.
         next_since = since
       elseif condition == 's' then
