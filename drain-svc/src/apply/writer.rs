@@ -298,9 +298,9 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
         match batch.pop() {
             Some(alone) if batch.is_empty() => {
                 let patience = self.parts.options.dependent_patience;
-                match of_the_database(error, alone.refused_for(Instant::now()) >= patience) {
+                match of_the_database(error, alone.dependent_for(Instant::now()) >= patience) {
                     Some(reason) => self.give_up(alone, reason),
-                    None => self.hold(alone, &without_values(error)),
+                    None => self.hold(alone, error),
                 }
             }
             last => {
@@ -347,19 +347,23 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
 
     /// A row that the database refuses by itself, and may take later, is tried again alone: only its own partition's
     /// progress waits for it.
-    fn hold(&self, entry: Entry, why: &str) {
+    fn hold(&self, entry: Entry, why: &DatabaseError) {
         let table = &self.lane.table.schema.table;
         let Change { shard, version, .. } = entry.change;
         if entry.ticket.failures == 0 {
             let offset = entry.ticket.records.iter().map(|(_, offset)| *offset).min();
             tracing::warn!(
-                %table, %shard, %version, offset, error = why,
+                %table, %shard, %version, offset, error = without_values(why),
                 "a row is refused by the database; it is set aside and tried again, and all others go on"
             );
         }
         self.parts.metrics.of(&self.metrics).refused();
         let until = Instant::now() + self.backoff.delay_after(entry.ticket.failures);
-        self.lane.with(|gathered| gathered.put_back(vec![entry], Verdict::HeldUntil(until), Instant::now()));
+        let verdict = match why.class() {
+            ErrorClass::Dependent => Verdict::DependentUntil(until),
+            ErrorClass::Permanent | ErrorClass::Schema | ErrorClass::Transient => Verdict::HeldUntil(until),
+        };
+        self.lane.with(|gathered| gathered.put_back(vec![entry], verdict, Instant::now()));
     }
 
     /// A row that the database refuses for good: the next older version of its record that was gathered with it takes

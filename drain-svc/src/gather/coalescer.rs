@@ -43,6 +43,8 @@ pub(crate) enum Verdict {
     Suspect,
     /// This one alone can't be written now.
     HeldUntil(Instant),
+    /// Nor this one, for what another row is.
+    DependentUntil(Instant),
 }
 
 /// The gathered records of one lane.
@@ -165,11 +167,15 @@ impl Coalescer {
                     entry.ticket.attempts += 1;
                     entry.ticket.companions = half;
                 }
-                Verdict::HeldUntil(until) => {
+                Verdict::HeldUntil(until) | Verdict::DependentUntil(until) => {
                     entry.ticket.attempts += 1;
                     entry.ticket.failures += 1;
                     entry.ticket.first_refused.get_or_insert(now);
                     entry.ticket.held_until = Some(until);
+                    // What is refused for something else says nothing of the other row: that is waited for anew.
+                    let is_dependent = matches!(verdict, Verdict::DependentUntil(_));
+                    let since = is_dependent.then(|| entry.ticket.dependent_since.unwrap_or(now));
+                    entry.ticket.dependent_since = since;
                 }
             }
             self.merge(entry);

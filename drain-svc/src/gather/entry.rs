@@ -95,6 +95,9 @@ pub(crate) struct Ticket {
     /// How many transactions with the change failed for a row that can't be written.
     pub(super) attempts: u32,
     pub(super) first_refused: Option<Instant>,
+    /// Since when versions of the key, this or earlier ones, have been refused for what another row is: what a key is
+    /// waited for is not waited for again with each of its versions.
+    pub(super) dependent_since: Option<Instant>,
     /// The place in the queue: that of its oldest record.
     pub(super) sequence: u64,
     pub(super) since: Instant,
@@ -119,6 +122,7 @@ impl Entry {
             older: BTreeMap::new(),
             attempts: 0,
             first_refused: None,
+            dependent_since: None,
             sequence,
             since: now,
             companions: usize::MAX,
@@ -127,12 +131,16 @@ impl Entry {
         Self { change, ticket }
     }
 
-    /// For how long the change has been refused by now, tried alone.
-    pub(crate) fn refused_for(&self, now: Instant) -> Duration {
-        self.ticket.first_refused.map_or(Duration::ZERO, |first| now.saturating_duration_since(first))
+    /// For how long another row has been in the way of the key by now, whichever of its versions was tried.
+    pub(crate) fn dependent_for(&self, now: Instant) -> Duration {
+        self.ticket.dependent_since.map_or(Duration::ZERO, |first| now.saturating_duration_since(first))
     }
 
-    /// The change was refused for good: the next older one takes its place, to be tried alone.
+    /// The change was refused for good: the next older one takes its place, to be tried alone. If the key was waited for
+    /// in vain, that is its only try.
+    ///
+    /// It is due at once, among those that were held: they take turns with the others, who so wait for one of them at a
+    /// time and not for all versions of the key.
     pub(crate) fn give_up(mut self, reason: Reason, now: Instant) -> GivenUp {
         let ticket = &mut self.ticket;
         ticket.refused.push(Refused {
@@ -147,7 +155,7 @@ impl Entry {
         }
         let Some((_, (change, origin))) = ticket.older.pop_last() else { return GivenUp::Wholly(self) };
         ticket.origin = origin;
-        (ticket.failures, ticket.attempts, ticket.first_refused, ticket.held_until) = (0, 0, None, None);
+        (ticket.failures, ticket.attempts, ticket.first_refused, ticket.held_until) = (0, 0, None, Some(now));
         ticket.companions = 1;
         self.change = change;
         GivenUp::UpTo(self)
@@ -170,6 +178,7 @@ impl Entry {
         newest.ticket.records.extend(ticket.records);
         newest.ticket.sequence = newest.ticket.sequence.min(ticket.sequence);
         newest.ticket.since = newest.ticket.since.min(ticket.since);
+        newest.ticket.dependent_since = newest.ticket.dependent_since.into_iter().chain(ticket.dependent_since).min();
         newest.ticket.refused.extend(ticket.refused);
         newest.ticket.memory += ticket.memory;
         let mut superseded = ticket.older;

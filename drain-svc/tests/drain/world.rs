@@ -159,10 +159,15 @@ pub(crate) fn limited(rows_per_second: f64) -> DrainOptions {
 }
 
 /// Looks again and again until it is so.
-pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, holds: impl FnMut() -> F) {
+    until_within(Duration::from_secs(30), what, holds).await;
+}
+
+/// The same, for what takes its time on a clock that stands while anything runs.
+pub(crate) async fn until_within<F: Future<Output = bool>>(within: Duration, what: &str, mut holds: impl FnMut() -> F) {
     let begun = tokio::time::Instant::now();
     while !holds().await {
-        assert!(begun.elapsed() < Duration::from_secs(30), "it never came to this: {what}");
+        assert!(begun.elapsed() < within, "it never came to this: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

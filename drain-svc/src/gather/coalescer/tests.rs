@@ -460,14 +460,120 @@ fn an_older_version_that_takes_a_refused_ones_place_is_tried_alone_and_makes_a_f
     let batch = take(&mut lane, 9, now + LIMITS.age);
     lane.put_back(batch, Verdict::HeldUntil(now), now);
     let refused = take(&mut lane, 9, now + LIMITS.age).remove(0);
-    assert!(refused.refused_for(now + Duration::from_secs(3)) == Duration::from_secs(3));
     let GivenUp::UpTo(next) = refused.give_up(never(), now) else { panic!("there is an older one") };
     assert_eq!((next.ticket.refused[0].attempts, next.ticket.failures), (2, 0));
-    assert_eq!(next.refused_for(now + Duration::from_secs(3)), Duration::ZERO);
+    assert_eq!(next.dependent_for(now + Duration::from_secs(3)), Duration::ZERO);
     lane.gather(record(2, 7, 2), now);
     lane.put_back(vec![next], Verdict::Innocent, now);
-    assert_eq!(keys(&take(&mut lane, 9, now + LIMITS.age)), [(1, 5)]);
     assert_eq!(keys(&take(&mut lane, 9, now + LIMITS.age)), [(2, 7)]);
+    assert_eq!(keys(&take(&mut lane, 9, now + LIMITS.age)), [(1, 5)]);
+}
+
+#[test]
+fn many_refused_versions_of_one_key_take_turns_with_the_other_keys() {
+    let (now, mut lane) = (Instant::now(), lane());
+    let later = now + LIMITS.age;
+    for version in 1..=4 {
+        lane.gather(record(1, version, version as i64), now);
+    }
+    let mut refused = take(&mut lane, 9, later).remove(0);
+    for key in 2..14 {
+        lane.gather(record(key, 9, 10 + key), now);
+    }
+    let mut order = Vec::new();
+    while let GivenUp::UpTo(next) = refused.give_up(never(), later) {
+        lane.put_back(vec![next], Verdict::Innocent, later);
+        let held = loop {
+            let mut batch = take(&mut lane, 9, later);
+            order.push(batch.len());
+            if keys(&batch)[0].0 == 1 {
+                break batch.remove(0);
+            }
+            for entry in batch {
+                lane.release(entry.change.shard, &entry.ticket);
+            }
+        };
+        refused = held;
+    }
+    assert_eq!(order, [1, 4, 1, 4, 1], "one of them between two full batches, and never in a larger one's way");
+}
+
+proptest! {
+    /// However its versions come, and whichever of them is tried: what a key is waited for is measured from the first
+    /// refusal on, and a version that is new is tried without delay.
+    #[test]
+    fn the_patience_with_a_key_does_not_begin_anew_with_each_of_its_versions(
+        arrivals in prop::collection::vec(0u64..12_000, 1..12),
+        retry in 1u64..500,
+        batch_was_under_way in any::<bool>(),
+    ) {
+        const PATIENCE: Duration = Duration::from_secs(10);
+        let (begun, mut lane) = (Instant::now(), lane());
+        let mut arrivals: Vec<Duration> = arrivals.into_iter().map(Duration::from_millis).collect();
+        arrivals.sort_unstable();
+        arrivals[0] = Duration::ZERO;
+        let (mut coming, mut version, mut now) = (arrivals.iter().peekable(), 0, begun);
+        let (mut tried, mut refusals) = (BTreeMap::<u64, Instant>::new(), 0);
+        let end = loop {
+            let mut came = 0;
+            while let Some(at) = coming.next_if(|at| begun + **at <= now) {
+                version += 1;
+                came = version;
+                lane.gather(record(1, version, version as i64), begun + *at);
+            }
+            // Whatever it waits for, what has just come is due within the age of a batch.
+            if came > 0 {
+                let due = lane.due(LIMITS, now + LIMITS.age);
+                prop_assert_eq!(due, Due::Rows(1));
+            }
+            now += LIMITS.age;
+            if let Some(entry) = take(&mut lane, 9, now).pop() {
+                tried.entry(entry.change.version.get()).or_insert(now);
+                refusals += 1;
+                // Another one may come while this one is refused.
+                if batch_was_under_way && coming.next_if(|at| begun + **at <= now).is_some() {
+                    version += 1;
+                    lane.gather(record(1, version, version as i64), now);
+                }
+                if entry.dependent_for(now) >= PATIENCE {
+                    match entry.give_up(never(), now) {
+                        GivenUp::UpTo(next) => lane.put_back(vec![next], Verdict::Innocent, now),
+                        GivenUp::Wholly(last) => {
+                            let left = lane.waiting.len();
+                            lane.release(last.change.shard, &last.ticket);
+                            // A version that came with the last refusal is one of a new key, as it were.
+                            break (left == 0).then_some(now);
+                        }
+                    }
+                } else {
+                    lane.put_back(vec![entry], Verdict::DependentUntil(now + Duration::from_millis(retry)), now);
+                }
+            }
+            prop_assert!(refusals < 100_000);
+        };
+        // The first refusal, the patience, the last delay; then one try for each version.
+        let tries = (version as u32 + 1) * LIMITS.age;
+        let bound = begun + LIMITS.age + PATIENCE + Duration::from_millis(retry) + tries;
+        prop_assert!(end.is_none_or(|end| end <= bound + LIMITS.age), "{:?} after {bound:?}", end);
+        prop_assert!(end.is_none() || tried.len() as u64 == version, "each had its try");
+    }
+}
+
+#[test]
+fn what_another_fault_holds_up_is_waited_for_anew_when_a_row_is_in_its_way() {
+    let (now, mut lane) = (Instant::now(), lane());
+    let second = Duration::from_secs(1);
+    lane.gather(record(1, 5, 0), now);
+    let mut waited = Vec::new();
+    let verdicts: [fn(Instant) -> Verdict; 4] =
+        [Verdict::DependentUntil, Verdict::DependentUntil, Verdict::HeldUntil, Verdict::DependentUntil];
+    for (verdict, at) in verdicts.into_iter().zip(1..) {
+        let now = now + at * second;
+        let batch = take(&mut lane, 9, now);
+        lane.put_back(batch, verdict(now), now);
+        waited.push(lane.waiting.values().next().unwrap().dependent_for(now + second));
+    }
+    assert_eq!(waited, [second, 2 * second, Duration::ZERO, second]);
 }
 
 #[test]
