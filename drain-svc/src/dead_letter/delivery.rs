@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use event_log::Outgoing;
+use event_log::{Outgoing, PublishError};
 use hot_store::{HotStore, Stamp};
-use model::{Shard, Topic};
+use model::{DeadLetter, Shard, Topic};
 use tokio::{sync::mpsc::UnboundedReceiver, time};
 use tokio_util::sync::CancellationToken;
 
@@ -127,25 +127,29 @@ impl<H: HotStore, D> DeadLetters<H, D> {
             Ok(topic) => topic,
             Err(problem) => return Some(problem),
         };
+        let (lane, parts) = (self.lane.clone(), self.parts.clone());
         let from = Sender {
-            table: &self.lane.table.schema.table,
-            topic: &self.lane.topic,
+            table: &lane.table.schema.table,
+            topic: &lane.topic,
             letters: &letters,
-            replica: &self.parts.options.replica,
+            replica: &parts.options.replica,
         };
-        let mut owners = Vec::new();
-        let mut records: Vec<Outgoing> = Vec::new();
+        let mut letters: Vec<(usize, Shard, DeadLetter)> = Vec::new();
         for (at, pending) in self.pending.iter().enumerate().filter(|(_, pending)| !pending.is_lettered) {
-            let written = pending.what.letters(&from);
-            owners.extend(std::iter::repeat_n(at, written.len()));
-            records.extend(written);
+            let shard = pending.what.shard();
+            letters.extend(pending.what.letters(&from).into_iter().map(|letter| (at, shard, letter)));
         }
         for pending in &mut self.pending {
             pending.is_lettered = true;
         }
-        let answers = self.parts.post.publish(records).await;
+        let records = letters.iter().map(|(_, shard, letter)| from.outgoing(*shard, letter.clone())).collect();
+        let answers = parts.post.publish(records).await;
         let mut problem = None;
-        for (at, answer) in owners.into_iter().zip(answers) {
+        for ((at, shard, letter), answer) in letters.into_iter().zip(answers) {
+            let answer = match answer {
+                Err(PublishError::TooLarge { .. }) => self.write_large(&from, shard, letter).await,
+                answer => answer,
+            };
             if let Err(error) = answer {
                 // What may be there is written again: it is the same.
                 self.pending[at].is_lettered = false;
@@ -153,6 +157,25 @@ impl<H: HotStore, D> DeadLetters<H, D> {
             }
         }
         problem
+    }
+
+    /// Writes a letter that was too large in company. A log may say so of all that it was handed at once; what is too large
+    /// by itself is cut, since waiting makes it no smaller, and its partition would wait for ever.
+    async fn write_large(&self, from: &Sender<'_>, shard: Shard, letter: DeadLetter) -> Result<i64, PublishError> {
+        let alone = self.write_alone(from.outgoing(shard, letter.clone())).await;
+        let Err(PublishError::TooLarge { bytes }) = alone else { return alone };
+        let (topic, partition, offset) = (from.topic, shard.0, letter.offset);
+        tracing::warn!(
+            %topic, partition, offset, bytes,
+            "a dead letter is larger than its topic takes; it is written without its event, which lies at this offset \
+             until its topic's retention takes it"
+        );
+        self.write_alone(from.outgoing(shard, letter.cut())).await
+    }
+
+    async fn write_alone(&self, record: Outgoing) -> Result<i64, PublishError> {
+        let nothing = || Err(PublishError::Unknown("the log answered nothing".to_owned()));
+        self.parts.post.publish(vec![record]).await.pop().unwrap_or_else(nothing)
     }
 
     /// The dead-letter topic; made, if nobody has done so before.

@@ -29,6 +29,16 @@ pub(super) struct Sender<'a> {
     pub(super) replica: &'a str,
 }
 
+impl Sender<'_> {
+    /// The record of a letter.
+    pub(super) fn outgoing(&self, shard: Shard, letter: DeadLetter) -> Outgoing {
+        let key = letter.key.as_bytes().clone();
+        let body = DeadLetterBody::Letter(letter);
+        let payload = DeadLetterRecord { table: self.table.clone(), shard, body }.encode();
+        Outgoing { to: TopicPartition { topic: self.letters.clone(), partition: shard.0 }, key, payload }
+    }
+}
+
 impl Undeliverable {
     pub(super) fn shard(&self) -> Shard {
         match self {
@@ -67,14 +77,8 @@ impl Undeliverable {
     }
 
     /// Its letters: one for each version.
-    pub(super) fn letters(&self, from: &Sender<'_>) -> Vec<Outgoing> {
-        let (shard, now) = (self.shard(), Instant::now());
-        let outgoing = |letter: DeadLetter| {
-            let key = letter.key.as_bytes().clone();
-            let body = DeadLetterBody::Letter(letter);
-            let payload = DeadLetterRecord { table: from.table.clone(), shard, body }.encode();
-            Outgoing { to: TopicPartition { topic: from.letters.clone(), partition: shard.0 }, key, payload }
-        };
+    pub(super) fn letters(&self, from: &Sender<'_>) -> Vec<DeadLetter> {
+        let now = Instant::now();
         match self {
             Self::Refused { ticket, .. } => {
                 let letter = |refused: &Refused| DeadLetter {
@@ -84,15 +88,15 @@ impl Undeliverable {
                     attempts: refused.attempts,
                     ..letter(from, &ticket.key, &refused.reason, now.saturating_duration_since(refused.first_refused))
                 };
-                ticket.refused.iter().map(|refused| outgoing(letter(refused))).collect()
+                ticket.refused.iter().map(letter).collect()
             }
             Self::Unreadable { record, reason, met, .. } => {
                 let key = KeyBytes::from_stored(record.key.clone());
-                vec![outgoing(DeadLetter {
+                vec![DeadLetter {
                     offset: record.offset,
                     payload: record.payload.clone(),
                     ..letter(from, &key, reason, now.saturating_duration_since(*met))
-                })]
+                }]
             }
         }
     }
@@ -116,5 +120,6 @@ fn letter(from: &Sender<'_>, key: &KeyBytes, reason: &Reason, refused_for: Durat
         first_refused_at: at(now.checked_sub(refused_for).unwrap_or(now)),
         dead_lettered_at: at(now),
         replica: DeadLetter::text(from.replica),
+        is_cut: false,
     }
 }

@@ -7,20 +7,21 @@ use std::{
 };
 
 use bytes::Bytes;
-use database::{DatabaseRow, ErrorClass};
+use database::{Database, DatabaseRow, ErrorClass};
+use drain_svc::DrainOptions;
 use event_log::{EventPublisher, LogError, LogSettings, Outgoing, PublishError, embedded::EmbeddedLog};
 use hot_store::{Slot, Stage, memory::Survives};
 use model::{DeadLetterCause, Epoch, Event, EventBody, Fence, Image, Mutation, Operation, Shard, Topic, Version};
 
 use crate::{
     db::id,
-    world::{World, options, until},
+    world::{Group, Still, World, options, partition, until, until_within},
 };
 
 /// What a row must not have.
 const BAD: i64 = 4711;
 
-impl World {
+impl<L: Group, D: Database> World<L, D> {
     fn refuse_bad_amounts(&self, class: ErrorClass) {
         self.db.bad_amount.lock().unwrap().replace((BAD, class));
     }
@@ -161,6 +162,46 @@ async fn a_row_that_depends_on_another_is_given_up_when_it_was_waited_for_long_e
     assert!(letters[0].attempts > 2, "{} attempts", letters[0].attempts);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_row_that_is_written_again_and_again_is_waited_for_once() {
+    let world = Still::still().await;
+    world.refuse_bad_amounts(ErrorClass::Dependent);
+    let (patience, begun) = (Duration::from_secs(600), tokio::time::Instant::now());
+    let drain = world.start(DrainOptions { dependent_patience: patience, ..options() });
+    let mut versions = BTreeSet::new();
+    for wait in [300, 200, 50] {
+        versions.insert(world.write(5, Some(BAD)).await.0);
+        tokio::time::sleep(Duration::from_secs(wait)).await;
+    }
+    assert!(versions.iter().all(|version| world.db.was_tried(&id(5), *version)), "each is tried when it comes");
+    let newest = *versions.last().unwrap();
+    until_within(Duration::from_secs(700), "it is parked", || world.is_parked(5, newest, Some(BAD))).await;
+    let waited = begun.elapsed();
+    assert!(patience <= waited && waited <= patience + Duration::from_secs(1), "{waited:?}");
+    until("it is done", || world.is_clean()).await;
+    drain.stop().await;
+    world.assert_all_committed().await;
+    assert_eq!(world.lettered(5).await, versions);
+    assert!(world.letters().await.iter().all(|letter| letter.cause == DeadLetterCause::Dependent));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_row_waits_for_lets_the_newest_version_through_whichever_was_refused() {
+    let world = Still::still().await;
+    world.refuse_bad_amounts(ErrorClass::Dependent);
+    let drain = world.start(DrainOptions { dependent_patience: Duration::from_secs(600), ..options() });
+    for _ in 0..3 {
+        world.write(5, Some(BAD)).await;
+        tokio::time::sleep(Duration::from_secs(199)).await;
+    }
+    world.db.bad_amount.lock().unwrap().take();
+    world.until_clean().await;
+    drain.stop().await;
+    world.assert_all_committed().await;
+    world.assert_rows_are_as_written().await;
+    assert!(world.letters().await.is_empty());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_create_that_is_refused_by_an_older_row_is_lettered_at_once() {
     let world = World::new().await;
@@ -276,6 +317,82 @@ async fn without_its_letter_a_record_is_neither_parked_nor_done_and_others_go_on
     drain.stop().await;
     world.assert_all_committed().await;
     assert_eq!(world.lettered(0).await, [bad].into());
+}
+
+/// The bytes of a foreign record, with its key, may be as large as a record can be; a letter has the key twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_letter_that_is_too_large_is_cut_and_its_partition_goes_on() {
+    let world = World::new().await;
+    let shard = world.shard(&id(0));
+    let key = Bytes::from(vec![0xff; 6000]);
+    let payload = Bytes::from(vec![0xff; world.log.max_payload_bytes() - key.len()]);
+    let record = Outgoing { to: partition(shard), key: key.clone(), payload };
+    let offset = world.log.publish(vec![record]).await.remove(0).unwrap();
+    world.write(0, Some(1)).await;
+    let drain = world.start(options());
+    world.until_clean().await;
+    until("all is done", || async {
+        let end = world.ends().await[usize::from(shard.0)];
+        drain.told.lock().unwrap().noted.get(&shard.0).is_some_and(|progress| progress.offset == end)
+    })
+    .await;
+    drain.stop().await;
+    world.assert_all_committed().await;
+    world.assert_rows_are_as_written().await;
+    let letters = world.letters().await;
+    assert_eq!(letters.len(), 1);
+    let letter = &letters[0];
+    assert_eq!((letter.offset, letter.cause, letter.is_cut), (offset, DeadLetterCause::Undecodable, true));
+    assert!(letter.key.as_bytes().len() < key.len() && !letter.payload.is_empty());
+}
+
+/// A log that finds whatever it is handed at once too large, unless it is one record.
+struct OneByOne(EmbeddedLog);
+
+impl EventPublisher for OneByOne {
+    fn is_available(&self) -> bool {
+        self.0.is_available()
+    }
+
+    fn has_room(&self, records: usize, bytes: usize) -> bool {
+        self.0.has_room(records, bytes)
+    }
+
+    fn max_payload_bytes(&self) -> usize {
+        self.0.max_payload_bytes()
+    }
+
+    async fn ensure_topic(&self, topic: &Topic, partitions: u16, settings: LogSettings) -> Result<(), LogError> {
+        self.0.ensure_topic(topic, partitions, settings).await
+    }
+
+    async fn publish(&self, records: Vec<Outgoing>) -> Vec<Result<i64, PublishError>> {
+        if records.len() > 1 {
+            return records.iter().map(|it| Err(PublishError::TooLarge { bytes: it.payload.len() })).collect();
+        }
+        self.0.publish(records).await
+    }
+
+    async fn flush(&self, within: Duration) {
+        self.0.flush(within).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn letters_that_are_too_large_together_are_written_whole_one_by_one() {
+    let world = World::new().await;
+    world.refuse_bad_amounts(ErrorClass::Permanent);
+    let (first, _) = world.write(2, Some(BAD)).await;
+    let (second, offset) = world.write(2, Some(BAD)).await;
+    let drain = world.start_with(world.hot.clone(), std::sync::Arc::new(OneByOne(world.log.clone())), options());
+    until("it is parked", || world.is_parked(2, second, Some(BAD))).await;
+    drain.stop().await;
+    world.assert_all_committed().await;
+    let letters = world.letters().await;
+    assert!(letters.iter().all(|letter| !letter.is_cut));
+    let newest = letters.iter().find(|letter| letter.offset == offset).unwrap();
+    assert_eq!(newest.payload, world.payload(world.shard(&id(2)), offset).await);
+    assert_eq!(world.lettered(2).await, [first, second].into());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -79,6 +79,9 @@ where
 
 /// The write of a letter; `None` if its bytes don't say.
 pub(crate) fn mutation_of(letter: &DeadLetter) -> Option<Mutation> {
+    if letter.is_cut {
+        return None;
+    }
     let EventBody::Mutations(mutations) = Event::decode(letter.payload.clone()).ok()?.body else { return None };
     let is_it = |mutation: &Mutation| match letter.version {
         Some(version) => mutation.version == version && mutation.key.to_bytes() == letter.key,

@@ -60,6 +60,7 @@ async fn write_letter(world: &World, about: &LogRecord, key: KeyBytes, version: 
         first_refused_at: Timestamp::UNIX_EPOCH,
         dead_lettered_at: Timestamp::now(),
         replica: "drain".into(),
+        is_cut: false,
     };
     let shard = Shard(about.from.partition);
     let payload = DeadLetterRecord { table: payments(), shard, body: DeadLetterBody::Letter(letter) }.encode();

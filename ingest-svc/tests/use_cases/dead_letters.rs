@@ -74,6 +74,7 @@ fn letter(partition: &TopicPartition, cause: DeadLetterCause, second: i64) -> De
         first_refused_at: Timestamp::UNIX_EPOCH,
         dead_lettered_at: Timestamp::from_second(second).unwrap(),
         replica: "drain".into(),
+        is_cut: false,
     }
 }
 

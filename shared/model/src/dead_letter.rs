@@ -58,6 +58,8 @@ pub struct DeadLetter {
     pub dead_lettered_at: Timestamp,
     /// The drain replica that wrote it.
     pub replica: String,
+    /// The topic takes no record so large: see [`DeadLetter::cut`].
+    pub is_cut: bool,
 }
 
 impl DeadLetter {
@@ -65,6 +67,26 @@ impl DeadLetter {
     pub const MAX_TEXT_BYTES: usize = 512;
     /// By how much its record may be larger than the payload of its event, without the record's own key.
     pub const MAX_OVERHEAD_BYTES: usize = 4096;
+
+    /// So much is left of key and payload where they were cut and can't be decoded anyway.
+    const MAX_CUT_BYTES: usize = 512;
+
+    /// Without what makes it larger than its topic takes. Of an event the payload goes: half of it might decode as
+    /// another one. Of bytes that are none, and so have no version, the beginning of key and payload stays, for people.
+    #[must_use]
+    pub fn cut(mut self) -> Self {
+        self.is_cut = true;
+        match self.cause {
+            DeadLetterCause::Undecodable => self.payload.truncate(Self::MAX_CUT_BYTES),
+            _ => self.payload.clear(),
+        }
+        if self.version.is_none() && self.key.as_bytes().len() > Self::MAX_CUT_BYTES {
+            self.key = KeyBytes::from_stored(self.key.as_bytes().slice(..Self::MAX_CUT_BYTES));
+        }
+        let told = format!("(cut: the event is too large for a dead letter, see its offset) {}", self.message);
+        self.message = Self::text(&told);
+        self
+    }
 
     /// A text cut to what a letter has room for.
     pub fn text(text: &str) -> String {

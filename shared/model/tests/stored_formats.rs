@@ -95,6 +95,7 @@ fn letter(cause: DeadLetterCause, version: Option<Version>) -> DeadLetterRecord 
         first_refused_at: at("2026-11-21T10:20:30.123456Z"),
         dead_lettered_at: at("2026-11-21T10:30:30.5Z"),
         replica: "drain-0".into(),
+        is_cut: false,
     };
     DeadLetterRecord { table: payments(), shard: Shard(17), body: DeadLetterBody::Letter(letter) }
 }
@@ -240,6 +241,29 @@ fn a_letter_is_larger_than_its_event_by_no_more_than_is_kept_free_for_it() {
     let payload = inside.payload.len();
     assert!(largest.encode().len() - payload <= DeadLetter::MAX_OVERHEAD_BYTES);
     assert_eq!(DeadLetter::text("short"), "short");
+}
+
+#[test]
+fn a_letter_that_is_cut_says_so_and_never_decodes_as_another_event() {
+    for cause in DeadLetterCause::ALL {
+        let version = Version::new(7).filter(|_| cause != DeadLetterCause::Undecodable);
+        let mut large = letter(cause, version);
+        let DeadLetterBody::Letter(inside) = &mut large.body else { panic!() };
+        inside.payload = vec![0xff; 1 << 20].into();
+        if version.is_none() {
+            inside.key = KeyBytes::from_stored(vec![0xff; 1 << 20].into());
+        }
+        inside.message = "no ".repeat(DeadLetter::MAX_TEXT_BYTES);
+        let whole = inside.clone();
+        let cut = whole.clone().cut();
+        assert!(cut.is_cut && cut.message.starts_with("(cut: ") && cut.message.len() <= DeadLetter::MAX_TEXT_BYTES);
+        assert_eq!((&cut.topic, cut.offset, cut.version), (&whole.topic, whole.offset, whole.version));
+        assert_eq!(version.is_some(), cut.key == whole.key, "where a version names it, so does its key");
+        assert_eq!(cut.payload.is_empty(), cause != DeadLetterCause::Undecodable);
+        let cut = DeadLetterRecord { body: DeadLetterBody::Letter(cut), ..large };
+        assert!(cut.encode().len() <= DeadLetter::MAX_OVERHEAD_BYTES);
+        assert_eq!(DeadLetterRecord::decode(cut.encode()), Ok(cut));
+    }
 }
 
 /// What an operator gave up must not be taken for a letter, nor the other way round.

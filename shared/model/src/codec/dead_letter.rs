@@ -70,6 +70,7 @@ fn store_letter(letter: &DeadLetter) -> StoredDeadLetter {
         first_refused_micros: letter.first_refused_at.as_microsecond(),
         dead_lettered_micros: letter.dead_lettered_at.as_microsecond(),
         replica: letter.replica.clone(),
+        is_cut: letter.is_cut,
     }
 }
 
@@ -96,6 +97,7 @@ fn load_letter(stored: StoredDeadLetter) -> Result<DeadLetter, CodecError> {
         first_refused_at: load_time(stored.first_refused_micros)?,
         dead_lettered_at: load_time(stored.dead_lettered_micros)?,
         replica: stored.replica,
+        is_cut: stored.is_cut,
     })
 }
 
