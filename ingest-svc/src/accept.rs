@@ -27,6 +27,7 @@ use futures::{StreamExt as _, stream};
 use hot_store::HotStore;
 use jiff::Timestamp;
 use model::Shard;
+use tokio::time::Instant;
 
 pub use error::WriteError;
 pub(crate) use parked::Parked;
@@ -77,7 +78,7 @@ where
         ack: Acknowledge,
     ) -> Vec<Result<Accepted, WriteError>> {
         let count = requests.len();
-        self.finish(accept(self.core.clone(), requests, ack), count).await
+        self.finish(accept(self.core.clone(), Instant::now(), requests, ack), count).await
     }
 
     /// Does the work in a task of its own, which goes on when the caller stops waiting.
@@ -96,6 +97,7 @@ where
 /// One batch from the first check to the acknowledgement.
 async fn accept<H, L, D>(
     core: Arc<Core<H, L, D>>,
+    asked: Instant,
     requests: Vec<WriteRequest>,
     ack: Acknowledge,
 ) -> Vec<Result<Accepted, WriteError>>
@@ -119,12 +121,14 @@ where
             Err(error) => results[index] = Err(error),
         }
     }
-    carry(&core, by_shard, results, now).await
+    carry(&core, asked, by_shard, results, now).await
 }
 
-/// The rest of the way of writes that the table accepts; `results` holds those of the others.
+/// The rest of the way of writes that the table accepts, and that were asked for at that moment; `results` holds those of
+/// the others.
 async fn carry<H, L, D>(
     core: &Arc<Core<H, L, D>>,
+    asked: Instant,
     mut by_shard: BTreeMap<Shard, Vec<Item>>,
     mut results: Vec<Result<Accepted, WriteError>>,
     now: Timestamp,
@@ -138,7 +142,7 @@ where
 
     let at_once = core.options.shards_at_once.max(1);
     let written: Vec<_> = stream::iter(by_shard)
-        .map(|(shard, items)| store::write_shard(core, shard, items, now))
+        .map(|(shard, items)| store::write_shard(core, shard, asked, items, now))
         .buffer_unordered(at_once)
         .collect()
         .await;

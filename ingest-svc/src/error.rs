@@ -46,6 +46,9 @@ pub enum StoreError {
         /// The shard.
         shard: Shard,
     },
+    /// The write was held up on its way for so long that it took no effect any more.
+    #[error("{0}: nothing was written; try again")]
+    Late(HotStoreError),
     /// The hot store has no room.
     #[error("the hot store is full: try again when the drain has emptied it, or raise its memory")]
     HotStoreFull,
@@ -82,6 +85,7 @@ impl From<HotStoreError> for StoreError {
     fn from(error: HotStoreError) -> Self {
         match error {
             HotStoreError::Closed { shard } | HotStoreError::Superseded { shard } => Self::Closed { shard },
+            HotStoreError::Late => Self::Late(error),
             HotStoreError::Full => Self::HotStoreFull,
             HotStoreError::Unavailable(problem) | HotStoreError::Unknown(problem) => Self::HotStoreDown(problem),
             HotStoreError::Corrupt { shard, problem } => Self::Corrupt { shard, problem },

@@ -8,6 +8,7 @@ use hot_store::{
     RecordId, Restore, SetAsidePage, Settings, ShardHeader, Stamp, Write, WriteOutcome, memory::MemoryStore,
 };
 use model::{Epoch, Namespace, Shard, Version};
+use tokio::time::Instant;
 
 pub(crate) struct Damaged {
     pub(crate) inner: Arc<MemoryStore>,
@@ -23,8 +24,13 @@ impl HotStore for Damaged {
         self.inner.backlog(shard, tables).await
     }
 
-    async fn write(&self, shard: Shard, writes: Vec<Write>) -> Result<Vec<WriteOutcome>, HotStoreError> {
-        self.inner.write(shard, writes).await
+    async fn write(
+        &self,
+        shard: Shard,
+        asked: Instant,
+        writes: Vec<Write>,
+    ) -> Result<Vec<WriteOutcome>, HotStoreError> {
+        self.inner.write(shard, asked, writes).await
     }
 
     async fn read(&self, shard: Shard, records: Vec<RecordId>) -> Result<Answer, HotStoreError> {

@@ -29,7 +29,7 @@ use model::{
     TableSchema, Topic, Value, Version,
 };
 use tempfile::TempDir;
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -342,7 +342,7 @@ impl<L: Group, D: Database> World<L, D> {
     pub(crate) async fn store(&self, n: i64, amount: Option<i64>) -> (Version, Epoch) {
         let image = self.image(n, amount);
         let write = Write { record: self.record(n), precondition: Precondition::None, image };
-        let outcome = self.hot.write(self.shard(&id(n)), vec![write]).await.unwrap()[0];
+        let outcome = self.hot.write(self.shard(&id(n)), Instant::now(), vec![write]).await.unwrap()[0];
         let WriteOutcome::Stored { version, epoch, .. } = outcome else { panic!("{outcome:?}") };
         self.written.lock().unwrap().insert(n, (version, amount));
         (version, epoch)

@@ -8,6 +8,7 @@ use event_log::{EventPublisher, LogReader};
 use hot_store::{HotStore, Precondition, RecordId};
 use jiff::Timestamp;
 use model::{Content, Epoch, Image, KeyBytes, Row, Shard, Version};
+use tokio::time::Instant;
 
 use super::{
     Accepted, AckLevel, WriteError, Writer, carry,
@@ -40,12 +41,17 @@ where
     /// Writes parked records again, up to QUEUED. [`WriteError::Aborted`] is told of one that is not parked as it was seen.
     pub(crate) async fn write_parked(&self, parked: Vec<Parked>) -> Vec<Result<Accepted, WriteError>> {
         let (core, count) = (self.core.clone(), parked.len());
-        let work = async move { accept(&core, parked).await };
+        let asked = Instant::now();
+        let work = async move { accept(&core, asked, parked).await };
         self.finish(work, count).await
     }
 }
 
-async fn accept<H, L, D>(core: &Arc<Core<H, L, D>>, parked: Vec<Parked>) -> Vec<Result<Accepted, WriteError>>
+async fn accept<H, L, D>(
+    core: &Arc<Core<H, L, D>>,
+    asked: Instant,
+    parked: Vec<Parked>,
+) -> Vec<Result<Accepted, WriteError>>
 where
     H: HotStore,
     L: EventPublisher + LogReader,
@@ -68,7 +74,7 @@ where
             Err(error) => results[index] = Err(error),
         }
     }
-    carry(core, by_shard, results, now).await
+    carry(core, asked, by_shard, results, now).await
 }
 
 fn check(table: Arc<CatalogTable>, parked: Parked, max: usize, now: Timestamp) -> Result<Checked, WriteError> {

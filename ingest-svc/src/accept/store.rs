@@ -8,6 +8,7 @@ use hot_store::{HotStore, Precondition, RecordId, Slot, Write, WriteOutcome};
 use jiff::Timestamp;
 use model::{Content, Epoch, Image, Operation, Row, Shard, Topic, Version};
 use planted::Bug;
+use tokio::time::Instant;
 
 use super::{
     AckLevel, WriteError,
@@ -100,10 +101,11 @@ enum Otherwise {
 /// No record ever has it: what is written under this condition is not stored.
 const NEVER: Precondition = Precondition::At { version: Version::MAX, epoch: Epoch::ZERO };
 
-/// Writes the items of one shard, those of one key in the given order.
+/// Writes the items of one shard, which were asked for at that moment; those of one key in the given order.
 pub(super) async fn write_shard<H, L, D>(
     core: &Core<H, L, D>,
     shard: Shard,
+    asked: Instant,
     items: Vec<Item>,
     now: Timestamp,
 ) -> Vec<Outcome>
@@ -118,7 +120,7 @@ where
     while !pending.is_empty() {
         let (round, rest) = next_round(pending, |item| (&item.checked.record, item.checked.intent.manner()));
         pending = rest;
-        if let Err(stopped) = write_round(core, shard, round, now, &mut outcomes, &mut repeated).await {
+        if let Err(stopped) = write_round(core, shard, asked, round, now, &mut outcomes, &mut repeated).await {
             outcomes.extend(pending.into_iter().map(|item| (item.index, Err(not_attempted(&stopped)))));
             break;
         }
@@ -141,6 +143,7 @@ impl Intent {
 async fn write_round<H, L, D>(
     core: &Core<H, L, D>,
     shard: Shard,
+    asked: Instant,
     round: Vec<Item>,
     now: Timestamp,
     outcomes: &mut Vec<Outcome>,
@@ -160,7 +163,7 @@ where
         };
         if !ready.is_empty() {
             let writes = ready.iter().map(Ready::to_write).collect();
-            match core.hot.write(shard, writes).await {
+            match core.hot.write(shard, asked, writes).await {
                 Err(error) => {
                     let error = WriteError::of_write(error);
                     let unread = again.into_iter().map(|open| open.item);

@@ -79,7 +79,7 @@ impl From<StoreError> for Failure {
         match error {
             StoreError::Closed { shard } => Self::new(Reason::ShardClosed, message).with("shard", shard),
             StoreError::HotStoreFull => Self::new(Reason::HotStoreFull, message),
-            StoreError::HotStoreDown(_) => Self::new(Reason::HotStoreUnavailable, message),
+            StoreError::HotStoreDown(_) | StoreError::Late(_) => Self::new(Reason::HotStoreUnavailable, message),
             StoreError::DatabaseDown(_) => Self::new(Reason::DatabaseUnavailable, message),
             StoreError::DatabaseUnfit(_) => Self::new(Reason::TableUnsupported, message),
             StoreError::ColdReadsBusy => Self::new(Reason::Overloaded, message),

@@ -16,7 +16,7 @@ use model::{
     ColumnDefault, ColumnType, DeadLetter, DeadLetterBody, DeadLetterCause, DeadLetterRecord, Event, EventBody, Image,
     KeyBytes, Operation, Shard, Value, Version,
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
     db::{BentDatabase, column, payment_columns},
@@ -366,7 +366,7 @@ async fn who_purges_what_was_written_meanwhile_removes_nothing() {
     // After the note, before the removal.
     let write = Write { record, precondition: Precondition::None, image };
     world.log.after_publish(move || {
-        let written = store.memory.write(shard, vec![write]).now_or_never().unwrap();
+        let written = store.memory.write(shard, Instant::now(), vec![write]).now_or_never().unwrap();
         assert_eq!(written.unwrap().len(), 1);
     });
     assert_eq!(letters(&world).purge(&names).await, [Outcome::Settled(LetterState::Superseded)]);

@@ -8,6 +8,7 @@ use ingest_svc::{
     relay::Relay,
 };
 use model::KeyBytes;
+use tokio::time::Instant;
 
 use crate::{log::Fate, world::*};
 
@@ -125,7 +126,7 @@ async fn a_key_that_can_t_be_read_stops_no_other() {
     // Older than what comes behind it, so it is met first.
     let record = RecordId { key: KeyBytes::from_stored(b"no key"[..].into()), ..world.record("a") };
     let write = Write { record, precondition: Precondition::None, image };
-    world.store.write(shard, vec![write]).await.unwrap();
+    world.store.write(shard, Instant::now(), vec![write]).await.unwrap();
     let others: Vec<String> = (0..).map(|n| format!("k{n}")).filter(|id| world.shard(id) == shard).take(5).collect();
     for id in &others {
         world.write_at(put(id, 1), LOGGED).await.unwrap();

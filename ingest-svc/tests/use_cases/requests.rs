@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use hot_store::{Slot, memory::Survives};
+use hot_store::{HotStoreError, Slot, memory::Survives};
 use ingest_svc::{
-    Core,
+    Core, StoreError,
     accept::{Acknowledge, Change, Require, WriteError, Writer},
     opening::checkpoint,
     relay::Relay,
@@ -246,6 +246,28 @@ async fn a_request_of_a_void_event_is_forgotten_with_it() {
     world.restart(Survives::Nothing).await;
     assert_eq!(world.amount("a").await, None);
     assert_eq!(world.write_as("r", put("a", 1)).await.unwrap().reached, QUEUED);
+    assert_eq!(world.amount("a").await, Some(1));
+}
+
+/// The process stood still, or the machine, or the network; its retry took effect meanwhile and is forgotten again.
+#[tokio::test]
+async fn a_first_attempt_that_arrives_too_late_takes_no_effect() {
+    let world = World::new().await;
+    for late in [named("r", put("a", 1)), request(put("a", 1)), named("r", note("a", "late"))] {
+        world.write(put("a", 1)).await.unwrap();
+        let (sent, arrive) = world.store.hold_next_write();
+        let writer = world.writer.clone();
+        let first = tokio::spawn(async move { writer.write(late, Acknowledge::default()).await });
+        sent.await.unwrap();
+        world.write(put("a", 2)).await.unwrap();
+        world.drain().await;
+        arrive.send(hot_store::REQUEST_WINDOW).unwrap();
+        let late = first.await.unwrap();
+        assert_eq!(late, Err(WriteError::Store(StoreError::Late(HotStoreError::Late))));
+        assert_eq!((world.amount("a").await, world.dirty().await), (Some(2), 0));
+    }
+    // Asked for anew, it is another write.
+    world.write_as("r", put("a", 1)).await.unwrap();
     assert_eq!(world.amount("a").await, Some(1));
 }
 

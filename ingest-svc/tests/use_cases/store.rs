@@ -14,12 +14,21 @@ use hot_store::{
     Settings, ShardHeader, Slot, Stage, Stamp, Write, WriteOutcome, memory::MemoryStore,
 };
 use model::{Epoch, Namespace, Shard, ShardCount, Version};
+use tokio::{sync::oneshot, time::Instant};
+
+/// A write that has been sent and does not arrive.
+struct HeldWrite {
+    sent: oneshot::Sender<()>,
+    /// It has taken so long.
+    arrives: oneshot::Receiver<Duration>,
+}
 
 type Rival = Box<dyn Fn() -> (Shard, Write) + Send>;
 
 pub struct BentStore {
     pub memory: MemoryStore,
     rival: Mutex<Option<Rival>>,
+    held_write: Mutex<Option<HeldWrite>>,
     loses_answers: AtomicBool,
     forgets: AtomicBool,
     before_read: Mutex<Option<Box<dyn FnOnce() + Send>>>,
@@ -32,6 +41,7 @@ impl BentStore {
         Self {
             memory: MemoryStore::new(shards, max_bytes),
             rival: Mutex::default(),
+            held_write: Mutex::default(),
             loses_answers: AtomicBool::new(false),
             forgets: AtomicBool::new(false),
             before_read: Mutex::default(),
@@ -43,6 +53,14 @@ impl BentStore {
     /// Somebody whose write comes first, before each write of others.
     pub fn set_rival(&self, rival: impl Fn() -> (Shard, Write) + Send + 'static) {
         *self.rival.lock().unwrap() = Some(Box::new(rival));
+    }
+
+    /// The next write does not arrive before the returned sender says how long it has taken; the receiver says when it
+    /// was sent.
+    pub fn hold_next_write(&self) -> (oneshot::Receiver<()>, oneshot::Sender<Duration>) {
+        let ((sent, is_sent), (arrive, arrives)) = (oneshot::channel(), oneshot::channel());
+        *self.held_write.lock().unwrap() = Some(HeldWrite { sent, arrives });
+        (is_sent, arrive)
     }
 
     /// Writes take effect, but their answers get lost.
@@ -71,12 +89,22 @@ impl BentStore {
 }
 
 impl HotStore for BentStore {
-    async fn write(&self, shard: Shard, writes: Vec<Write>) -> Result<Vec<WriteOutcome>, HotStoreError> {
+    async fn write(
+        &self,
+        shard: Shard,
+        mut asked: Instant,
+        writes: Vec<Write>,
+    ) -> Result<Vec<WriteOutcome>, HotStoreError> {
+        let held = self.held_write.lock().unwrap().take();
+        if let Some(HeldWrite { sent, arrives }) = held {
+            sent.send(()).unwrap();
+            asked -= arrives.await.unwrap();
+        }
         let first = self.rival.lock().unwrap().as_ref().map(|rival| rival());
         if let Some((shard, write)) = first {
-            self.memory.write(shard, vec![write]).await?;
+            self.memory.write(shard, Instant::now(), vec![write]).await?;
         }
-        let outcomes = self.memory.write(shard, writes).await?;
+        let outcomes = self.memory.write(shard, asked, writes).await?;
         if self.loses_answers.load(Ordering::SeqCst) {
             return Err(HotStoreError::Unknown("told to".into()));
         }

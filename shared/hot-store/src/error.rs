@@ -19,6 +19,11 @@ pub enum HotStoreError {
         /// The shard.
         shard: Shard,
     },
+    /// The write came to the store too long after it was asked for. Nothing was done.
+    #[error(
+        "the write reached the hot store too late: by then an attempt to repeat it may have taken effect and be forgotten"
+    )]
+    Late,
     /// The store is out of memory. Nothing was done.
     #[error("the hot store is full: raise its memory, or wait until the drain has emptied it")]
     Full,

@@ -3,6 +3,7 @@
 //! | file | subject |
 //! |---|---|
 //! | `options` | what it is told, and how a connection follows from that |
+//! | `clock` | what the server's answers tell of its time |
 //! | `keys` | every key's name |
 //! | `value` | the layout of a record's value |
 //! | `points` | the layout of checkpoints and starts |
@@ -15,6 +16,7 @@
 //! | `settings` | whether a server is fit for its job |
 
 mod budgets;
+mod clock;
 mod keys;
 mod link;
 mod openings;

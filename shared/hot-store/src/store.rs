@@ -3,6 +3,7 @@
 use std::{future::Future, time::Duration};
 
 use model::{Epoch, Image, KeyBytes, Namespace, Shard, Version};
+use tokio::time::Instant;
 
 use crate::{
     Checkpoint, Claim, HotStoreError, OpeningStart, OpeningToken, ParkOutcome, ParkedRecord, Restore, SetAsidePage,
@@ -274,9 +275,14 @@ pub struct Settings {
 pub trait HotStore: Send + Sync + 'static {
     /// Writes records in the given order: checks the precondition, assigns the next version
     /// ([`Version::next`]), stores the image without TTL, puts it into the dirty and the unqueued set.
+    ///
+    /// `asked` is when the writes were asked for. They take effect within half of the time for which requests are
+    /// remembered, or never ([`HotStoreError::Late`]), whatever holds the call up, and wherever: a retry of it may have
+    /// taken effect, have been overwritten and be forgotten by then. The store decides, at the moment of the effect.
     fn write(
         &self,
         shard: Shard,
+        asked: Instant,
         writes: Vec<Write>,
     ) -> impl Future<Output = Result<Vec<WriteOutcome>, HotStoreError>> + Send;
 

@@ -203,7 +203,12 @@ fn system_micros() -> u64 {
 }
 
 impl HotStore for MemoryStore {
-    async fn write(&self, shard: Shard, writes: Vec<Write>) -> Result<Vec<WriteOutcome>, HotStoreError> {
+    async fn write(
+        &self,
+        shard: Shard,
+        asked: Instant,
+        writes: Vec<Write>,
+    ) -> Result<Vec<WriteOutcome>, HotStoreError> {
         let more = writes.iter().map(|write| {
             let request = write.image.request.as_ref();
             let request = request.map_or(0, |it| request_weight(&write.record.namespace, it.id.as_str()));
@@ -211,6 +216,9 @@ impl HotStore for MemoryStore {
         });
         let room = self.has_room(more.sum(), 90);
         self.on_open(shard, |state, now| {
+            if now.instant.saturating_duration_since(asked) > self.requests.window / 2 {
+                return Err(HotStoreError::Late);
+            }
             if !room {
                 return Err(HotStoreError::Full);
             }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use model::{Epoch, Namespace, Shard, Version};
+use tokio::time::Instant;
 
 use super::{
     keys::record_of_name,
@@ -77,12 +78,13 @@ impl RedisStore {
     pub(super) async fn write_records(
         &self,
         shard: Shard,
+        asked: Instant,
         writes: Vec<Write>,
     ) -> Result<Vec<WriteOutcome>, HotStoreError> {
         let writes: Vec<EncodedWrite> = writes.into_iter().map(EncodedWrite::new).collect();
         let mut outcomes = Vec::with_capacity(writes.len());
         for part in calls(writes, |write| write.payload.len()) {
-            match self.write_part(shard, &part).await {
+            match self.write_part(shard, asked, &part).await {
                 Ok(written) => outcomes.extend(written),
                 Err(error) if outcomes.is_empty() => return Err(error),
                 // "Nothing was done" would be wrong for what went before.
@@ -97,19 +99,32 @@ impl RedisStore {
         Ok(outcomes)
     }
 
-    async fn write_part(&self, shard: Shard, writes: &[EncodedWrite]) -> Result<Vec<WriteOutcome>, HotStoreError> {
+    async fn write_part(
+        &self,
+        shard: Shard,
+        asked: Instant,
+        writes: &[EncodedWrite],
+    ) -> Result<Vec<WriteOutcome>, HotStoreError> {
         let keys = self.keys(shard)?;
+        let not_after = self.not_after(shard, asked).await?;
         let mut call = scripts::WRITE.call(3 + writes.len()).arg(&keys.header).arg(&keys.dirty).arg(&keys.unqueued);
         for write in writes {
             call.push(keys.record(&write.record));
         }
         call.push(self.request_window());
+        call.push(not_after);
         for write in writes {
             call.push(&write.condition[..]);
             call.push(&write.payload[..]);
         }
-        let mut reply = self.call(shard, call).await?;
+        let answer = self.call(shard, call).await;
+        if matches!(answer, Err(HotStoreError::Late)) {
+            // Perhaps it is not late at all, but the server's clock was put forward.
+            self.clock().forget();
+        }
+        let mut reply = answer?;
         let epoch = reply.epoch()?;
+        self.clock().learn(reply.count()?);
         let outcomes = writes.iter().map(|_| write_outcome(&mut reply, epoch));
         outcomes.collect()
     }

@@ -19,6 +19,7 @@ impl Reply {
             Value::SimpleString(word) => match word.as_str() {
                 "CLOSED" => return Err(HotStoreError::Closed { shard }),
                 "SUPERSEDED" => return Err(HotStoreError::Superseded { shard }),
+                "LATE" => return Err(HotStoreError::Late),
                 "FULL" => return Err(HotStoreError::Full),
                 "EVICTS" => {
                     return Err(HotStoreError::Unavailable(

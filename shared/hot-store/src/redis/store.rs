@@ -2,11 +2,13 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use ::redis::{Cmd, Value};
+use ::redis::{Cmd, FromRedisValue as _, Value};
 use model::{Epoch, Namespace, Shard, Version};
+use tokio::time::Instant;
 
 use super::{
-    RedisOptions, keys::ShardKeys, link::Link, records::millis, reply::Reply, scripts::Call, torn_file::TornFile,
+    RedisOptions, clock::ServerClock, keys::ShardKeys, link::Link, records::millis, reply::Reply, scripts::Call,
+    torn_file::TornFile,
 };
 use crate::{
     Answer, Backlog, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, HotStore, HotStoreError,
@@ -20,6 +22,7 @@ pub struct RedisStore {
     shards: Vec<ShardKeys>,
     prefix: String,
     request_window: Duration,
+    clock: ServerClock,
 }
 
 impl fmt::Debug for RedisStore {
@@ -40,7 +43,13 @@ impl RedisStore {
             .map(|_| Link::new(info.clone(), options.connect_timeout, options.response_timeout, torn_file.clone()))
             .collect::<Result<Vec<_>, _>>()?;
         let shards = options.shards.all().map(|shard| ShardKeys::new(&options.prefix, shard)).collect();
-        let store = Self { links, shards, prefix: options.prefix, request_window: options.request_window };
+        let store = Self {
+            links,
+            shards,
+            prefix: options.prefix,
+            request_window: options.request_window,
+            clock: ServerClock::default(),
+        };
         store.command(&::redis::cmd("PING")).await?;
         Ok(store)
     }
@@ -52,6 +61,32 @@ impl RedisStore {
     /// How long a request is remembered, in milliseconds.
     pub(super) fn request_window(&self) -> u64 {
         millis(self.request_window)
+    }
+
+    /// The server's time up to which writes that were asked for at that moment may take effect, in microseconds.
+    pub(super) async fn not_after(&self, shard: Shard, asked: Instant) -> Result<u64, HotStoreError> {
+        let seen = match self.clock.last() {
+            Some(seen) => seen,
+            None => {
+                let told = self.link(shard).command(&::redis::cmd("TIME")).await.map_err(|error| match error {
+                    // Of the write nothing was sent yet.
+                    HotStoreError::Unknown(problem) => HotStoreError::Unavailable(problem),
+                    other => other,
+                })?;
+                let (seconds, micros) = <(u64, u64)>::from_redis_value(told).map_err(|error| {
+                    let problem = format!("its answer to TIME can't be read: {error}");
+                    HotStoreError::Corrupt { shard, problem }
+                })?;
+                self.clock.learn(seconds * 1_000_000 + micros)
+            }
+        };
+        let half_the_window = self.request_window() * 500;
+        Ok(seen.at(asked).saturating_add(half_the_window).min(1 << 53))
+    }
+
+    /// What the answers of the server tell of its clock.
+    pub(super) fn clock(&self) -> &ServerClock {
+        &self.clock
     }
 
     pub(super) fn shard_count(&self) -> usize {
@@ -67,8 +102,11 @@ impl RedisStore {
 
     /// Calls a script that concerns one shard. A shard always uses the same connection.
     pub(super) async fn call(&self, shard: Shard, call: Call) -> Result<Reply, HotStoreError> {
-        let link = &self.links[usize::from(shard.0) % self.links.len()];
-        Reply::new(shard, link.call(call).await?)
+        Reply::new(shard, self.link(shard).call(call).await?)
+    }
+
+    fn link(&self, shard: Shard) -> &Link {
+        &self.links[usize::from(shard.0) % self.links.len()]
     }
 
     /// Calls a script that concerns no shard.
@@ -89,8 +127,13 @@ impl RedisStore {
 }
 
 impl HotStore for RedisStore {
-    async fn write(&self, shard: Shard, writes: Vec<Write>) -> Result<Vec<WriteOutcome>, HotStoreError> {
-        self.write_records(shard, writes).await
+    async fn write(
+        &self,
+        shard: Shard,
+        asked: Instant,
+        writes: Vec<Write>,
+    ) -> Result<Vec<WriteOutcome>, HotStoreError> {
+        self.write_records(shard, asked, writes).await
     }
 
     async fn read(&self, shard: Shard, records: Vec<RecordId>) -> Result<Answer, HotStoreError> {

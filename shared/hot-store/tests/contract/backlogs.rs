@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use hot_store::{Backlog, Clean, CleanOutcome, Dirty, HotStore, Precondition, Restore, Slot, Write};
 use model::{Epoch, Image, Namespace, Value, Version};
+use tokio::time::Instant;
 
 use super::{Backend, kit::*};
 
@@ -98,7 +99,7 @@ pub async fn a_record_that_is_written_again_stays_as_far_behind(b: &impl Backend
         precondition: Precondition::None,
         image: row(i64::from(n) + 1000),
     });
-    b.store().write(b.shard(), writes.to_vec()).await.unwrap();
+    b.store().write(b.shard(), Instant::now(), writes.to_vec()).await.unwrap();
     assert_eq!(backlog(b).await, expected(&[row(1001), row(2), row(1003)], first));
 }
 
@@ -115,7 +116,7 @@ pub async fn the_tables_of_a_shard_have_backlogs_of_their_own(b: &impl Backend) 
         precondition: Precondition::None,
         image: row(i64::from(number)),
     });
-    let outcomes = b.store().write(b.shard(), writes.to_vec()).await.unwrap();
+    let outcomes = b.store().write(b.shard(), Instant::now(), writes.to_vec()).await.unwrap();
     let order = stored(outcomes[0]);
     assert!(order > orders.horizon);
     assert_eq!(backlogs(b).await, [expected(&[row(1), row(2)], first), expected(&[row(1), row(2)], order)]);

@@ -2,6 +2,7 @@
 
 use hot_store::{Checkpoint, Clean, Dirty, Fill, HotStore, HotStoreError, LeaseToken, Precondition, Stamp, Write};
 use model::{Epoch, Shard, Version};
+use tokio::time::Instant;
 
 use super::{Backend, kit::*};
 
@@ -9,7 +10,7 @@ async fn refuses_everything(b: &impl Backend, epoch: Epoch) {
     let (store, shard) = (b.store(), b.shard());
     let closed = HotStoreError::Closed { shard };
     let writes = vec![Write { record: record(1), precondition: Precondition::None, image: row(9) }];
-    assert_eq!(store.write(shard, writes).await, Err(closed.clone()));
+    assert_eq!(store.write(shard, Instant::now(), writes).await, Err(closed.clone()));
     assert_eq!(store.read(shard, vec![record(1)]).await, Err(closed.clone()));
     assert_eq!(store.read(shard, Vec::new()).await, Err(closed.clone()));
     let stamps = vec![Stamp { record: record(1), version: version(1) }];

@@ -80,7 +80,8 @@ pub async fn open_with(b: &impl Backend, discard: bool, restores: Vec<Restore>, 
 }
 
 pub async fn write(b: &impl Backend, record: RecordId, precondition: Precondition, image: Image) -> WriteOutcome {
-    let outcomes = b.store().write(b.shard(), vec![Write { record, precondition, image }]).await.unwrap();
+    let outcomes =
+        b.store().write(b.shard(), Instant::now(), vec![Write { record, precondition, image }]).await.unwrap();
     assert_eq!(outcomes.len(), 1);
     outcomes[0]
 }

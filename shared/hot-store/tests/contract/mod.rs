@@ -90,6 +90,7 @@ macro_rules! contract_tests {
             another_payload_under_the_same_id_is_refused
             a_refused_write_stores_no_request
             a_request_may_come_again_within_one_call
+            a_write_that_was_asked_for_too_long_ago_takes_no_effect
             tables_have_requests_of_their_own
             a_request_outlives_the_record_that_it_wrote
             a_request_is_read_back_with_the_image

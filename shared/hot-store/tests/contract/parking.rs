@@ -7,6 +7,7 @@ use hot_store::{
     Stamp, WriteOutcome,
 };
 use model::{Epoch, Image, Namespace, Version};
+use tokio::time::Instant;
 
 use super::{Backend, kit::*};
 
@@ -109,7 +110,7 @@ pub async fn a_write_ends_the_parking_and_is_dirty_as_ever(b: &impl Backend) {
     // And once more within one call, over what that call itself writes.
     park(b, 1, second).await;
     let write = |image| hot_store::Write { record: record(1), precondition: Precondition::Present, image };
-    let outcomes = b.store().write(b.shard(), vec![write(row(3)), write(row(4))]).await.unwrap();
+    let outcomes = b.store().write(b.shard(), Instant::now(), vec![write(row(3)), write(row(4))]).await.unwrap();
     assert_eq!(read(b, record(1)).await, image_slot(stored(outcomes[1]), row(4), true));
     assert_eq!(counts(b).await, (1, bytes(&row(4)), 0, None));
 }

@@ -1,7 +1,10 @@
 //! Requests: a retry is told from another write.
 
-use hot_store::{HotStore, Precondition, Restore, Slot, Write, WriteOutcome};
+use std::time::Duration;
+
+use hot_store::{HotStore, HotStoreError, Precondition, REQUEST_WINDOW, Restore, Slot, Write, WriteOutcome};
 use model::{Epoch, Image, Request, RequestDigest, RequestId, Version};
+use tokio::time::Instant;
 
 use super::{Backend, kit::*};
 
@@ -94,7 +97,7 @@ pub async fn a_request_may_come_again_within_one_call(b: &impl Backend) {
         write(2, Precondition::None, request("s", "b")),
         Write { record: record(1), precondition: Precondition::Present, image: row(5) },
     ];
-    let outcomes = b.store().write(b.shard(), writes).await.unwrap();
+    let outcomes = b.store().write(b.shard(), Instant::now(), writes).await.unwrap();
     let (first, other, last) = (stored(outcomes[1]), stored(outcomes[4]), stored(outcomes[5]));
     assert_eq!(outcomes[0], WriteOutcome::Cold);
     assert_eq!(outcomes[2..4], [repeated(first, epoch), WriteOutcome::Reused]);
@@ -102,6 +105,30 @@ pub async fn a_request_may_come_again_within_one_call(b: &impl Backend) {
     assert_eq!(put_as(b, 2, request("s", "b")).await, repeated(other, epoch));
     assert_eq!(read(b, record(1)).await, image_slot(last, row(5), true));
     assert_eq!(b.store().header(b.shard()).await.unwrap().dirty, 2);
+}
+
+pub async fn a_write_that_was_asked_for_too_long_ago_takes_no_effect(b: &impl Backend) {
+    open(b).await;
+    let write = |id| {
+        let image = Image { request: Some(request(id, "a")), ..row(1) };
+        Write { record: record(1), precondition: Precondition::None, image }
+    };
+    let write_asked = async |id, ago| b.store().write(b.shard(), Instant::now() - ago, vec![write(id)]).await;
+    let margin = Duration::from_secs(10);
+    let before = b.store().header(b.shard()).await.unwrap();
+    for ago in [REQUEST_WINDOW / 2 + margin, REQUEST_WINDOW, 2 * REQUEST_WINDOW] {
+        assert_eq!(write_asked("r", ago).await, Err(HotStoreError::Late));
+    }
+    let without_request = vec![Write { record: record(1), precondition: Precondition::None, image: row(1) }];
+    let asked = Instant::now() - REQUEST_WINDOW;
+    assert_eq!(b.store().write(b.shard(), asked, without_request).await, Err(HotStoreError::Late));
+    assert_eq!((read(b, record(1)).await, b.store().header(b.shard()).await.unwrap()), (Slot::Empty, before));
+    // Nothing is known of it: asked for anew, it is written.
+    for (id, ago) in [("r", Duration::ZERO), ("s", REQUEST_WINDOW / 2 - margin)] {
+        stored(write_asked(id, ago).await.unwrap()[0]);
+    }
+    // What took effect in time is not told from what did not by one who asks too late.
+    assert_eq!(write_asked("r", REQUEST_WINDOW).await, Err(HotStoreError::Late));
 }
 
 pub async fn tables_have_requests_of_their_own(b: &impl Backend) {

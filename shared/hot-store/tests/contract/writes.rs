@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use hot_store::{Dirty, Fill, HotStore, Precondition, Slot, Write, WriteOutcome};
 use model::{Epoch, Image, Version};
+use tokio::time::Instant;
 
 use super::{Backend, kit::*};
 
@@ -13,7 +14,7 @@ pub async fn versions_rise_strictly_also_within_a_call(b: &impl Backend) {
     for _ in 0..3 {
         // The same record twice in one call, among others.
         let writes = [1, 2, 1, 3].map(|n| Write { record: record(n), precondition: Precondition::None, image: row(1) });
-        for outcome in b.store().write(b.shard(), writes.to_vec()).await.unwrap() {
+        for outcome in b.store().write(b.shard(), Instant::now(), writes.to_vec()).await.unwrap() {
             let WriteOutcome::Stored { version, epoch: written_in, since } = outcome else { panic!("{outcome:?}") };
             assert!(version > last, "{version} after {last}");
             assert_eq!((written_in, since), (epoch, None));
@@ -124,7 +125,7 @@ pub async fn later_writes_of_a_call_see_earlier_ones(b: &impl Backend) {
         (Precondition::Absent, row(4)),
     ];
     let writes = steps.map(|(precondition, image)| Write { record: record(1), precondition, image });
-    let outcomes = b.store().write(b.shard(), writes.to_vec()).await.unwrap();
+    let outcomes = b.store().write(b.shard(), Instant::now(), writes.to_vec()).await.unwrap();
     assert_eq!(
         [outcomes[0], outcomes[2], outcomes[4]],
         [WriteOutcome::Cold, WriteOutcome::Exists, WriteOutcome::Missing]
@@ -200,13 +201,13 @@ pub async fn many_records_in_one_call(b: &impl Backend) {
     let writes = |precondition| -> Vec<Write> {
         (0..count).map(|n| Write { record: record(n), precondition, image: row(i64::from(n)) }).collect()
     };
-    let outcomes = b.store().write(b.shard(), writes(Precondition::None)).await.unwrap();
+    let outcomes = b.store().write(b.shard(), Instant::now(), writes(Precondition::None)).await.unwrap();
     let versions: Vec<Version> = outcomes.into_iter().map(stored).collect();
     assert!(versions.is_sorted_by(|a, b| a < b) && versions.len() == count as usize);
     let answer = b.store().read(b.shard(), (0..count).map(record).collect()).await.unwrap();
     for (n, slot) in (0..).zip(answer.slots) {
         assert_eq!(slot, image_slot(versions[n], row(n as i64), true));
     }
-    let refused = b.store().write(b.shard(), writes(Precondition::Absent)).await.unwrap();
+    let refused = b.store().write(b.shard(), Instant::now(), writes(Precondition::Absent)).await.unwrap();
     assert!(refused.iter().all(|outcome| *outcome == WriteOutcome::Exists));
 }

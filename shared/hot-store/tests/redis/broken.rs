@@ -21,7 +21,7 @@ async fn a_killed_server_closes_its_shards_and_they_can_be_opened_again() {
     server.kill();
     ended.recv().await.unwrap();
     let write = |number| vec![Write { record: record(number), precondition: Precondition::None, image: row(3) }];
-    let refused = b.store.write(b.shard(), write(9)).await;
+    let refused = b.store.write(b.shard(), Instant::now(), write(9)).await;
     assert!(matches!(refused, Err(HotStoreError::Unavailable(_))), "nothing was sent: {refused:?}");
     server.resume().await;
 
@@ -32,7 +32,7 @@ async fn a_killed_server_closes_its_shards_and_they_can_be_opened_again() {
     .await;
     // Its scripts are forgotten too; nobody notices.
     assert_eq!(b.store.read(b.shard(), vec![record(1)]).await, Err(closed.clone()));
-    assert_eq!(b.store.write(b.shard(), write(1)).await, Err(closed.clone()));
+    assert_eq!(b.store.write(b.shard(), Instant::now(), write(1)).await, Err(closed.clone()));
     let refused = b.store.fill(b.shard(), record(3), late, Fill::Absent, LONG).await;
     assert_eq!(refused, Err(closed));
     let refused = b.store.begin_opening(other, &late_opener, Epoch(1), start(false)).await;
@@ -61,7 +61,7 @@ async fn a_frozen_server_leaves_the_outcome_unknown() {
     put(&b, record(2), row(2)).await;
     server.signal("STOP");
     let write = vec![Write { record: record(1), precondition: Precondition::None, image: row(1) }];
-    let answer = b.store.write(b.shard(), write).await;
+    let answer = b.store.write(b.shard(), Instant::now(), write).await;
     assert!(matches!(answer, Err(HotStoreError::Unknown(_))), "{answer:?}");
     server.signal("CONT");
     // As here, where it took effect after all.
@@ -72,6 +72,59 @@ async fn a_frozen_server_leaves_the_outcome_unknown() {
         )
     })
     .await;
+}
+
+/// It lies in the server's socket for longer than half of the request window.
+#[tokio::test]
+#[ignore = "needs redis-server: ./tests/run installs it"]
+async fn a_write_that_reaches_a_frozen_server_takes_no_effect_when_it_goes_on_too_late() {
+    let server = RedisServer::start(&[]).await;
+    let (response_timeout, request_window) = (Duration::from_millis(500), Duration::from_secs(4));
+    let options = RedisOptions { response_timeout, request_window, ..server.options() };
+    let store = RedisStore::connect(options).await.unwrap();
+    let (url, prefix, raw) = (server.options().url, "sa".to_owned(), server.connection().await.unwrap());
+    let b = OnRedis { store, url, prefix, raw };
+    open(&b).await;
+    let before = put(&b, record(2), row(2)).await;
+    server.signal("STOP");
+    let asked = Instant::now();
+    let write = vec![Write { record: record(1), precondition: Precondition::None, image: row(1) }];
+    let answer = b.store.write(b.shard(), asked, write).await;
+    assert!(matches!(answer, Err(HotStoreError::Unknown(_))), "{answer:?}");
+    tokio::time::sleep_until(asked + request_window).await;
+    server.signal("CONT");
+    let header = async || b.store.header(b.shard()).await;
+    eventually("the server goes on", async || header().await.is_ok()).await;
+    assert_eq!(read(&b, record(1)).await, Slot::Empty);
+    assert_eq!(header().await.unwrap().clock, before);
+    put(&b, record(1), row(1)).await;
+}
+
+/// It may have been the server's clock that was put forward.
+#[tokio::test]
+#[ignore = "needs redis-server: ./tests/run installs it"]
+async fn who_was_refused_as_late_asks_for_the_time_and_nobody_else_does() {
+    let server = RedisServer::start(&[]).await;
+    let b = OnRedis::at(&server.options().url).await;
+    open(&b).await;
+    let write = async |asked| {
+        let write = Write { record: record(1), precondition: Precondition::None, image: row(1) };
+        b.store.write(b.shard(), asked, vec![write]).await
+    };
+    // Scripts ask for it, too.
+    let asked_for_time = async || {
+        let stats: String = redis::cmd("INFO").arg("commandstats").query_async(&mut b.raw.clone()).await.unwrap();
+        let calls = stats.lines().find_map(|line| line.strip_prefix("cmdstat_time:calls=")?.split(',').next());
+        calls.map_or(0, |calls| calls.parse::<u64>().unwrap())
+    };
+    write(Instant::now()).await.unwrap();
+    let first = asked_for_time().await;
+    write(Instant::now()).await.unwrap();
+    assert_eq!(asked_for_time().await, first + 1);
+    assert_eq!(write(Instant::now() - hot_store::REQUEST_WINDOW).await, Err(HotStoreError::Late));
+    assert_eq!(asked_for_time().await, first + 2);
+    write(Instant::now()).await.unwrap();
+    assert_eq!(asked_for_time().await, first + 4);
 }
 
 #[tokio::test]
@@ -119,12 +172,12 @@ async fn a_right_that_a_script_lacks_leaves_the_outcome_unknown() {
     let write = || vec![Write { record: record(1), precondition: Precondition::None, image: row(1) }];
     // MSET comes before ZADD: the image is there, though its mark is not.
     let store = restricted(&b, &["-zadd"]).await;
-    let refused = store.write(b.shard(), write()).await;
+    let refused = store.write(b.shard(), Instant::now(), write()).await;
     assert!(matches!(refused, Err(HotStoreError::Unknown(_))), "{refused:?}");
     assert!(matches!(read(&b, record(1)).await, Slot::Image { stage: Stage::Clean, .. }));
 
     let store = restricted(&b, &["-evalsha"]).await;
-    let refused = store.write(b.shard(), write()).await;
+    let refused = store.write(b.shard(), Instant::now(), write()).await;
     assert!(matches!(refused, Err(HotStoreError::Unavailable(_))), "{refused:?}");
 }
 

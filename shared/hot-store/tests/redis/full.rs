@@ -33,7 +33,7 @@ async fn fill_up(b: &OnRedis) -> (HotStoreError, Vec<Version>) {
     let mut versions = Vec::new();
     loop {
         let first = versions.len() as u32;
-        match b.store.write(b.shard(), (first..first + 10).map(large).collect()).await {
+        match b.store.write(b.shard(), Instant::now(), (first..first + 10).map(large).collect()).await {
             Ok(outcomes) => versions.extend(outcomes.into_iter().map(stored)),
             Err(error) => return (error, versions),
         }
@@ -73,12 +73,12 @@ async fn a_full_server_refuses_writes_whole_and_can_be_emptied() {
     let () = redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg("2mb").query_async(&mut raw).await.unwrap();
     let error = redis::cmd("SET").arg("x").arg("y").exec_async(&mut raw).await.unwrap_err();
     assert_eq!(error.code(), Some("OOM"));
-    let refused = b.store.write(b.shard(), vec![large(0), large(written as u32)]).await;
+    let refused = b.store.write(b.shard(), Instant::now(), vec![large(0), large(written as u32)]).await;
     assert_eq!(refused, Err(HotStoreError::Full));
     untouched().await;
     // Also when the scripts have been forgotten meanwhile.
     let () = redis::cmd("SCRIPT").arg("FLUSH").query_async(&mut raw).await.unwrap();
-    assert_eq!(b.store.write(b.shard(), vec![large(0)]).await, Err(HotStoreError::Full));
+    assert_eq!(b.store.write(b.shard(), Instant::now(), vec![large(0)]).await, Err(HotStoreError::Full));
     untouched().await;
     gives_up_a_fill().await;
 
@@ -106,14 +106,14 @@ async fn a_full_server_refuses_writes_whole_and_can_be_emptied() {
     // The refused write left no request: it is a first one still. The one that was stored did.
     let refused = large(written as u32);
     eventually("what was drained has expired", async || {
-        match b.store.write(b.shard(), vec![refused.clone()]).await.as_deref() {
+        match b.store.write(b.shard(), Instant::now(), vec![refused.clone()]).await.as_deref() {
             Ok([WriteOutcome::Stored { .. }]) => true,
             Ok(other) => panic!("{other:?}"),
             Err(_) => false,
         }
     })
     .await;
-    let again = b.store.write(b.shard(), vec![large(0)]).await.unwrap();
+    let again = b.store.write(b.shard(), Instant::now(), vec![large(0)]).await.unwrap();
     assert_eq!(again, [WriteOutcome::Repeated { version: versions[0], epoch, current: epoch }]);
     eventually("fills are stored again", async || {
         match b.store.lease(b.shard(), record(99_999), LONG).await.unwrap() {
@@ -157,7 +157,10 @@ async fn a_full_server_can_be_opened() {
     assert_eq!(payments_backlog(&b).await.records, 0);
     set_config(&b, "maxmemory", "20mb").await;
     eventually("what was discarded is freed", async || {
-        matches!(b.store.write(b.shard(), vec![large(88_888)]).await.as_deref(), Ok([WriteOutcome::Stored { .. }]))
+        matches!(
+            b.store.write(b.shard(), Instant::now(), vec![large(88_888)]).await.as_deref(),
+            Ok([WriteOutcome::Stored { .. }])
+        )
     })
     .await;
 }
@@ -169,7 +172,7 @@ async fn fills_stop_before_writes_do() {
     let b = OnRedis::at(&server.options().url).await;
     open(&b).await;
     for first in 0..100 {
-        b.store.write(b.shard(), (first * 10..first * 10 + 10).map(large).collect()).await.unwrap();
+        b.store.write(b.shard(), Instant::now(), (first * 10..first * 10 + 10).map(large).collect()).await.unwrap();
     }
     let used_part = async |part: f64| {
         let limit = (memory_used(&b).await as f64 / part) as u64;
@@ -179,7 +182,9 @@ async fn fills_stop_before_writes_do() {
         let token = lease(&b, record(number), LONG).await;
         fill(&b, record(number), token, Fill::Image { version: version(5), image: row(1) }, LONG).await
     };
-    let writes = async |number| b.store.write(b.shard(), vec![large(number)]).await.map(|outcomes| stored(outcomes[0]));
+    let writes = async |number| {
+        b.store.write(b.shard(), Instant::now(), vec![large(number)]).await.map(|outcomes| stored(outcomes[0]))
+    };
     used_part(0.6).await;
     assert!(fills(5000).await && writes(5001).await.is_ok());
     used_part(0.8).await;
@@ -201,11 +206,11 @@ async fn a_server_that_may_evict_by_now_takes_no_writes() {
     let first = put(&b, record(1), row(1)).await;
     set_config(&b, "maxmemory-policy", "volatile-lru").await;
     let write = || vec![Write { record: record(2), precondition: Precondition::None, image: row(2) }];
-    let refused = b.store.write(b.shard(), write()).await;
+    let refused = b.store.write(b.shard(), Instant::now(), write()).await;
     assert!(matches!(&refused, Err(HotStoreError::Unavailable(why)) if why.contains("noeviction")), "{refused:?}");
     assert_eq!(read(&b, record(2)).await, Slot::Empty);
     assert!(mark_queued(&b, epoch, record(1), first).await, "what is there drains");
     assert_eq!(mark_clean(&b, record(1), first, LONG).await, CleanOutcome::Cleaned);
     set_config(&b, "maxmemory-policy", "noeviction").await;
-    assert!(b.store.write(b.shard(), write()).await.is_ok());
+    assert!(b.store.write(b.shard(), Instant::now(), write()).await.is_ok());
 }

@@ -8,6 +8,7 @@ use hot_store::{
     RecordId, Restore, SetAsidePage, Settings, ShardHeader, Stamp, Write, WriteOutcome,
 };
 use model::{Epoch, Namespace, Shard, Version};
+use tokio::time::Instant;
 
 use super::Faulty;
 use crate::{nature::Place, process::Fault};
@@ -35,8 +36,16 @@ macro_rules! pass {
 }
 
 impl<H: HotStore> HotStore for Faulty<H> {
-    async fn write(&self, shard: Shard, writes: Vec<Write>) -> Result<Vec<WriteOutcome>, HotStoreError> {
-        pass!(self, write(shard, writes))
+    async fn write(
+        &self,
+        shard: Shard,
+        asked: Instant,
+        writes: Vec<Write>,
+    ) -> Result<Vec<WriteOutcome>, HotStoreError> {
+        let inner = self.inner.clone();
+        // Not when it was asked for: a trace tells the same in each run.
+        let what = self.process.shown(|| format!("write({shard:?}, {writes:?})"));
+        self.process.call(Place::Hot, what, async move { inner.write(shard, asked, writes).await }).await
     }
 
     async fn read(&self, shard: Shard, records: Vec<RecordId>) -> Result<Answer, HotStoreError> {

@@ -2,6 +2,7 @@
 -- but only %.0f prints them so. The layout of a record's value is described in value.rs.
 local CLOSED = {ok = 'CLOSED'}
 local SUPERSEDED = {ok = 'SUPERSEDED'}
+local LATE = {ok = 'LATE'}
 local FULL = {ok = 'FULL'}
 local EVICTS = {ok = 'EVICTS'}
 local HEAD_END = 42

@@ -1,22 +1,23 @@
 #!lua
--- Writes records. KEYS: header, dirty, unqueued, then one per write. ARGV: the request window in ms, then per write a
--- condition and the payload. A condition is the kind (I, T), then what must hold: n nothing, a absent, s absent from
+-- Writes records. KEYS: header, dirty, unqueued, then one per write. ARGV: the request window in ms, our time in microseconds
+-- after which nothing may be written any more, then per write a condition and the payload. A condition is the kind (I, T), then what must hold: n nothing, a absent, s absent from
 -- the store, p present, @ at version (16 digits) and epoch (10 digits), k parked at these; then the request, if there is one: digest (16
--- bytes) and id. Answers the epoch, then per write version and `since`; or a code below 0 and 0; or REPEATED and
+-- bytes) and id. Answers the epoch, our time, then per write version and `since`; or a code below 0 and 0; or REPEATED and
 -- version and epoch of the first. Without the flag allow-oom a full Redis refuses this script as a whole, before it has
 -- touched anything.
 local epoch, lowest, clock = open_shard(KEYS[1])
 if not epoch then return CLOSED end
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+if now > tonumber(ARGV[2]) then return LATE end
 local in_use, evicts = memory_in_use()
 if evicts then return EVICTS end -- it was changed while we run: nothing may be promised for what could be thrown away
 if in_use > 0.9 then return FULL end
 
 local EXISTS, MISSING, CHANGED, COLD, REPEATED, REUSED = -1, -2, -3, -4, -5, -6
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
 local written = {} -- where in `values` stands what this very call writes
 local requests = {} -- values of requests that it stores
-local values, marks, answer = {}, {}, {epoch}
+local values, marks, answer = {}, {}, {epoch, now}
 local bytes, tables = {}, 0 -- by namespace, what the dirty images grow by; and how many namespaces
 local namespace, beginning -- of the last record, and how its name begins: the next one's is nearly always the same
 
@@ -60,7 +61,7 @@ end
 
 for i = 4, #KEYS do
   local key = KEYS[i]
-  local asked, payload = ARGV[2 * (i - 4) + 2], ARGV[2 * (i - 4) + 3]
+  local asked, payload = ARGV[2 * (i - 4) + 3], ARGV[2 * (i - 4) + 4]
   local condition = string.sub(asked, 2, 2)
   local name = string.sub(key, NAME_AT)
   if not beginning or string.sub(name, 1, #beginning) ~= beginning then
