@@ -36,18 +36,25 @@ where
     // LOGGED is reached already; where no more is required, the client does not wait for the log.
     let (mut in_background, mut at_once) = (Batch::default(), Batch::default());
     for (at, (write, wish)) in stored.into_iter().zip(&wishes).enumerate() {
-        if write.event.is_none() {
+        let has_event = write.event.is_some();
+        if !has_event && write.note.is_none() {
             levels[at] = Ok(write.level_in_log());
-            if write.note.is_none() {
-                continue;
-            }
+            continue;
         }
-        if wish.required == AckLevel::Logged { &mut in_background } else { &mut at_once }.push(at, write);
+        // The relay knows of no note that is alone. And before that is in the log a loss of the hot store would let the
+        // request take effect again, over what superseded it: it is no more than LOGGED.
+        let waits = wish.required > AckLevel::Logged || (!has_event && core.log.is_available());
+        if waits { &mut at_once } else { &mut in_background }.push(at, write);
     }
     let behind = join(queue_in_background(core, in_background.writes), async {
         let queued = queue::queue(core, &at_once.writes).await;
         for (at, queued) in at_once.places.into_iter().zip(queued) {
-            levels[at] = queued.map(|()| in_log[at]);
+            levels[at] = match queued {
+                Ok(()) => Ok(in_log[at]),
+                // Nothing was required of the log.
+                Err(_) if wishes[at].required == AckLevel::Logged => Ok(AckLevel::Logged),
+                Err(error) => Err(error),
+            };
         }
         Instant::now()
     });

@@ -31,7 +31,8 @@ pub(super) struct Repeat {
 ///
 /// The event of the newer version does not name the request, and its own may never have come: so it is noted in the log
 /// before it is answered. Otherwise an opening that has nothing but the log would not put it back, and the next retry
-/// would take effect once more, over what superseded it. The note names the record, too: while that waits for the
+/// would take effect once more, over what superseded it. Only LOGGED, which promises nothing of the log, is answered
+/// without that while the log is away. The note names the record, too: while that waits for the
 /// database, readers there must not be told that they see what the request wrote, or newer.
 ///
 /// All of that holds only if the store still knows the request

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use event_log::{Outgoing, Progress};
 use hot_store::{Backlog, HotStore as _, Slot, memory::Survives};
-use ingest_svc::{accept::Acknowledge, applied::Waiter, opening::checkpoint};
+use ingest_svc::{IngestOptions, accept::Acknowledge, applied::Waiter, opening::checkpoint};
 use model::{Content, Epoch, Event, EventBody, Image, Mutation, RequestNote, Value, Version};
 
 use crate::{
@@ -23,7 +23,10 @@ enum Newer {
 
 /// A request that never reached the log, and a newer write of its record that did.
 async fn superseded(newer: Newer) -> World {
-    let world = World::new().await;
+    superseded_in(World::new().await, newer).await
+}
+
+async fn superseded_in(world: World, newer: Newer) -> World {
     world.drain().await;
     begin_windows(&world);
     world.log.set_fate(Fate::Refuse);
@@ -69,10 +72,26 @@ async fn a_superseded_request_is_not_answered_before_it_is_noted() {
         for required in [QUEUED, APPLIED] {
             assert!(unknown(&level(required).await), "{newer:?}");
         }
-        // LOGGED promises nothing of the log.
+        // LOGGED promises nothing of the log: so it is no more than that, whether the log is known to be away or not.
+        assert_eq!(level(LOGGED).await.unwrap().reached, LOGGED, "{newer:?}");
         world.log.set_available(false);
-        let reached = if matches!(newer, Newer::IsDirty) { LOGGED } else { APPLIED };
-        assert_eq!(level(LOGGED).await.unwrap().reached, reached, "{newer:?}");
+        assert_eq!(level(LOGGED).await.unwrap().reached, LOGGED, "{newer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_note_that_is_alone_is_in_the_log_before_applied_is_answered_whatever_was_required() {
+    for newer in [Newer::IsClean, Newer::HasExpired] {
+        // Nothing is produced behind clients' backs.
+        let options = IngestOptions { max_background_batches: 0, ..quick_options() };
+        let world = superseded_in(World::with(options, u64::MAX / 1000).await, newer).await;
+        let again = world.writer.write(named("r", put("a", 1)), Acknowledge::required(LOGGED)).await.unwrap();
+        assert_eq!(again.reached, APPLIED, "{newer:?}");
+        let (_, note) = event_and_note(&world);
+        assert_eq!(note.version, again.etag.version);
+        world.restart(Survives::Nothing).await;
+        assert_eq!(world.write_as("r", put("a", 1)).await.unwrap().etag.version, again.etag.version, "{newer:?}");
+        assert_eq!(world.amount("a").await, Some(2), "{newer:?}");
     }
 }
 
