@@ -41,7 +41,10 @@ impl Unreadable {
         let cause = match self {
             Self::Codec(CodecError::Malformed { .. }) => DeadLetterCause::Undecodable,
             Self::Misplaced(_) => DeadLetterCause::Misplaced,
-            Self::Codec(CodecError::TooNew { .. }) | Self::OtherTable(_) | Self::NoTable | Self::Compound(_) => {
+            Self::Codec(CodecError::TooNew { .. } | CodecError::UnknownKind { .. })
+            | Self::OtherTable(_)
+            | Self::NoTable
+            | Self::Compound(_) => {
                 return None;
             }
         };

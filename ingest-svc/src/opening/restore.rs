@@ -140,7 +140,7 @@ impl<'a> Gathered<'a> {
         match Event::decode(record.payload) {
             Ok(event) => self.take_event(event, offset, bytes),
             // A replica of the later release can open the shard.
-            Err(error @ CodecError::TooNew { .. }) => {
+            Err(error @ (CodecError::TooNew { .. } | CodecError::UnknownKind { .. })) => {
                 self.error = Some(OpeningError::Event { topic: self.topic.clone(), offset, error });
                 return false;
             }

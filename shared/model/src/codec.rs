@@ -43,6 +43,12 @@ pub enum CodecError {
         /// The layout found.
         found: u32,
     },
+    /// Written by a later release, too: it says something of which this one knows nothing.
+    #[error("the stored {what} is of a kind that this release does not know: upgrade this process")]
+    UnknownKind {
+        /// What it is.
+        what: &'static str,
+    },
 }
 
 fn malformed(what: &'static str, problem: impl ToString) -> CodecError {
@@ -89,7 +95,9 @@ impl Event {
                 EventBody::Mutations(mutations.into_iter().map(load_mutation).collect::<Result<_, _>>()?)
             }
             (None, true, false) => EventBody::Requests(requests.into_iter().map(load_note).collect::<Result<_, _>>()?),
-            _ => return Err(malformed("event", "it is not one of a fence, mutations, and requests")),
+            // A later release may have something else to say, which nobody may pass over.
+            (None, true, true) => return Err(CodecError::UnknownKind { what: "event" }),
+            _ => return Err(malformed("event", "it is more than one of a fence, mutations, and requests")),
         };
         Ok(Self { shard, epoch: Epoch(stored.epoch), body })
     }

@@ -157,6 +157,17 @@ fn an_event_of_two_kinds_is_refused() {
     }
 }
 
+/// Who does not know what it says must wait for who does, and not go on without it.
+#[test]
+fn an_event_of_a_kind_that_is_not_known_is_of_a_later_release() {
+    // Layout, shard, epoch; and field 15, which nobody knows yet.
+    let bare = [0x08, 1, 0x10, 3, 0x18, 2];
+    for bytes in [bare.to_vec(), [&bare[..], &[0x7a, 1, b'x']].concat()] {
+        let refused = Event::decode(Bytes::from(bytes));
+        assert_eq!(refused, Err(CodecError::UnknownKind { what: "event" }));
+    }
+}
+
 #[test]
 fn a_note_without_a_request_is_refused() {
     let mut notes = requests(None);

@@ -23,6 +23,11 @@ use crate::log::{LogError, LogSettings};
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(15);
 const SETTLE_POLL: Duration = Duration::from_millis(100);
 
+/// By whose clock a record's age is measured, and so whether it has outlived the retention: by the broker's. By the
+/// producer's, which is Kafka's default, events of a machine whose clock is behind would be deleted before their time.
+const TIMESTAMP_TYPE: &str = "message.timestamp.type";
+const LOG_APPEND_TIME: &str = "LogAppendTime";
+
 /// What is demanded of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Demands {
@@ -70,7 +75,16 @@ pub(super) async fn ensure(
     }
     let shape = until_led(client, topic, &demands).await?;
     let config = describe(admin.get()?, topic).await?;
-    check(topic, &demands, &shape, &config)
+    let min_in_sync = check(topic, &demands, &shape, &config)?;
+    if goes_by_producers_clocks(&demands, &config) {
+        tracing::warn!(
+            %topic,
+            "{TIMESTAMP_TYPE} of the topic is not {LOG_APPEND_TIME}: a machine whose clock is behind by more than \
+             retention.ms would append events that Kafka deletes before they are drained; set it with kafka-configs.sh \
+             --alter --entity-type topics --add-config {TIMESTAMP_TYPE}={LOG_APPEND_TIME}"
+        );
+    }
+    Ok(min_in_sync)
 }
 
 struct Aside<T: Send + 'static>(Option<T>);
@@ -103,6 +117,7 @@ async fn create(admin: &AdminClient<QuietContext>, topic: &Topic, demands: &Dema
         .set("unclean.leader.election.enable", "false")
         .set("retention.ms", &retention)
         .set("retention.bytes", "-1")
+        .set(TIMESTAMP_TYPE, LOG_APPEND_TIME)
         .set("max.message.bytes", &max_message_bytes);
     let options = AdminOptions::new()
         .request_timeout(Some(Duration::from_secs(10)))
@@ -154,6 +169,14 @@ async fn describe(admin: &AdminClient<QuietContext>, topic: &Topic) -> Result<Ha
         Some(Err(code)) => Err(failed(&what, &KafkaError::AdminOp(code))),
         None => Err(LogError::Unavailable(format!("{what}: no answer"))),
     }
+}
+
+/// Whether a producer's wrong clock can make Kafka delete what it has just appended. Topics of earlier releases are so.
+fn goes_by_producers_clocks(demands: &Demands, config: &HashMap<String, String>) -> bool {
+    let setting = |name: &str| config.get(name).map(String::as_str);
+    setting(TIMESTAMP_TYPE) != Some(LOG_APPEND_TIME)
+        && demands.retention.is_some()
+        && setting("retention.ms") != Some("-1")
 }
 
 /// Whether the topic keeps what is demanded. Answers its `min.insync.replicas`.
@@ -303,6 +326,20 @@ mod tests {
             config.remove(name);
             assert!(verdict(&shape(), &config).is_err(), "{name} missing");
         }
+    }
+
+    #[test]
+    fn producers_clocks_matter_where_records_are_deleted_by_age() {
+        let mut config = good();
+        assert!(goes_by_producers_clocks(&demands(), &config));
+        config.insert(TIMESTAMP_TYPE.into(), "CreateTime".into());
+        assert!(goes_by_producers_clocks(&demands(), &config));
+        assert_eq!(verdict(&shape(), &config), Ok(2), "it is no reason to stand still");
+        config.insert("retention.ms".into(), "-1".into());
+        assert!(!goes_by_producers_clocks(&demands(), &config));
+        let mut config = good();
+        config.insert(TIMESTAMP_TYPE.into(), LOG_APPEND_TIME.into());
+        assert!(!goes_by_producers_clocks(&demands(), &config));
     }
 
     #[test]
