@@ -55,7 +55,13 @@ impl<'a> Check<'a> {
 
     /// A write that asked for a version found nothing newer.
     fn was_at(&mut self, write: &Write<'_>, wanted: Stamp, got: Stamp) {
-        if wanted.epoch != got.epoch {
+        // A write that is sent again, and took effect before an opening, is answered with the opening's epoch. So a later
+        // one is wrong only where it was known before the write began.
+        let later_was_known = || {
+            let later = |bound: &super::Bound| bound.epoch.is_some_and(|epoch| epoch > wanted.epoch);
+            self.bounds.iter().any(|bound| later(bound) && bound.span.is_before(write.operation.span))
+        };
+        if got.epoch < wanted.epoch || (got.epoch > wanted.epoch && later_was_known()) {
             self.out_of_order(format!("{}: the epoch is another one by now", write.operation));
         }
         let overlooked = self.timeline.writes.iter().find(|other| {

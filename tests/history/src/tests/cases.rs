@@ -238,9 +238,17 @@ fn a_write_that_asks_for_a_version_finds_that_one() {
         .op(3, 9, put(2), queued(12))
         .op(4, 8, conditional(at(10, 1)), queued(11))
         .is_fine();
+    let other = Outcome::Read(Some(Seen { epoch: Some(2), ..seen(Image::whole(1), 10) }));
     let mut epoch = story();
-    epoch.op(1, 2, put(1), queued(10)).op(3, 4, conditional(at(10, 1)), acked(Level::Queued, 11, 2));
+    epoch.op(1, 2, put(1), queued(10)).op(3, 4, Read, other);
+    epoch.op(5, 6, conditional(at(10, 1)), acked(Level::Queued, 11, 2));
     assert_eq!(epoch.counts(), OUT_OF_ORDER);
+    // It took effect in its epoch, an opening put its request back, and only then it was answered, being sent again.
+    let mut again = story();
+    again.op(1, 2, put(1), queued(10)).op(3, 9, conditional(at(10, 1)), acked(Level::Queued, 11, 2)).is_fine();
+    let mut earlier = story();
+    earlier.op(1, 2, put(1), queued(10)).op(3, 4, conditional(at(10, 2)), acked(Level::Queued, 11, 1));
+    assert_eq!(earlier.counts(), OUT_OF_ORDER);
     // What stood in between was lost before.
     let mut lost = story();
     lost.op(1, 2, put(1), queued(10)).op(3, 4, put(2), logged(11)).loss(5, 6);

@@ -31,6 +31,9 @@ async fn topic_with_a_gap<const NEW: bool>(backend: &Kafka<NEW>) -> Topic {
     })
     .await
     .unwrap();
+    // The coordinator writes the mark behind the answer to the commit.
+    let marked = async { while backend.log.bounds(&[at(&topic, 0)]).await != Ok(vec![(0, 5)]) {} };
+    within("the transaction's mark", marked).await;
     fill(&backend.log, &topic, 0, 5..8).await;
     assert_eq!(backend.log.bounds(&[at(&topic, 0)]).await, Ok(vec![(0, 8)]));
     topic
