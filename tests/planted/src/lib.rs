@@ -85,8 +85,6 @@ bugs! {
     StartNotStored = "start-not-stored",
     /// An opening that does not believe the checkpoint drops what is dirty with all the rest.
     DirtyDiscarded = "dirty-discarded",
-    /// An opening that does not believe the checkpoint leaves it for the next one.
-    CheckpointKeptByDiscard = "checkpoint-kept-by-discard",
     /// The horizon that readers see ignores records that are dirty.
     HorizonPastDirty = "horizon-past-dirty",
     /// A horizon is taken whatever opening the shard has had since it was asked for.

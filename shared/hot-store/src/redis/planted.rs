@@ -41,7 +41,6 @@ const PATCHES: &[(Bug, &str, &str)] = &[
         "",
     ),
     (Bug::CleanWithoutComparing, "if is_image(kind) and version > asked then", "if false then"),
-    (Bug::CheckpointKeptByDiscard, "redis.call('HDEL', KEYS[1], 'ckpt')", ""),
     (
         Bug::CleanWithoutComparing,
         "elseif version == asked then\n      redis.call('PEXPIRE', key, ARGV[1])",

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use model::{Epoch, Image, Version};
-use planted::Bug;
 
 use super::{
     Now, ShardState,
@@ -60,9 +59,7 @@ impl ShardState {
         }
         if discard {
             // It is not believed after the next restart either: by then the log may have grown past it.
-            if !planted::is(Bug::CheckpointKeptByDiscard) {
-                self.checkpoint = None;
-            }
+            self.checkpoint = None;
         }
         Ok(())
     }
