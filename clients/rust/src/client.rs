@@ -272,7 +272,7 @@ impl Client {
     /// [`ClientError`]; `INVALID_ARGUMENT` if that is no rate.
     pub async fn set_table_rate(&self, table: impl Into<TableRef>, rate: Rate) -> Result<Table, ClientError> {
         let table = Some(table.into().to_proto());
-        let build = || v1::SetTableRateRequest { table: table.clone(), rows_per_second: rate.to_proto() };
+        let build = || v1::SetTableRateRequest { table: table.clone(), rate: rate.to_proto() };
         let answer = self
             .call(Repeat::Harmless, Duration::ZERO, build, |mut connection, request| async move {
                 connection.tables.set_table_rate(request).await

@@ -124,10 +124,11 @@ pub enum Rate {
 }
 
 impl Rate {
-    pub(crate) fn to_proto(self) -> Option<f64> {
+    pub(crate) fn to_proto(self) -> Option<v1::set_table_rate_request::Rate> {
+        use v1::set_table_rate_request::Rate;
         match self {
-            Self::RowsPerSecond(rate) => Some(rate),
-            Self::Unlimited => Some(0.0),
+            Self::RowsPerSecond(rate) => Some(Rate::RowsPerSecond(rate)),
+            Self::Unlimited => Some(Rate::Unlimited(true)),
             Self::Configured => None,
         }
     }

@@ -14,7 +14,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Puts the limits in force that operators have set. While the database that keeps them is away the last known ones stay.
 pub(crate) async fn follow_rates<H: Budget, D: Database>(parts: Arc<Parts<H, D>>) {
-    let mut failing = false;
+    let (mut failing, mut known) = (false, false);
     loop {
         let set = tokio::select! {
             biased;
@@ -25,14 +25,22 @@ pub(crate) async fn follow_rates<H: Budget, D: Database>(parts: Arc<Parts<H, D>>
             Ok(()) if failing => tracing::info!("the limits that operators have set can be read again"),
             Err(error) if !failing => {
                 let error = without_values(error);
-                tracing::warn!(
-                    error,
-                    "the limits that operators have set can't be read; the last known ones stay in force"
-                );
+                if known {
+                    tracing::warn!(
+                        error,
+                        "the limits that operators have set can't be read; the last known ones stay in force"
+                    );
+                } else {
+                    tracing::error!(
+                        error,
+                        "the limits that operators have set can't be read; until then no table is written"
+                    );
+                }
             }
             Ok(()) | Err(_) => {}
         }
         failing = set.is_err();
+        known |= !failing;
         tokio::select! {
             biased;
             () = parts.stop.cancelled() => return,

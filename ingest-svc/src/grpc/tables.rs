@@ -98,7 +98,7 @@ where
         let (tables, databases) = (self.tables.clone(), self.databases.clone());
         let set = |message: v1::SetTableRateRequest| async move {
             let table = databases.table(message.table)?;
-            let rate = message.rows_per_second.map(rate).transpose()?;
+            let rate = message.rate.map(rate).transpose()?;
             let info = tables.set_rate(&table, rate).await?;
             Ok::<_, Failure>(v1::SetTableRateResponse { table: Some(answer::table(info)) })
         };
@@ -106,8 +106,15 @@ where
     }
 }
 
-fn rate(rows_per_second: f64) -> Result<SetRate, Failure> {
-    let problem = "must be a number above 0, or 0 for no limit";
-    let problem = || Failure::of_fields(vec![FieldProblem::invalid("rows_per_second", problem)]);
-    SetRate::new(rows_per_second).ok_or_else(problem)
+fn rate(asked: v1::set_table_rate_request::Rate) -> Result<SetRate, Failure> {
+    use v1::set_table_rate_request::Rate;
+    let invalid = |field, problem| Failure::of_fields(vec![FieldProblem::invalid(field, problem)]);
+    match asked {
+        Rate::RowsPerSecond(rate) => {
+            // 0 would stop the table to one reader and free it to another.
+            SetRate::new(rate).ok_or_else(|| invalid("rows_per_second", "must be a number above 0"))
+        }
+        Rate::Unlimited(true) => Ok(SetRate::Unlimited),
+        Rate::Unlimited(false) => Err(invalid("unlimited", "must be true, or leave it away")),
+    }
 }

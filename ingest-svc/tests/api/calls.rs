@@ -85,7 +85,7 @@ async fn tables_are_listed_described_enabled_and_disabled() {
     for rate in [Rate::RowsPerSecond(0.5), Rate::Unlimited, Rate::Configured] {
         assert!(client.set_table_rate("payments", rate).await.unwrap().enabled);
     }
-    for rate in [-1.0, f64::NAN, f64::INFINITY] {
+    for rate in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         let refused = client.set_table_rate("payments", Rate::RowsPerSecond(rate)).await.unwrap_err();
         assert!(refused.is(Reason::InvalidArgument), "{refused:?}");
     }

@@ -37,13 +37,9 @@ pub enum SetRate {
 }
 
 impl SetRate {
-    /// A rate in rows per second, where 0 is no limit; `None` if that is no rate.
+    /// A rate in rows per second, above 0; `None` if that is no rate.
     pub fn new(rows_per_second: f64) -> Option<Self> {
-        match rows_per_second {
-            0.0 => Some(Self::Unlimited),
-            rate if rate.is_finite() && rate > 0.0 => Some(Self::RowsPerSecond(rate)),
-            _ => None,
-        }
+        (rows_per_second.is_finite() && rows_per_second > 0.0).then_some(Self::RowsPerSecond(rows_per_second))
     }
 
     /// As it is stored.

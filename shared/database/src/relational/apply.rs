@@ -70,7 +70,12 @@ async fn decide_and_write<S: Session, D: Dialect>(
             }
             Verdict::Same => Applied::Same,
             Verdict::Stale { .. } => {
-                Applied::Stale { current: current.remove(&change.key_bytes).unwrap_or(DatabaseRow::Absent) }
+                // To take it for absent would have the lower version marked clean in the hot store.
+                let current = current.remove(&change.key_bytes).ok_or_else(|| {
+                    let told = "a row that had been locked was not there when it was read; the transaction was undone";
+                    Failure::refused(ErrorClass::Transient, "guard", told)
+                })?;
+                Applied::Stale { current }
             }
             Verdict::Purged { horizon } => Applied::Purged { horizon: *horizon },
             Verdict::SinceRefused => Applied::SinceRefused,
