@@ -14,7 +14,7 @@ use crate::{
     consume::{Consumer, refresh_tables},
     horizon::{note_horizons, purge_tombstones},
     parts::Parts,
-    status::Metrics,
+    status::{Board, Metrics},
 };
 
 /// Reports to the consumer that are under way at once; who has another waits.
@@ -48,12 +48,18 @@ pub struct DrainParts<H, S, P, D> {
 /// One drain replica: carries the events of its share of the partitions into the database.
 pub struct Drain<H, S, P, D> {
     parts: DrainParts<H, S, P, D>,
+    board: Board,
 }
 
 impl<H: HotStore + Budget, S: EventSource, P: EventPublisher, D: Database> Drain<H, S, P, D> {
     /// Nothing is asked or started yet.
     pub fn new(parts: DrainParts<H, S, P, D>) -> Self {
-        Self { parts }
+        Self { parts, board: Board::default() }
+    }
+
+    /// What it knows about itself, before, while and after it runs.
+    pub fn board(&self) -> Board {
+        self.board.clone()
     }
 
     /// Drains until `shutdown`; then finishes what is in a transaction, commits how far it came and leaves the group,
@@ -77,6 +83,7 @@ impl<H: HotStore + Budget, S: EventSource, P: EventPublisher, D: Database> Drain
             options,
             gates: Gates::default(),
             metrics: Metrics::new(&meter),
+            board: self.board,
             reports,
             stop,
         });

@@ -25,7 +25,7 @@ mod horizon;
 mod options;
 mod parts;
 pub mod startup;
-mod status;
+pub mod status;
 
 #[cfg(feature = "servers")]
 pub mod app;

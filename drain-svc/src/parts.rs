@@ -15,7 +15,7 @@ use crate::{
     dead_letter::Post,
     gather::{Generation, Lane, Ticket},
     horizon::Holding,
-    status::Metrics,
+    status::{Board, Metrics},
 };
 
 pub(crate) struct Parts<H, D> {
@@ -26,6 +26,8 @@ pub(crate) struct Parts<H, D> {
     pub(crate) options: DrainOptions,
     pub(crate) gates: Gates<H>,
     pub(crate) metrics: Metrics,
+    /// What is shown to operators.
+    pub(crate) board: Board,
     /// To the consumer, which alone speaks to the event log.
     pub(crate) reports: mpsc::Sender<Report>,
     /// Take nothing new, finish what is in a transaction.

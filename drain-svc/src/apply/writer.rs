@@ -218,6 +218,7 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
         let metrics = self.parts.metrics.of(&self.metrics);
         metrics.committed(written, stale, took);
         metrics.coalesced(coalesced);
+        self.parts.board.wrote(&table.schema.table, written);
 
         let fingerprint = table.schema.fingerprint();
         let mut groups: BTreeMap<Shard, Cleaning> = BTreeMap::new();
@@ -259,6 +260,7 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
     ) -> Next {
         let way = Refusal::of(error);
         self.parts.metrics.of(&self.metrics).retry(way.name());
+        self.parts.board.failed(&table.schema.table, &without_values(error));
         if planted::is(Bug::DropRefused) && self.backoff.failures() + batch[0].ticket.failures >= 3 {
             let (changes, tickets): (Vec<_>, Vec<_>) = batch.into_iter().map(|e| (e.change, e.ticket)).unzip();
             for (change, ticket) in changes.iter().zip(&tickets) {

@@ -54,6 +54,7 @@ async fn set_rates<H: Budget, D: Database>(parts: &Parts<H, D>) -> Result<(), Da
     for (table, rates) in parts.gates.set(set, &parts.options) {
         let limit = rates.rows_per_second();
         parts.metrics.of(&TableMetrics::new(&table)).limited(limit);
+        parts.board.limited(&table, limit, rates.batch_rows(parts.options.table(&table).batch_rows));
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use std::{
 use database::{Database, Owner};
 use event_log::{Assignment, EventSource, LogError, LogRecord, SourceEvent, TopicPartition};
 use hot_store::{Budget, HotStore};
-use model::{DatabaseName, Shard, Topic};
+use model::{DatabaseName, Shard, TableRef, Topic};
 use tokio::{
     sync::mpsc,
     task::{JoinError, JoinSet},
@@ -438,9 +438,17 @@ impl<H: HotStore + Budget, S: EventSource, D: Database> Consumer<H, S, D> {
         let held = self.partitions.values().filter(|p| p.is_held()).count();
         self.parts.metrics.standing(standing, held);
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        for (metrics, records, bytes, oldest) in self.tables.gathered() {
+        for (table, metrics, records, bytes, oldest) in self.tables.gathered() {
             self.parts.metrics.of(metrics).gathered(records, bytes, oldest, now.as_micros() as u64);
+            self.parts.board.gathered(table, records);
         }
+        let mut owned: BTreeMap<TableRef, Vec<Shard>> = BTreeMap::new();
+        for (at, partition) in self.partitions.iter().filter(|(_, partition)| partition.owned) {
+            if let Some(lane) = &partition.lane {
+                owned.entry(lane.table.schema.table.clone()).or_default().push(Shard(at.partition));
+            }
+        }
+        self.parts.board.owns(owned);
     }
 }
 

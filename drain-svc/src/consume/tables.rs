@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use database::{CatalogTable, Database};
 use hot_store::{Budget, HotStore};
-use model::{Shard, Topic, Version};
+use model::{Shard, TableRef, Topic, Version};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +18,7 @@ struct Slot {
 
 /// A table that is being drained.
 struct Drained {
+    table: TableRef,
     lanes: Vec<Slot>,
     metrics: TableMetrics,
     records: usize,
@@ -75,13 +76,13 @@ impl Tables {
     }
 
     /// What each table has gathered: records, bytes, the oldest version.
-    pub(crate) fn gathered(&self) -> impl Iterator<Item = (&TableMetrics, usize, usize, Option<Version>)> {
+    pub(crate) fn gathered(&self) -> impl Iterator<Item = (&TableRef, &TableMetrics, usize, usize, Option<Version>)> {
         self.drained.values().map(|drained| {
             let all = drained.lanes.iter().map(|slot| slot.lane.with(|g| (g.records(), g.bytes(), g.oldest())));
             let (records, bytes, oldest) = all.fold((0, 0, None), |(records, bytes, oldest), lane| {
                 (records + lane.0, bytes + lane.1, [oldest, lane.2].into_iter().flatten().min())
             });
-            (&drained.metrics, records, bytes, oldest)
+            (&drained.table, &drained.metrics, records, bytes, oldest)
         })
     }
 }
@@ -110,5 +111,6 @@ fn start<H: HotStore + Budget, D: Database>(
     let (rates, rows) = (gate.rates(), gate.batch_rows());
     tracing::info!(table = %name, %topic, rows_per_second = rates.rows_per_second(), batch_rows = rows, "draining");
     let (records, bytes) = (parts.options.lane_capacity.max(1), parts.options.lane_bytes(options).max(1));
-    Drained { lanes, metrics, records, bytes, stop }
+    parts.board.limited(name, rates.rows_per_second(), rows);
+    Drained { table: name.clone(), lanes, metrics, records, bytes, stop }
 }

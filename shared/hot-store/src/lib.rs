@@ -11,12 +11,14 @@ mod opening;
 mod parking;
 #[cfg(feature = "redis")]
 pub mod redis;
+mod report;
 mod store;
 
 pub use budget::{Budget, Ended, Grant, Limit, Limits, PERMIT_LEASE, Permit, PermitId, Unit};
 pub use error::HotStoreError;
 pub use opening::{Checkpoint, Claim, LogPoint, OpeningStart, OpeningToken, Restore, SetAside, SetAsidePage};
 pub use parking::{ParkOutcome, ParkedRecord};
+pub use report::{BreakerState, DatabaseReport, MAX_REPORTS, REPORT_TTL, ReplicaReport, TableReport, TableState};
 pub use store::{
     Answer, Backlog, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, HotStore, LeaseOutcome, LeaseToken, Precondition,
     REQUEST_WINDOW, RecordId, Settings, ShardHeader, Slot, Stage, Stamp, Write, WriteOutcome,
