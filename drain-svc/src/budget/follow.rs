@@ -1,6 +1,10 @@
 //! Following what operators set.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use database::{Database, DatabaseError, SetRate};
 use hot_store::Budget;
@@ -14,12 +18,12 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Puts the limits in force that operators have set. While the database that keeps them is away the last known ones stay.
 pub(crate) async fn follow_rates<H: Budget, D: Database>(parts: Arc<Parts<H, D>>) {
-    let (mut failing, mut known) = (false, false);
+    let (mut failing, mut known, mut unreadable) = (false, false, BTreeSet::new());
     loop {
         let set = tokio::select! {
             biased;
             () = parts.stop.cancelled() => return,
-            set = set_rates(&parts) => set,
+            set = set_rates(&parts, &mut unreadable) => set,
         };
         match &set {
             Ok(()) if failing => tracing::info!("the limits that operators have set can be read again"),
@@ -49,8 +53,31 @@ pub(crate) async fn follow_rates<H: Budget, D: Database>(parts: Arc<Parts<H, D>>
     }
 }
 
-async fn set_rates<H: Budget, D: Database>(parts: &Parts<H, D>) -> Result<(), DatabaseError> {
-    let set: BTreeMap<TableRef, SetRate> = parts.directory.catalog_database()?.rates().await?.into_iter().collect();
+/// `unreadable` are the tables whose own limit could not be read the last time; only theirs is in doubt.
+async fn set_rates<H: Budget, D: Database>(
+    parts: &Parts<H, D>,
+    unreadable: &mut BTreeSet<TableRef>,
+) -> Result<(), DatabaseError> {
+    let rates = parts.directory.catalog_database()?.rates().await?;
+    let before = std::mem::take(unreadable);
+    let mut set: BTreeMap<TableRef, Option<SetRate>> = BTreeMap::new();
+    for (table, rate) in rates {
+        if let Err(error) = &rate {
+            if !before.contains(&table) {
+                let error = without_values(error);
+                tracing::error!(
+                    %table, error,
+                    "what an operator has set for this table can't be read: its last known limit stays in force; who \
+                     starts now writes nothing to it"
+                );
+            }
+            unreadable.insert(table.clone());
+        }
+        set.insert(table, rate.ok());
+    }
+    for table in before.difference(unreadable) {
+        tracing::info!(%table, "what is set for this table can be read again");
+    }
     for (table, rates) in parts.gates.set(set, &parts.options) {
         let limit = rates.rows_per_second();
         parts.metrics.of(&TableMetrics::new(&table)).limited(limit);

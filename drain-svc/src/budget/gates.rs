@@ -17,8 +17,9 @@ pub(crate) struct Gates<B>(Mutex<Known<B>>);
 
 struct Known<B> {
     gates: BTreeMap<TableRef, Arc<Gate<B>>>,
-    /// What operators have set. Until that is known nothing passes: it may be lower than what is configured.
-    set: Option<BTreeMap<TableRef, SetRate>>,
+    /// What operators have set; `None` where nobody knows to what. Until that is known nothing passes: it may be lower
+    /// than what is configured.
+    set: Option<BTreeMap<TableRef, Option<SetRate>>>,
 }
 
 impl<B> Default for Gates<B> {
@@ -44,9 +45,22 @@ impl<B: Budget> Gates<B> {
         known.gates.entry(table.clone()).or_insert(Arc::new(gate)).clone()
     }
 
-    /// Puts in force what operators have set; answers what holds for which table now.
-    pub(super) fn set(&self, set: BTreeMap<TableRef, SetRate>, options: &DrainOptions) -> Vec<(TableRef, Rates)> {
+    /// Puts in force what operators have set; answers what holds for which table now. Where that can't be read (`None`)
+    /// the last known one goes on.
+    pub(super) fn set(
+        &self,
+        mut set: BTreeMap<TableRef, Option<SetRate>>,
+        options: &DrainOptions,
+    ) -> Vec<(TableRef, Rates)> {
         let mut known = self.known();
+        if let Some(before) = &known.set {
+            set.retain(|table, rate| {
+                let last = before.get(table);
+                *rate = rate.or(last.copied().flatten());
+                // Nothing was set before: what is configured goes on.
+                rate.is_some() || last.is_some()
+            });
+        }
         known.set = Some(set);
         let mut all = Vec::with_capacity(known.gates.len());
         for (table, gate) in &known.gates {
@@ -67,8 +81,9 @@ impl<B> Known<B> {
         let rows = match &self.set {
             None => Some(0.0),
             Some(set) => match set.get(table) {
-                Some(SetRate::RowsPerSecond(rate)) => Some(*rate),
-                Some(SetRate::Unlimited) => None,
+                Some(Some(SetRate::RowsPerSecond(rate))) => Some(*rate),
+                Some(Some(SetRate::Unlimited)) => None,
+                Some(None) => Some(0.0),
                 None => of_table.rows_per_second,
             },
         };

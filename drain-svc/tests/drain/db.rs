@@ -10,7 +10,7 @@ use std::{
 
 use database::{
     AnyDatabase, Applied, Batch, CatalogEntry, Change, Database, DatabaseError, DatabaseRow, ErrorClass, Horizon,
-    Owner, SetRate, ShardClaim, ShardRow,
+    Owner, SetRate, ShardClaim, ShardRow, StoredRates,
 };
 use model::{Content, DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema, Value, Version};
 use tokio::sync::Notify;
@@ -89,6 +89,8 @@ pub(crate) struct BentDatabase<D = AnyDatabase> {
     pub(crate) cut_off: AtomicBool,
     /// The limits that operators set can't be read.
     pub(crate) hides_rates: AtomicBool,
+    /// What operators set for these tables can't be read.
+    pub(crate) garbled_rates: Mutex<Vec<TableRef>>,
     /// The next transaction is committed, and its answer is lost.
     pub(crate) lose_next_answer: AtomicBool,
     /// Rows with this key are refused for good.
@@ -111,6 +113,7 @@ impl<D> BentDatabase<D> {
             away: AtomicBool::new(false),
             cut_off: AtomicBool::new(false),
             hides_rates: AtomicBool::new(false),
+            garbled_rates: Mutex::default(),
             lose_next_answer: AtomicBool::new(false),
             poison: Mutex::default(),
             bad_amount: Mutex::default(),
@@ -304,11 +307,15 @@ impl<D: Database> Database for BentDatabase<D> {
         self.inner.disable(table).await
     }
 
-    async fn rates(&self) -> Result<Vec<(TableRef, SetRate)>, DatabaseError> {
+    async fn rates(&self) -> Result<StoredRates, DatabaseError> {
         if self.hides_rates.load(Ordering::SeqCst) {
             return Err(DatabaseError::Unknown("hidden".into()));
         }
-        self.inner.rates().await
+        let garbled = self.garbled_rates.lock().unwrap().clone();
+        let mut rates = self.inner.rates().await?;
+        rates.retain(|(table, _)| !garbled.contains(table));
+        rates.extend(garbled.into_iter().map(|table| (table, Err(DatabaseError::Unfit("garbled".into())))));
+        Ok(rates)
     }
 
     async fn set_rate(&self, table: &TableRef, rate: Option<SetRate>) -> Result<(), DatabaseError> {

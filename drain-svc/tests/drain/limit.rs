@@ -6,6 +6,7 @@ use std::{
 };
 
 use database::{Database as _, DatabaseRow, SetRate};
+use model::{TableName, TableRef};
 use tokio::time::sleep;
 
 use crate::{
@@ -134,6 +135,50 @@ async fn all_replicas_follow_what_an_operator_sets_and_keep_it_while_it_cant_be_
     for replica in replicas {
         replica.stop().await;
     }
+    world.assert_rows_are_as_written().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_cant_be_read_closes_its_own_table_and_only_for_who_never_knew_it() {
+    let world = Still::still().await;
+    let table = world.schema.table.clone();
+    let other = TableRef { table: TableName::new("orders").unwrap(), ..table.clone() };
+    let garble = |tables: &[&TableRef]| {
+        *world.db.garbled_rates.lock().unwrap() = tables.iter().map(|table| (*table).clone()).collect();
+    };
+    let writes = async |from: i64| {
+        for n in from..from + 500 {
+            world.write(n, Some(n)).await;
+        }
+    };
+    world.db.straight().set_rate(&table, SetRate::new(50.0)).await.unwrap();
+    writes(0).await;
+    garble(&[&other]);
+    let first = world.start(limited(1e6));
+    sleep(Duration::from_secs(6)).await;
+    let before = written(&world, 2000).await;
+    assert!((150..=260).contains(&before), "{before} rows: another table's limit is none of its business");
+
+    garble(&[&other, &table]);
+    sleep(Duration::from_secs(4)).await;
+    let kept = written(&world, 2000).await - before;
+    assert!((190..=210).contains(&kept), "{kept} rows: it goes on with what was known");
+    first.stop().await;
+    let before = written(&world, 2000).await;
+    let second = world.start(limited(1e6));
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(written(&world, 2000).await, before, "it may be anything");
+
+    garble(&[]);
+    world.until_clean().await;
+    // Where there was nothing to know, what is configured goes on.
+    world.db.straight().set_rate(&table, None).await.unwrap();
+    sleep(Duration::from_secs(3)).await;
+    garble(&[&table]);
+    writes(500).await;
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(written(&world, 2000).await, 1000);
+    second.stop().await;
     world.assert_rows_are_as_written().await;
 }
 

@@ -10,6 +10,7 @@ use std::{
 
 use database::{
     Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseRow, Horizon, Owner, SetRate, ShardClaim, ShardRow,
+    StoredRates,
 };
 use model::{
     Column, ColumnDefault, ColumnName, ColumnType, Content, DatabaseName, Epoch, Key, KeyBytes, Shard, ShardCount,
@@ -282,8 +283,8 @@ impl Database for BentDatabase {
         Ok(state.catalog.get_mut(table).is_some_and(|entry| std::mem::replace(&mut entry.enabled, false)))
     }
 
-    async fn rates(&self) -> Result<Vec<(TableRef, SetRate)>, DatabaseError> {
-        Ok(self.ask()?.rates.iter().map(|(table, rate)| (table.clone(), *rate)).collect())
+    async fn rates(&self) -> Result<StoredRates, DatabaseError> {
+        Ok(self.ask()?.rates.iter().map(|(table, rate)| (table.clone(), Ok(*rate))).collect())
     }
 
     async fn set_rate(&self, table: &TableRef, rate: Option<SetRate>) -> Result<(), DatabaseError> {

@@ -8,7 +8,7 @@ use model::{DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, Ta
 use crate::relational::Relational;
 use crate::{
     Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseOptions, DatabaseRow, Horizon, Owner, SetRate,
-    ShardClaim, ShardRow,
+    ShardClaim, ShardRow, StoredRates,
 };
 
 /// A database of any kind that this build knows.
@@ -163,7 +163,7 @@ impl Database for AnyDatabase {
         delegate!(self.disable(table).await)
     }
 
-    async fn rates(&self) -> Result<Vec<(TableRef, SetRate)>, DatabaseError> {
+    async fn rates(&self) -> Result<StoredRates, DatabaseError> {
         delegate!(self.rates().await)
     }
 

@@ -3,6 +3,8 @@
 use model::{ColumnName, Namespace, TableRef, Topic};
 use serde::{Deserialize, Serialize};
 
+use crate::DatabaseError;
+
 /// Where a create looks for an existing record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -60,6 +62,9 @@ impl SetRate {
         stored.parse().ok().and_then(Self::new)
     }
 }
+
+/// The limits that operators have set, by table, or what can't be read of one.
+pub type StoredRates = Vec<(TableRef, Result<SetRate, DatabaseError>)>;
 
 /// A table that is or was enabled. An entry stays for good: what was accepted while the table was enabled is still drained.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use model::{DatabaseName, Epoch, Image, Key, Row, Shard, ShardCount, TableName, TableRef, TableSchema, Version};
 
-use crate::{CatalogEntry, DatabaseError, SetRate};
+use crate::{CatalogEntry, DatabaseError, SetRate, StoredRates};
 
 /// What the database holds for a key.
 #[derive(Debug, Clone, PartialEq)]
@@ -218,8 +218,9 @@ pub trait Database: Send + Sync + 'static {
     /// Disables a table, whose entry stays; `false` if it was not enabled.
     fn disable(&self, table: &TableRef) -> impl Future<Output = Result<bool, DatabaseError>> + Send;
 
-    /// The limits that operators have set, by table.
-    fn rates(&self) -> impl Future<Output = Result<Vec<(TableRef, SetRate)>, DatabaseError>> + Send;
+    /// The limits that operators have set, by table. What can't be read of one is said in its place: it is no other
+    /// table's business. A row under names that no table can have is left out, as it limits none.
+    fn rates(&self) -> impl Future<Output = Result<StoredRates, DatabaseError>> + Send;
 
     /// Sets a table's limit; `None` takes back what was set.
     fn set_rate(

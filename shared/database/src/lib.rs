@@ -24,7 +24,7 @@ mod verdict;
 
 #[cfg(any(feature = "mysql", feature = "sqlite"))]
 pub use any::AnyDatabase;
-pub use catalog::{CatalogEntry, CreateCheck, SetRate, TableSettings};
+pub use catalog::{CatalogEntry, CreateCheck, SetRate, StoredRates, TableSettings};
 pub use database::{Applied, Batch, Change, Database, DatabaseRow, Horizon, Owner, ShardClaim, ShardRow};
 pub use directory::{CatalogTable, TableDirectory};
 pub use error::{DatabaseError, ErrorClass};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use model::{Epoch, Shard, ShardCount, TableRef};
 
-use crate::{CatalogEntry, DatabaseError, SetRate};
+use crate::{CatalogEntry, DatabaseError, SetRate, StoredRates};
 
 #[derive(Default)]
 pub(super) struct Installation {
@@ -53,8 +53,8 @@ impl Installation {
         true
     }
 
-    pub(super) fn rates(&self) -> Vec<(TableRef, SetRate)> {
-        self.rates.iter().map(|(table, rate)| (table.clone(), *rate)).collect()
+    pub(super) fn rates(&self) -> StoredRates {
+        self.rates.iter().map(|(table, rate)| (table.clone(), Ok(*rate))).collect()
     }
 
     pub(super) fn set_rate(&mut self, table: TableRef, rate: Option<SetRate>) {

@@ -27,6 +27,7 @@ use model::{DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, Ta
 
 use crate::{
     Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseRow, Horizon, Owner, SetRate, ShardClaim, ShardRow,
+    StoredRates,
     batch::{MAX_BATCH_ROWS, check_size},
 };
 pub use by_hand::ShardState;
@@ -240,7 +241,7 @@ impl Database for MemoryDatabase {
         self.at_once(move |state| Ok(state.installation.disable(&table))).await
     }
 
-    async fn rates(&self) -> Result<Vec<(TableRef, SetRate)>, DatabaseError> {
+    async fn rates(&self) -> Result<StoredRates, DatabaseError> {
         self.at_once(|state| Ok(state.installation.rates())).await
     }
 

@@ -26,6 +26,7 @@ use tracing::Instrument as _;
 
 use crate::{
     Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseRow, Horizon, Owner, SetRate, ShardClaim, ShardRow,
+    StoredRates,
     batch::{MAX_BATCH_ROWS, check_size},
 };
 use dialect::VERSION_COLUMN;
@@ -177,7 +178,7 @@ impl<B: Backend> Database for Relational<B> {
         self.detached(move |backend| async move { installation::disable(&*backend, &table).await }).await
     }
 
-    async fn rates(&self) -> Result<Vec<(TableRef, SetRate)>, DatabaseError> {
+    async fn rates(&self) -> Result<StoredRates, DatabaseError> {
         self.detached(|backend| async move { rates::rates(&*backend).await }).await
     }
 

@@ -8,33 +8,62 @@ use super::{
     statement::Statement,
     transaction,
 };
-use crate::{DatabaseError, SetRate};
+use crate::{DatabaseError, SetRate, StoredRates};
 
 /// All that are set, by table.
-pub(super) async fn rates<B: Backend>(backend: &B) -> Result<Vec<(TableRef, SetRate)>, DatabaseError> {
+pub(super) async fn rates<B: Backend>(backend: &B) -> Result<StoredRates, DatabaseError> {
     let on = |failure: Failure| failure.on("_sa_rate");
     let mut session = backend.session().await.map_err(on)?;
     let select =
         Statement::new("SELECT database_name, table_name, rate FROM _sa_rate ORDER BY database_name, table_name");
-    let rows = session.fetch(select, &[TEXT, TEXT, TEXT]).await.map_err(on)?;
-    rows.into_iter().map(entry).collect()
+    match session.fetch(select, &[TEXT, TEXT, TEXT]).await.map_err(on) {
+        Ok(rows) => Ok(rows.into_iter().filter_map(entry).collect()),
+        Err(error) if error.is_unreadable() => one_by_one(&mut session).await,
+        Err(error) => Err(error),
+    }
 }
 
-fn entry(values: Vec<Value>) -> Result<(TableRef, SetRate), DatabaseError> {
-    let [Value::Text(database), Value::Text(table), Value::Text(rate)] = values.as_slice() else {
-        return Err(DatabaseError::Unfit("the limits (_sa_rate) have other columns than ours".to_owned()));
+/// One that can't be read at all hides no other.
+async fn one_by_one<S: Session>(session: &mut S) -> Result<StoredRates, DatabaseError> {
+    let on = |failure: Failure| failure.on("_sa_rate");
+    let select = Statement::new("SELECT database_name, table_name FROM _sa_rate ORDER BY database_name, table_name");
+    let names = session.fetch(select, &[TEXT, TEXT]).await.map_err(on)?;
+    let mut entries = Vec::with_capacity(names.len());
+    for name in names {
+        let [Value::Text(database), Value::Text(table)] = name.as_slice() else { continue };
+        let mut select = Statement::new("SELECT database_name, table_name, rate FROM _sa_rate WHERE database_name = ");
+        select.bind(database.as_str()).push(" AND table_name = ").bind(table.as_str());
+        match session.fetch(select, &[TEXT, TEXT, TEXT]).await.map_err(on) {
+            Ok(rows) => entries.extend(rows.into_iter().filter_map(entry)),
+            Err(error) if error.is_unreadable() => {
+                entries.extend(named(database, table).map(|table| (table.clone(), Err(unfit(&table, "(unreadable)")))));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(entries)
+}
+
+fn named(database: &str, table: &str) -> Option<TableRef> {
+    Some(TableRef { database: DatabaseName::new(database).ok()?, table: TableName::new(table).ok()? })
+}
+
+fn unfit(table: &TableRef, stored: &str) -> DatabaseError {
+    DatabaseError::Unfit(format!(
+        "the limit {stored:?} of {table} in _sa_rate can't be read: delete the row, or set it anew with \
+         `shock-absorber table set-rate`"
+    ))
+}
+
+/// None for names that no table can have.
+fn entry(values: Vec<Value>) -> Option<(TableRef, Result<SetRate, DatabaseError>)> {
+    let [Value::Text(database), Value::Text(table), rate] = values.as_slice() else { return None };
+    let table = named(database, table)?;
+    let rate = match rate {
+        Value::Text(stored) => SetRate::from_stored(stored).ok_or_else(|| unfit(&table, stored)),
+        other => Err(unfit(&table, &format!("{other:?}"))),
     };
-    let unfit = || {
-        let problem =
-            format!("the limit {rate:?} of {database}.{table} in _sa_rate can't be read: delete the row, or set");
-        DatabaseError::Unfit(format!("{problem} it anew with `shock-absorber table set-rate`"))
-    };
-    let table = TableRef {
-        database: DatabaseName::new(database).map_err(|_| unfit())?,
-        table: TableName::new(table).map_err(|_| unfit())?,
-    };
-    let rate = SetRate::from_stored(rate).ok_or_else(unfit)?;
-    Ok((table, rate))
+    Some((table, rate))
 }
 
 /// Sets one, or takes it back.

@@ -21,6 +21,7 @@ on_each_database!(
     a_table_that_is_gone_stops_no_other_once_it_is_disabled,
     a_limit_is_kept_until_it_is_taken_back;
     about_sql:
+    a_limit_that_cant_be_read_hides_no_other,
     preparing_changes_what_an_earlier_release_made,
 );
 
@@ -216,7 +217,7 @@ async fn a_limit_is_kept_until_it_is_taken_back(h: Harness) {
     assert_eq!(h.database.rates().await.unwrap(), []);
     for rate in [0.2, 1.0 / 3.0, 50.0, f64::MAX, f64::MIN_POSITIVE] {
         h.database.set_rate(&table("a"), SetRate::new(rate)).await.unwrap();
-        assert_eq!(h.database.rates().await.unwrap(), [(table("a"), SetRate::RowsPerSecond(rate))]);
+        assert_eq!(h.database.rates().await.unwrap(), [(table("a"), Ok(SetRate::RowsPerSecond(rate)))]);
     }
     for _ in 0..2 {
         h.database.set_rate(&table("B"), Some(SetRate::Unlimited)).await.unwrap();
@@ -226,6 +227,27 @@ async fn a_limit_is_kept_until_it_is_taken_back(h: Harness) {
     for _ in 0..2 {
         h.database.set_rate(&table("a"), None).await.unwrap();
     }
-    let expected = [(table("B"), SetRate::Unlimited), (table("b"), SetRate::RowsPerSecond(7.0))];
+    let expected = [(table("B"), Ok(SetRate::Unlimited)), (table("b"), Ok(SetRate::RowsPerSecond(7.0)))];
     assert_eq!(h.database.rates().await.unwrap(), expected);
+}
+
+async fn a_limit_that_cant_be_read_hides_no_other(h: Harness) {
+    let table = |table: &str| TableRef { database: main_database(), table: name(table) };
+    h.database.set_rate(&table("a"), SetRate::new(7.0)).await.unwrap();
+    h.database.set_rate(&table("z"), Some(SetRate::Unlimited)).await.unwrap();
+    let insert = |row: &str| format!("INSERT INTO _sa_rate (database_name, table_name, rate) VALUES ({row})");
+    // SQLite alone takes bytes that are no text.
+    let bytes = if !h.is_mysql() { "'main', 'c', x'ff'" } else { "'main', 'c', '-1'" };
+    for row in ["'main', 'b', 'fifty'", bytes, "'main', 'd', ''", "'Ma in', 't', '1'", "'main', '', '1'"] {
+        h.database.sql().run_script(&insert(row)).await.unwrap();
+    }
+    let rates = h.database.rates().await.unwrap();
+    let fine = [(table("a"), Ok(SetRate::RowsPerSecond(7.0))), (table("z"), Ok(SetRate::Unlimited))];
+    assert_eq!(rates.iter().filter(|(_, rate)| rate.is_ok()).cloned().collect::<Vec<_>>(), fine);
+    for bad in ["b", "c", "d"] {
+        let why = rates.iter().find_map(|(of, rate)| (*of == table(bad)).then(|| rate.clone().unwrap_err())).unwrap();
+        let told = why.to_string();
+        assert!(told.contains(&format!("main.{bad}")) && told.contains("set-rate"), "{told}");
+    }
+    assert_eq!(rates.len(), 5, "{rates:?}");
 }

@@ -2,7 +2,7 @@
 
 use database::{
     AnyDatabase, Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseRow, Horizon, Owner, SetRate,
-    ShardClaim, ShardRow, memory::MemoryDatabase,
+    ShardClaim, ShardRow, StoredRates, memory::MemoryDatabase,
 };
 use model::{DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema};
 
@@ -112,7 +112,7 @@ impl Database for Tested {
         delegate!(self.disable(table).await)
     }
 
-    async fn rates(&self) -> Result<Vec<(TableRef, SetRate)>, DatabaseError> {
+    async fn rates(&self) -> Result<StoredRates, DatabaseError> {
         delegate!(self.rates().await)
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use database::{
     Applied, Batch, CatalogEntry, Change, Database, DatabaseError, DatabaseRow, ErrorClass, Horizon, Owner, SetRate,
-    ShardClaim, ShardRow,
+    ShardClaim, ShardRow, StoredRates,
 };
 use model::{DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema};
 
@@ -165,7 +165,7 @@ impl<D: Database> Database for Faulty<D> {
         self.inner.disable(table).await
     }
 
-    async fn rates(&self) -> Result<Vec<(TableRef, SetRate)>, DatabaseError> {
+    async fn rates(&self) -> Result<StoredRates, DatabaseError> {
         self.inner.rates().await
     }
 
