@@ -1,6 +1,6 @@
 //! What is checked and made ready before the first record is read.
 
-use database::{Database, DatabaseError, ErrorClass, TableDirectory};
+use database::{Database, DatabaseError, TableDirectory};
 use event_log::LogError;
 use hot_store::{HotStore, HotStoreError};
 use model::ShardCount;
@@ -40,7 +40,7 @@ impl StartError {
             Self::ShardCount { .. } | Self::HotStoreUnfit(_) => false,
             Self::HotStore(error) => !matches!(error, HotStoreError::Corrupt { .. }),
             Self::Log(error) => matches!(error, LogError::Unavailable(_)),
-            Self::Database(error) => error.class() == ErrorClass::Transient,
+            Self::Database(error) => error.class().may_pass(),
         }
     }
 }

@@ -96,7 +96,9 @@ impl From<HotStoreError> for StoreError {
 impl From<DatabaseError> for StoreError {
     fn from(error: DatabaseError) -> Self {
         match error.class() {
-            ErrorClass::Transient => Self::DatabaseDown(error.to_string()),
+            ErrorClass::Transient | ErrorClass::Contended | ErrorClass::Unclassified => {
+                Self::DatabaseDown(error.to_string())
+            }
             ErrorClass::Dependent | ErrorClass::Schema | ErrorClass::Permanent => {
                 Self::DatabaseUnfit(error.to_string())
             }

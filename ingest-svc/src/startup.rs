@@ -40,7 +40,7 @@ impl StartError {
             Self::ShardCount { .. } | Self::HotStoreUnfit(_) => false,
             Self::HotStore(error) => !matches!(error, HotStoreError::Corrupt { .. }),
             Self::Log(error) => matches!(error, LogError::Unavailable(_)),
-            Self::Database(error) => error.class() == database::ErrorClass::Transient,
+            Self::Database(error) => error.class().may_pass(),
         }
     }
 }

@@ -8,8 +8,12 @@ use crate::gather::Reason;
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// The database can't now, or nobody knows: the same again later.
+    /// The database can't now: nothing more for it until it can.
+    Away,
+    /// Somebody was in the way: the same again later.
     Later,
+    /// Nobody knows why. If the database is there, and it is always the same batch, a row of it may be to blame.
+    Unclear,
     /// Somebody else is the owner of a shard.
     NotOwner,
     /// The table is not what it was: look at it again, then the same again; or it is, and some rows ask for another.
@@ -22,7 +26,9 @@ impl Refusal {
     pub(crate) fn of(error: &DatabaseError) -> Self {
         match (error, error.class()) {
             (DatabaseError::NotOwner(_), _) => Self::NotOwner,
-            (DatabaseError::Unknown(_), _) | (_, ErrorClass::Transient) => Self::Later,
+            (_, ErrorClass::Transient) => Self::Away,
+            (_, ErrorClass::Contended) => Self::Later,
+            (_, ErrorClass::Unclassified) => Self::Unclear,
             (_, ErrorClass::Schema) => Self::Schema,
             (_, ErrorClass::Dependent | ErrorClass::Permanent) => Self::Rows,
         }
@@ -31,7 +37,9 @@ impl Refusal {
     /// Its name in metrics.
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::Away => "away",
             Self::Later => "later",
+            Self::Unclear => "unclear",
             Self::NotOwner => "not_owner",
             Self::Schema => "schema",
             Self::Rows => "rows",
@@ -57,7 +65,11 @@ pub(crate) fn of_the_database(error: &DatabaseError, was_patient: bool) -> Optio
         ErrorClass::Permanent => DeadLetterCause::Permanent,
         ErrorClass::Dependent if was_patient => DeadLetterCause::Dependent,
         // Our view of the table, or the table itself, is to be put right: no row is to blame.
-        ErrorClass::Dependent | ErrorClass::Schema | ErrorClass::Transient => return None,
+        ErrorClass::Dependent
+        | ErrorClass::Schema
+        | ErrorClass::Transient
+        | ErrorClass::Contended
+        | ErrorClass::Unclassified => return None,
     };
     Some(Reason { cause, code: code.clone(), message: without_values(error) })
 }
@@ -85,8 +97,10 @@ mod tests {
     #[test]
     fn every_error_has_its_way_and_none_lets_a_record_go() {
         let ways = [
-            (statement(ErrorClass::Transient), Refusal::Later),
-            (DatabaseError::Unknown("lost".into()), Refusal::Later),
+            (statement(ErrorClass::Transient), Refusal::Away),
+            (statement(ErrorClass::Contended), Refusal::Later),
+            (statement(ErrorClass::Unclassified), Refusal::Unclear),
+            (DatabaseError::Unknown("lost".into()), Refusal::Unclear),
             (DatabaseError::NotOwner(TableName::new("payments").unwrap()), Refusal::NotOwner),
             (DatabaseError::NoSuchTable(TableName::new("payments").unwrap()), Refusal::Schema),
             (statement(ErrorClass::Schema), Refusal::Schema),
@@ -105,6 +119,8 @@ mod tests {
             assert_eq!(cause(ErrorClass::Permanent, was_patient), Some(DeadLetterCause::Permanent));
             assert_eq!(cause(ErrorClass::Schema, was_patient), None);
             assert_eq!(cause(ErrorClass::Transient, was_patient), None);
+            assert_eq!(cause(ErrorClass::Contended, was_patient), None);
+            assert_eq!(cause(ErrorClass::Unclassified, was_patient), None);
             assert_eq!(of_the_database(&DatabaseError::Unknown("lost".into()), was_patient), None);
             let no_table = DatabaseError::NoSuchTable(TableName::new("payments").unwrap());
             assert_eq!(of_the_database(&no_table, was_patient), None);

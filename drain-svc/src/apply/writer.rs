@@ -146,7 +146,7 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
         let Some(database) = self.parts.directory.database(&name.database) else { return true };
         // Any other error is for the attempt to meet.
         let answer = database.shard_rows(std::slice::from_ref(&name.table), Shard(0)).await;
-        !answer.is_err_and(|error| error.class() == ErrorClass::Transient)
+        !answer.is_err_and(|error| error.class().may_pass())
     }
 
     /// The table as it is now; as it was, once it is disabled.
@@ -280,7 +280,7 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
                 self.single_out(batch, error).await;
                 return Next::After(self.backoff.delay_after(0));
             }
-            Refusal::Schema | Refusal::Later | Refusal::NotOwner => {}
+            Refusal::Schema | Refusal::Away | Refusal::Later | Refusal::Unclear | Refusal::NotOwner => {}
         }
         let table = &self.lane.table.schema.table;
         if self.backoff.failures() == 0 {
@@ -363,7 +363,11 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
         let until = Instant::now() + self.backoff.delay_after(entry.ticket.failures);
         let verdict = match why.class() {
             ErrorClass::Dependent => Verdict::DependentUntil(until),
-            ErrorClass::Permanent | ErrorClass::Schema | ErrorClass::Transient => Verdict::HeldUntil(until),
+            ErrorClass::Permanent
+            | ErrorClass::Schema
+            | ErrorClass::Transient
+            | ErrorClass::Contended
+            | ErrorClass::Unclassified => Verdict::HeldUntil(until),
         };
         self.lane.with(|gathered| gathered.put_back(vec![entry], verdict, Instant::now()));
     }

@@ -80,7 +80,9 @@ impl From<DatabaseError> for TableError {
     fn from(error: DatabaseError) -> Self {
         let problem = error.to_string();
         Self::Store(match error.class() {
-            ErrorClass::Transient => StoreError::DatabaseDown(problem),
+            ErrorClass::Transient | ErrorClass::Contended | ErrorClass::Unclassified => {
+                StoreError::DatabaseDown(problem)
+            }
             ErrorClass::Dependent | ErrorClass::Schema | ErrorClass::Permanent => StoreError::DatabaseUnfit(problem),
         })
     }

@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use model::{DatabaseName, Namespace, TableRef, TableSchema, Topic};
 use tokio::sync::Mutex;
 
-use crate::{CatalogEntry, Database, DatabaseError, ErrorClass, TableSettings};
+use crate::{CatalogEntry, Database, DatabaseError, TableSettings};
 
 /// A table of the catalog with its schema.
 #[derive(Debug, Clone, PartialEq)]
@@ -153,7 +153,7 @@ impl<D: Database> TableDirectory<D> {
         };
         if let Some(kept) = old.tables.get(table) {
             // It may have been altered while its database is away: it has to be seen before anything new is known.
-            if error.class() == ErrorClass::Transient && self.unusable == Unusable::StopsAll {
+            if error.class().may_pass() && self.unusable == Unusable::StopsAll {
                 return Err(error);
             }
             tracing::error!(%table, %error, "a table of the catalog can't be introspected; its last known schema stays in use");

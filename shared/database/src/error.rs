@@ -5,14 +5,30 @@ use model::{Shard, TableName};
 /// What an error means for the record that caused it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorClass {
-    /// The database can't do it now: deadlock, lock wait, lost connection, read-only, too many connections. Try again.
+    /// The database can't do it now, for nobody: connection refused, too many connections, read-only, disk full,
+    /// shutting down. Try again once it can.
     Transient,
+    /// Another transaction was in the way: deadlock, lock wait. Try again soon.
+    Contended,
+    /// Nobody knows: a code that stands in no table, or a connection that broke within a statement. Try again; never
+    /// give a record up for it, nor let all others wait for ever.
+    Unclassified,
     /// Another row stands in the way that may be on its way itself: foreign key without parent, unique value taken.
     Dependent,
     /// The table is not what it was: unknown table or column. Introspect again.
     Schema,
     /// The row can never be written: too long, out of range, check constraint.
     Permanent,
+}
+
+impl ErrorClass {
+    /// Whether neither the record nor the table is to blame, as far as anybody knows: the same may go through later.
+    pub fn may_pass(self) -> bool {
+        match self {
+            Self::Transient | Self::Contended | Self::Unclassified => true,
+            Self::Dependent | Self::Schema | Self::Permanent => false,
+        }
+    }
 }
 
 /// Why a call to the database failed.
@@ -75,7 +91,8 @@ impl DatabaseError {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::Statement { class, .. } => *class,
-            Self::Unknown(_) | Self::NotOwner(_) | Self::Outdated { .. } => ErrorClass::Transient,
+            Self::Unknown(_) => ErrorClass::Unclassified,
+            Self::NotOwner(_) | Self::Outdated { .. } => ErrorClass::Contended,
             Self::NoSuchTable(_) | Self::Unsupported { .. } | Self::Unfit(_) => ErrorClass::Schema,
         }
     }

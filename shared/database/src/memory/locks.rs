@@ -39,7 +39,7 @@ impl ShardLocks {
             };
             let Ok(locked) = tokio::time::timeout(patience, lock.lock_owned()).await else {
                 let message = "waited too long for the lock of a shard";
-                return Err(refused(&table, ErrorClass::Transient, "lock-timeout", message));
+                return Err(refused(&table, ErrorClass::Contended, "lock-timeout", message));
             };
             locks.push(locked);
         }

@@ -132,7 +132,7 @@ fn write(state: &mut State, batch: &Prepared, judged: &[Judged]) -> Result<(), D
     for (change, judged) in batch.changes.iter().zip(judged) {
         if state.found(&batch.schema, &change.key)? != judged.found {
             let message = "somebody else changed a row in between; the transaction was undone";
-            return Err(refused(name, ErrorClass::Transient, "guard", message));
+            return Err(refused(name, ErrorClass::Contended, "guard", message));
         }
     }
     let table = state.table_mut(name)?;

@@ -4,20 +4,21 @@ use std::borrow::Cow;
 
 use crate::{ErrorClass, relational::session::Failure};
 
-use ErrorClass::{Dependent, Permanent, Schema, Transient};
+use ErrorClass::{Contended, Dependent, Permanent, Schema, Transient, Unclassified};
 
 /// Errors whose SQLSTATE says too little or the wrong thing: number, class, and whether the server's message is free
 /// of values.
 const KNOWN: &[(u16, ErrorClass, bool)] = &[
     // The server can't do it now.
     (1021, Transient, true), // disk full
-    (1020, Transient, true), // record has changed since last read
     (1030, Transient, true), // error from the storage engine
     (1037, Transient, true), // out of memory
     (1038, Transient, true), // out of sort memory
     (1040, Transient, true), // too many connections
     (1041, Transient, true), // out of resources
+    (1026, Transient, true), // error writing a file
     (1045, Transient, true), // access denied: a password being changed
+    (1047, Transient, true), // Galera: not ready for queries
     (1053, Transient, true), // shutdown in progress
     (1077, Transient, true), // normal shutdown
     (1079, Transient, true), // shutdown complete
@@ -32,26 +33,31 @@ const KNOWN: &[(u16, ErrorClass, bool)] = &[
     (1181, Transient, true), // error during rollback
     (1184, Transient, true), // aborted connection
     (1203, Transient, true), // max_user_connections
-    (1205, Transient, true), // lock wait timeout
-    (1206, Transient, true), // lock table is full
-    (1213, Transient, true), // deadlock
-    (1223, Transient, true), // conflicting read lock
     (1226, Transient, true), // resource limit of the user
+    (1243, Transient, true), // a prepared statement that the server has forgotten
     (1290, Transient, true), // read-only option
     (1297, Transient, true), // temporary error
-    (1317, Transient, true), // query interrupted
+    (1317, Transient, true), // query interrupted: KILL QUERY
     (1461, Transient, true), // max_prepared_stmt_count
-    (1615, Transient, true), // statement needs to be prepared again
     (1637, Transient, true), // too many active transactions
-    (1689, Transient, true), // wait on a lock was aborted
     (1792, Transient, true), // read-only transaction
     (1836, Transient, true), // read-only mode
+    (1878, Transient, true), // temporary file write failure
     (1927, Transient, true), // MariaDB: connection was killed
     (1969, Transient, true), // MariaDB: max_statement_time
     (3024, Transient, true), // max_execution_time
     (3100, Transient, true), // before-commit hook, group replication
-    (3572, Transient, true), // lock not immediately available
+    (3101, Transient, true), // rolled back by group replication
     (4031, Transient, true), // disconnected by the server for inactivity
+    // Another transaction was in the way.
+    (1020, Contended, true), // record has changed since last read
+    (1205, Contended, true), // lock wait timeout
+    (1206, Contended, true), // lock table is full
+    (1213, Contended, true), // deadlock
+    (1223, Contended, true), // conflicting read lock
+    (1615, Contended, true), // statement needs to be prepared again
+    (1689, Contended, true), // wait on a lock was aborted
+    (3572, Contended, true), // lock not immediately available
     // Another row stands in the way.
     (1022, Dependent, true),  // duplicate key
     (1062, Dependent, false), // duplicate entry
@@ -111,7 +117,7 @@ const KNOWN: &[(u16, ErrorClass, bool)] = &[
 pub(super) fn classify(number: u16, sqlstate: &str) -> ErrorClass {
     // MySQL gives this number to something else than MariaDB's check constraint.
     if number == 4025 && sqlstate != "23000" {
-        return Transient;
+        return Unclassified;
     }
     if let Some((_, class, _)) = KNOWN.iter().find(|known| known.0 == number) {
         return *class;
@@ -120,9 +126,20 @@ pub(super) fn classify(number: u16, sqlstate: &str) -> ErrorClass {
         Some("21" | "42") => Schema,
         Some("22" | "44" | "45") => Permanent,
         Some("23") => Dependent,
+        Some("08") => Transient,
+        Some("40") => Contended,
         // Never dead-letter a good row for what we don't know.
-        _ => Transient,
+        _ => Unclassified,
     }
+}
+
+/// Errors after which the connection is of no use though the server has answered: it was killed, or leads to a server
+/// that has become a replica, or has forgotten our statements. A new one may lead elsewhere.
+const ENDS_CONNECTION: &[u16] = &[1053, 1077, 1079, 1152, 1153, 1184, 1243, 1290, 1792, 1836, 1927, 4031];
+
+/// Whether a connection on which a statement was refused so must not be used again.
+pub(super) fn ends_connection(code: &str) -> bool {
+    code.parse().is_ok_and(|number| ENDS_CONNECTION.contains(&number))
 }
 
 /// The message without the row's values: some messages quote them.
@@ -175,8 +192,9 @@ mod tests {
     #[test]
     fn classes_by_number_and_by_sqlstate() {
         for (number, state, class) in [
-            (1213, "40001", Transient),
-            (1205, "HY000", Transient),
+            (1213, "40001", Contended),
+            (1205, "HY000", Contended),
+            (1243, "HY000", Transient),
             (1040, "08004", Transient),
             (1062, "23000", Dependent),
             (1452, "23000", Dependent),
@@ -187,16 +205,26 @@ mod tests {
             (1048, "23000", Permanent),
             (3819, "HY000", Permanent),
             (4025, "23000", Permanent),
-            (4025, "HY000", Transient),
+            (4025, "HY000", Unclassified),
             (9999, "22999", Permanent),
             (9999, "42999", Schema),
             (9999, "23999", Dependent),
             (9999, "08S01", Transient),
-            (9999, "HY000", Transient),
-            (9999, "", Transient),
+            (9999, "40001", Contended),
+            (9999, "HY000", Unclassified),
+            (9999, "", Unclassified),
         ] {
             assert_eq!(classify(number, state), class, "{number} {state}");
         }
+    }
+
+    #[test]
+    fn what_ends_a_connection_blames_no_row_but_for_its_size() {
+        for number in ENDS_CONNECTION {
+            let class = classify(*number, "HY000");
+            assert!(class == Transient || *number == 1153, "{number}: {class:?}");
+        }
+        assert!(ends_connection("1290") && !ends_connection("1213") && !ends_connection("connection"));
     }
 
     #[test]

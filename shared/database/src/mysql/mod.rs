@@ -86,9 +86,10 @@ impl Mysql {
         let on = |failure: Failure| failure.on(options.name.as_str());
         // The pool would try until its time is up, and then only say that it is.
         let first = tokio::time::timeout(options.connect_timeout, connect.connect()).await;
-        let first = first.map_err(|_| on(Failure::Broken("no answer to the attempt to connect".to_owned())))?;
-        drop(first.map_err(|error| on(failure(error)))?);
-        let connection = pool.acquire().await.map_err(|error| on(failure(error)))?;
+        let unanswered = || Failure::Broken("no answer to the attempt to connect".to_owned()).at_connect();
+        let first = first.map_err(|_| on(unanswered()))?;
+        drop(first.map_err(|error| on(failure(error).at_connect()))?);
+        let connection = pool.acquire().await.map_err(|error| on(failure(error).at_connect()))?;
         let mut session = MysqlSession::new(connection, options.statement_timeout);
         let select = Statement::new("SELECT VERSION(), @@max_allowed_packet");
         let row = session.fetch(select, &[TEXT, INT]).await.map_err(on)?.into_iter().next().unwrap_or_default();
@@ -137,7 +138,7 @@ impl Backend for Mysql {
     }
 
     async fn session(&self) -> Result<MysqlSession, Failure> {
-        let connection = self.pool.acquire().await.map_err(failure)?;
+        let connection = self.pool.acquire().await.map_err(|error| failure(error).at_connect())?;
         Ok(MysqlSession::new(connection, self.patience))
     }
 

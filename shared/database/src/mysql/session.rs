@@ -9,7 +9,7 @@ use sqlx::{
     pool::PoolConnection,
 };
 
-use super::errors::failure;
+use super::errors::{ends_connection, failure};
 use crate::relational::{
     session::{Expected, Failure, Purpose, Session},
     statement::{Param, Statement},
@@ -38,10 +38,12 @@ impl MysqlSession {
     }
 
     /// A future of the driver that is given up, or that ended with anything but the server's own word, leaves the
-    /// connection in a state that nobody knows: then it is closed.
+    /// connection in a state that nobody knows: then it is closed. So is one that the server's word has put an end to.
     fn settle<T>(&mut self, outcome: Result<T, Failure>) -> Result<T, Failure> {
-        if let Err(Failure::Broken(_)) = outcome {
-            self.close();
+        match &outcome {
+            Err(Failure::Broken(_)) => self.close(),
+            Err(Failure::Refused { code, .. }) if ends_connection(code) => self.close(),
+            _ => {}
         }
         outcome
     }

@@ -73,7 +73,7 @@ async fn decide_and_write<S: Session, D: Dialect>(
                 // To take it for absent would have the lower version marked clean in the hot store.
                 let current = current.remove(&change.key_bytes).ok_or_else(|| {
                     let told = "a row that had been locked was not there when it was read; the transaction was undone";
-                    Failure::refused(ErrorClass::Transient, "guard", told)
+                    Failure::refused(ErrorClass::Contended, "guard", told)
                 })?;
                 Applied::Stale { current }
             }

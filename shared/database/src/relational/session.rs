@@ -24,6 +24,16 @@ impl Failure {
         Self::Refused { class, code: Cow::Borrowed(code), message: message.into() }
     }
 
+    /// The same of an attempt to connect: no statement can be to blame.
+    pub(crate) fn at_connect(self) -> Self {
+        match self {
+            Self::Broken(message) => {
+                Self::Refused { class: ErrorClass::Transient, code: Cow::Borrowed("connect"), message }
+            }
+            other => other,
+        }
+    }
+
     /// Whether trying again at once is likely to help: another transaction was in the way.
     pub(crate) fn is_conflict(&self, dialect: &impl Dialect) -> bool {
         matches!(self, Self::Refused { code, .. } if dialect.is_deadlock(code))
@@ -33,7 +43,7 @@ impl Failure {
     pub(crate) fn on(self, table: &str) -> DatabaseError {
         let (class, code, message) = match self {
             Self::Refused { class, code, message } => (class, code.into_owned(), message),
-            Self::Broken(message) => (ErrorClass::Transient, "connection".to_owned(), message),
+            Self::Broken(message) => (ErrorClass::Unclassified, "connection".to_owned(), message),
             Self::Unreadable { column, problem } => {
                 (ErrorClass::Permanent, UNREADABLE.to_owned(), format!("column {column}: {problem}"))
             }

@@ -71,7 +71,7 @@ fn all_matched(what: &'static str, matched: u64, expected: u64) -> Result<(), Fa
         return Ok(());
     }
     Err(Failure::refused(
-        ErrorClass::Transient,
+        ErrorClass::Contended,
         "guard",
         format!("the {what} matched {matched} where {expected} had been locked; the transaction was undone"),
     ))

@@ -63,7 +63,7 @@ impl Sqlite {
             .connect_lazy_with(connect.clone());
         let on = |failure: Failure| failure.on(options.name.as_str());
         // The pool would try until its time is up, and then only say that it is.
-        drop(connect.connect().await.map_err(|error| on(failure(error)))?);
+        drop(connect.connect().await.map_err(|error| on(failure(error).at_connect()))?);
         Ok(Self { pool, writer: Arc::new(Semaphore::new(1)), patience: options.statement_timeout })
     }
 }
@@ -77,7 +77,7 @@ impl Backend for Sqlite {
     }
 
     async fn session(&self) -> Result<SqliteSession, Failure> {
-        let connection = self.pool.acquire().await.map_err(failure)?;
+        let connection = self.pool.acquire().await.map_err(|error| failure(error).at_connect())?;
         Ok(SqliteSession::new(connection, self.writer.clone(), self.patience))
     }
 

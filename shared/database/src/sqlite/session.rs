@@ -90,7 +90,7 @@ impl Session for SqliteSession {
         if purpose == Purpose::Write {
             let turn = tokio::time::timeout(self.patience, self.writer.clone().acquire_owned()).await;
             let Ok(Ok(turn)) = turn else {
-                return Err(Failure::refused(ErrorClass::Transient, "writer", "another transaction is being written"));
+                return Err(Failure::refused(ErrorClass::Contended, "writer", "another transaction is being written"));
             };
             self.writing = Some(turn);
         }
