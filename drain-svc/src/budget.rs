@@ -2,10 +2,12 @@
 //!
 //! - `rates`: the limits in force for a table, and how large a batch they allow.
 //! - `follow`: what operators set, looked for once a second.
+//! - `adaptive`: a database's limit that follows how it fares.
 //! - `gate`: where batches of a table wait for their leave, which comes from the hot store, for all replicas.
 //! - `ledger`: what leave this process holds, and what it has to tell the store of that.
 //! - `cap`: what this process does not exceed whatever the store says.
 
+mod adaptive;
 mod cap;
 mod follow;
 mod gate;
@@ -13,6 +15,8 @@ mod gates;
 mod ledger;
 mod rates;
 
+pub use adaptive::Bounds;
+pub(crate) use adaptive::{Pulse, heed_database};
 pub(crate) use follow::follow_rates;
 pub(crate) use gate::Gate;
 pub(crate) use gates::Gates;

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     DrainOptions,
-    budget::{Gates, follow_rates},
+    budget::{Gates, Pulse, follow_rates, heed_database},
     consume::{Consumer, refresh_tables},
     horizon::{note_horizons, purge_tombstones},
     parts::Parts,
@@ -76,12 +76,14 @@ impl<H: HotStore + Budget, S: EventSource, P: EventPublisher, D: Database> Drain
         let (reports, inbox) = mpsc::channel(REPORTS);
         let meter = opentelemetry::global::meter("shock_absorber.drain");
         let stop = CancellationToken::new();
+        let pulses = options.adaptive.keys().map(|name| (name.clone(), Pulse::default())).collect();
         let parts = Arc::new(Parts {
             hot,
             directory,
             post: log,
             options,
             gates: Gates::default(),
+            pulses,
             metrics: Metrics::new(&meter),
             board: self.board,
             reports,
@@ -89,6 +91,9 @@ impl<H: HotStore + Budget, S: EventSource, P: EventPublisher, D: Database> Drain
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(follow_rates(parts.clone()));
+        for (database, bounds) in &parts.options.adaptive {
+            tasks.spawn(heed_database(parts.clone(), database.clone(), *bounds));
+        }
         tasks.spawn(refresh_tables(parts.clone()));
         tasks.spawn(note_horizons(parts.clone()));
         tasks.spawn(purge_tombstones(parts.clone()));

@@ -30,5 +30,6 @@ pub mod status;
 #[cfg(feature = "servers")]
 pub mod app;
 
+pub use budget::Bounds;
 pub use drain::{Drain, DrainError, DrainParts};
 pub use options::{DrainOptions, TableOptions};

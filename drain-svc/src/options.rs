@@ -1,10 +1,15 @@
 //! What can be set about the drain.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use event_log::LogSettings;
-use model::{Chance, TableRef};
+use model::{Chance, DatabaseName, TableRef};
 use runtime::{Settings, config::DatabaseSettings};
+
+use crate::Bounds;
 
 /// How one table is drained.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +39,8 @@ pub struct DrainOptions {
     pub per_table: HashMap<String, TableOptions>,
     /// Rows per second of all tables of a database, over all drain replicas, where that is limited.
     pub per_database: HashMap<String, f64>,
+    /// Between what the limit of a database follows how it fares, where it does.
+    pub adaptive: BTreeMap<DatabaseName, Bounds>,
     /// Writer lanes per table: transactions at once.
     pub lanes: usize,
     /// Records gathered per lane; past it the lane's partitions are paused.
@@ -83,6 +90,7 @@ impl DrainOptions {
             default_table: table(""),
             per_table: settings.tables.per_table.keys().map(|name| (name.clone(), table(name))).collect(),
             per_database: settings.databases.iter().filter_map(database_limit).collect(),
+            adaptive: settings.databases.iter().filter_map(adaptive_limit).collect(),
             lanes: drain.lanes,
             lane_capacity: drain.lane_capacity,
             retry_initial: drain.retry_initial,
@@ -115,6 +123,13 @@ impl DrainOptions {
 
 fn database_limit(database: &DatabaseSettings) -> Option<(String, f64)> {
     (database.rows_per_second > 0.0).then(|| (database.name.clone(), database.rows_per_second))
+}
+
+fn adaptive_limit(database: &DatabaseSettings) -> Option<(DatabaseName, Bounds)> {
+    let adaptive = database.adaptive?;
+    // A name that is none is refused with the other settings.
+    let name = DatabaseName::new(&database.name).ok()?;
+    Some((name, Bounds { min: adaptive.min_rows_per_second, max: adaptive.max_rows_per_second }))
 }
 
 /// The name of this machine, for people who read logs and shard rows.

@@ -1,17 +1,17 @@
 //! What all tasks of one drain share.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use database::TableDirectory;
 use hot_store::Budget;
-use model::{Shard, TableRef};
+use model::{DatabaseName, Shard, TableRef};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     DrainOptions,
     backoff::Backoff,
-    budget::{Gate, Gates},
+    budget::{Gate, Gates, Pulse},
     dead_letter::Post,
     gather::{Generation, Lane, Ticket},
     horizon::Holding,
@@ -25,6 +25,8 @@ pub(crate) struct Parts<H, D> {
     pub(crate) post: Arc<dyn Post>,
     pub(crate) options: DrainOptions,
     pub(crate) gates: Gates<H>,
+    /// How databases fare whose limit follows that.
+    pub(crate) pulses: BTreeMap<DatabaseName, Pulse>,
     pub(crate) metrics: Metrics,
     /// What is shown to operators.
     pub(crate) board: Board,
@@ -38,6 +40,11 @@ impl<H, D> Parts<H, D> {
     pub(crate) fn backoff(&self) -> Backoff {
         let DrainOptions { retry_initial, retry_max, chance, .. } = &self.options;
         Backoff::new(*retry_initial, *retry_max, chance.clone())
+    }
+
+    /// How a database fares, if its limit follows that.
+    pub(crate) fn pulse(&self, database: &DatabaseName) -> Option<&Pulse> {
+        self.pulses.get(database)
     }
 
     /// Tells the consumer. Without one the drain is gone, and nobody needs to know.

@@ -6,7 +6,7 @@ use database::{
     Applied, Batch, CatalogEntry, CatalogTable, Change, Database, DatabaseError, ErrorClass, Owner, ShardClaim,
 };
 use hot_store::{Budget, HotStore};
-use model::Shard;
+use model::{Shard, TableRef};
 use planted::Bug;
 use tokio::{
     task::JoinSet,
@@ -42,6 +42,8 @@ enum Next {
 /// same way: due, budget, newest versions, transaction; so what waits for another attempt goes on coalescing.
 pub(crate) struct Writer<H, D> {
     lane: Arc<Lane>,
+    /// The table's.
+    name: Arc<TableRef>,
     parts: Arc<Parts<H, D>>,
     gate: Arc<Gate<H>>,
     options: TableOptions,
@@ -63,7 +65,9 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
     ) -> Self {
         let options = parts.options.table(&lane.table.schema.table).clone();
         let backoff = parts.backoff();
-        Self { lane, parts, gate, options, metrics, stop, backoff, found_as_known: None, cleaning: JoinSet::new() }
+        let name = Arc::new(lane.table.schema.table.clone());
+        let (found_as_known, cleaning) = (None, JoinSet::new());
+        Self { lane, name, parts, gate, options, metrics, stop, backoff, found_as_known, cleaning }
     }
 
     /// Until it is stopped; then what is in a transaction is finished, and what only waits is left to be redelivered.
@@ -177,11 +181,15 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
             return (Err(DatabaseError::Unfit(format!("no database named {name} is configured"))), changes);
         };
         let changes = Arc::new(changes);
+        let flight = self.parts.pulse(name).map(|pulse| pulse.begin(&self.name, changes.len()));
         let transaction = tokio::spawn({
             let (table, owners, changes) = (table.clone(), owners.to_vec(), changes.clone());
             async move {
                 let outcome = database.apply(Batch { schema: &table.schema, owners, changes: &changes }).await;
                 drop(leave);
+                if let Some(flight) = flight {
+                    flight.end(&outcome);
+                }
                 outcome
             }
         });

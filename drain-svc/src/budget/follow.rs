@@ -11,6 +11,7 @@ use hot_store::Budget;
 use model::TableRef;
 use tokio::time;
 
+use super::Rates;
 use crate::{apply::without_values, parts::Parts, status::TableMetrics};
 
 /// How often the limits are looked at; all replicas have a new one within twice this.
@@ -78,10 +79,15 @@ async fn set_rates<H: Budget, D: Database>(
     for table in before.difference(unreadable) {
         tracing::info!(%table, "what is set for this table can be read again");
     }
-    for (table, rates) in parts.gates.set(set, &parts.options) {
+    tell(parts, parts.gates.set(set, &parts.options));
+    Ok(())
+}
+
+/// Tells what is in force now.
+pub(super) fn tell<H, D>(parts: &Parts<H, D>, in_force: Vec<(TableRef, Rates)>) {
+    for (table, rates) in in_force {
         let limit = rates.rows_per_second();
         parts.metrics.of(&TableMetrics::new(&table)).limited(limit);
         parts.board.limited(&table, limit, rates.batch_rows(parts.options.table(&table).batch_rows));
     }
-    Ok(())
 }

@@ -52,8 +52,11 @@ struct Turn {
     /// When it makes sense to ask.
     ready: Instant,
     cap: Cap,
-    /// The limits that the cap was made for.
+    /// The limits that the cap was made for: what varies with the health of the database is not capped here, or each
+    /// change would let the cap begin anew.
     capped: Rates,
+    /// Those of the last question.
+    rates: Rates,
 }
 
 impl<B: Budget> Gate<B> {
@@ -66,7 +69,8 @@ impl<B: Budget> Gate<B> {
         chance: Chance,
         backoff: Backoff,
     ) -> Self {
-        let cap = Cap::new(rates.rows_per_second(), rates.batch_rows(batch_rows));
+        let capped = rates.ceiling();
+        let cap = Cap::new(capped.rows_per_second(), capped.batch_rows(batch_rows));
         Self {
             table,
             batch_rows,
@@ -76,7 +80,7 @@ impl<B: Budget> Gate<B> {
             backoff,
             places: Arc::new(Semaphore::new(GRANTED_AND_UNFINISHED as usize)),
             ledger: Arc::default(),
-            turn: Mutex::new(Turn { ready: Instant::now(), cap, capped: rates }),
+            turn: Mutex::new(Turn { ready: Instant::now(), cap, capped, rates }),
             line: Mutex::default(),
         }
     }
@@ -224,9 +228,12 @@ impl<B: Budget> Gate<B> {
 impl Turn {
     /// Takes note of what is in force now.
     fn follow(&mut self, rates: Rates, batch_rows: usize) {
-        if self.capped != rates {
-            self.cap = Cap::new(rates.rows_per_second(), rates.batch_rows(batch_rows));
-            self.capped = rates;
+        if self.capped != rates.ceiling() {
+            self.capped = rates.ceiling();
+            self.cap = Cap::new(self.capped.rows_per_second(), self.capped.batch_rows(batch_rows));
+        }
+        if self.rates != rates {
+            self.rates = rates;
             self.ready = Instant::now();
         }
     }

@@ -7,9 +7,9 @@ use std::{
 
 use database::SetRate;
 use hot_store::Budget;
-use model::TableRef;
+use model::{DatabaseName, TableRef};
 
-use super::{Gate, Rates};
+use super::{Gate, Rates, rates::Adaptive};
 use crate::{DrainOptions, backoff::Backoff};
 
 /// One gate per table: all that writes to it passes the same one.
@@ -20,11 +20,13 @@ struct Known<B> {
     /// What operators have set; `None` where nobody knows to what. Until that is known nothing passes: it may be lower
     /// than what is configured.
     set: Option<BTreeMap<TableRef, Option<SetRate>>>,
+    /// What is agreed on for databases whose limit follows how they fare.
+    agreed: BTreeMap<DatabaseName, f64>,
 }
 
 impl<B> Default for Gates<B> {
     fn default() -> Self {
-        Self(Mutex::new(Known { gates: BTreeMap::new(), set: None }))
+        Self(Mutex::new(Known { gates: BTreeMap::new(), set: None, agreed: BTreeMap::new() }))
     }
 }
 
@@ -72,6 +74,25 @@ impl<B: Budget> Gates<B> {
         }
         all
     }
+
+    /// Puts in force what is agreed on for a database; answers what holds for which of its tables now.
+    pub(super) fn adapt(
+        &self,
+        database: &DatabaseName,
+        rows_per_second: f64,
+        options: &DrainOptions,
+    ) -> Vec<(TableRef, Rates)> {
+        let mut known = self.known();
+        known.agreed.insert(database.clone(), rows_per_second);
+        let of_database = known.gates.iter().filter(|(table, _)| table.database == *database);
+        of_database
+            .map(|(table, gate)| {
+                let rates = known.in_force(table, options);
+                gate.set_rates(rates);
+                (table.clone(), rates)
+            })
+            .collect()
+    }
 }
 
 impl<B> Known<B> {
@@ -91,6 +112,11 @@ impl<B> Known<B> {
             rows,
             transactions: of_table.transactions_per_second,
             database_rows: options.per_database.get(table.database.as_str()).copied(),
+            adaptive: options.adaptive.get(&table.database).map(|bounds| Adaptive {
+                // Until it is known, the lowest.
+                rows: self.agreed.get(&table.database).copied().unwrap_or(bounds.min),
+                most: bounds.max,
+            }),
         }
     }
 }

@@ -16,6 +16,17 @@ pub(crate) struct Rates {
     pub(crate) transactions: Option<f64>,
     /// Rows of all tables of the database.
     pub(crate) database_rows: Option<f64>,
+    /// The same, by how the database fares.
+    pub(crate) adaptive: Option<Adaptive>,
+}
+
+/// Rows per second of all tables of a database, by how it fares.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Adaptive {
+    /// Now.
+    pub(crate) rows: f64,
+    /// At most.
+    pub(crate) most: f64,
 }
 
 impl Rates {
@@ -31,10 +42,14 @@ impl Rates {
 
     /// The rows of the table that a second can see.
     pub(crate) fn rows_per_second(&self) -> Option<f64> {
-        match (self.rows, self.database_rows) {
-            (Some(table), Some(database)) => Some(table.min(database)),
-            (table, database) => table.or(database),
-        }
+        let adaptive = self.adaptive.map(|adaptive| adaptive.rows);
+        [self.rows, self.database_rows, adaptive].into_iter().flatten().reduce(f64::min)
+    }
+
+    /// The same, however well the database fares.
+    pub(super) fn ceiling(&self) -> Self {
+        let adaptive = self.adaptive.map(|Adaptive { most, .. }| Adaptive { rows: most, most });
+        Self { adaptive, ..*self }
     }
 
     /// How large a batch may be. Under a limit it holds at most a twentieth of a second's worth, or one row, so that what
@@ -63,7 +78,9 @@ impl Rates {
             per_second,
             unfinished: None,
         });
-        let database = self.database_rows.map(|per_second| Limit {
+        let adaptive = self.adaptive.map(|adaptive| adaptive.rows);
+        let database_rows = [self.database_rows, adaptive].into_iter().flatten().reduce(f64::min);
+        let database = database_rows.map(|per_second| Limit {
             name: "rows".to_owned(),
             unit: Unit::Rows,
             per_second,
@@ -86,7 +103,7 @@ mod tests {
             configured in 1usize..2000, limit in 0.001f64..1e7, other in prop::option::of(0.001f64..1e7),
         ) {
             for (rows, database_rows) in [(Some(limit), other), (other, Some(limit))] {
-                let rates = Rates { rows, database_rows, transactions: None };
+                let rates = Rates { rows, database_rows, ..Rates::default() };
                 let most = rates.batch_rows(configured);
                 prop_assert!((1..=configured).contains(&most));
                 prop_assert!(most == 1 || most as f64 <= limit.min(other.unwrap_or(limit)) / 20.0);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::{DeadLetterCause, TableRef, Version};
+use model::{DatabaseName, DeadLetterCause, TableRef, Version};
 use opentelemetry::{
     KeyValue,
     metrics::{Counter, Gauge, Histogram, Meter},
@@ -28,6 +28,7 @@ enum Metric {
     TransactionDuration,
     BudgetWait,
     Limit,
+    AdaptiveLimit,
     HorizonAge,
     Purged,
 }
@@ -52,6 +53,7 @@ impl Metric {
             Self::TransactionDuration => "shock_absorber.drain.transaction.duration",
             Self::BudgetWait => "shock_absorber.drain.budget.wait",
             Self::Limit => "shock_absorber.drain.budget.limit",
+            Self::AdaptiveLimit => "shock_absorber.drain.budget.adaptive_limit",
             Self::HorizonAge => "shock_absorber.drain.horizon.age",
             Self::Purged => "shock_absorber.drain.tombstones_purged",
         }
@@ -80,6 +82,7 @@ impl Metric {
             Self::TransactionDuration => "Duration of transactions",
             Self::BudgetWait => "How long a batch that was due waited for its budget",
             Self::Limit => "Rows per second that all replicas together may write",
+            Self::AdaptiveLimit => "Rows per second that a database may be written with by how it fares",
             Self::HorizonAge => "Age of the horizon: accepted writes that are older are in the database",
             Self::Purged => "Marks of deleted rows that were forgotten",
         }
@@ -105,6 +108,7 @@ pub(crate) struct Metrics {
     transaction: Histogram<f64>,
     budget_wait: Histogram<f64>,
     limit: Gauge<f64>,
+    adaptive_limit: Gauge<f64>,
     horizon_age: Gauge<f64>,
     purged: Counter<u64>,
 }
@@ -122,6 +126,7 @@ impl Metrics {
                 .with_boundaries(bounds.to_vec())
                 .build()
         };
+        let rate = |m: Metric| meter.f64_gauge(m.name()).with_description(m.about()).build();
         let size = Metric::GatheredSize;
         let age = |m: Metric| meter.f64_gauge(m.name()).with_unit("s").with_description(m.about()).build();
         Self {
@@ -143,7 +148,8 @@ impl Metrics {
             held: gauge(Metric::HeldPartitions),
             transaction: seconds(Metric::TransactionDuration),
             budget_wait: seconds(Metric::BudgetWait),
-            limit: meter.f64_gauge(Metric::Limit.name()).with_description(Metric::Limit.about()).build(),
+            limit: rate(Metric::Limit),
+            adaptive_limit: rate(Metric::AdaptiveLimit),
         }
     }
 
@@ -156,6 +162,11 @@ impl Metrics {
     pub(crate) fn standing(&self, paused: usize, held: usize) {
         self.paused.record(paused as u64, &[]);
         self.held.record(held as u64, &[]);
+    }
+
+    /// What the limit of a database is that follows how it fares.
+    pub(crate) fn adaptive_limit(&self, database: &DatabaseName, rows_per_second: f64) {
+        self.adaptive_limit.record(rows_per_second, &[KeyValue::new("database", database.to_string())]);
     }
 
     /// Records that the log does not have.

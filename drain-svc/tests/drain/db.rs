@@ -5,7 +5,7 @@ use std::{
         Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use database::{
@@ -13,7 +13,7 @@ use database::{
     Owner, SetRate, ShardClaim, ShardRow, StoredRates,
 };
 use model::{Content, DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema, Value, Version};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 /// One call of `apply`.
 #[derive(Debug, Clone)]
@@ -72,7 +72,7 @@ impl Gate {
 
 pub(crate) struct BentDatabase<D = AnyDatabase> {
     inner: D,
-    begun: tokio::time::Instant,
+    begun: Instant,
     /// Every call that writes, when it was made, and what came of it.
     calls: Mutex<Vec<String>>,
     attempts: Mutex<Vec<Attempt>>,
@@ -91,6 +91,8 @@ pub(crate) struct BentDatabase<D = AnyDatabase> {
     pub(crate) hides_rates: AtomicBool,
     /// What operators set for these tables can't be read.
     pub(crate) garbled_rates: Mutex<Vec<TableRef>>,
+    /// How long transactions take.
+    takes: Mutex<Duration>,
     /// The next transaction is committed, and its answer is lost.
     pub(crate) lose_next_answer: AtomicBool,
     /// Rows with this key are refused for good.
@@ -103,7 +105,7 @@ impl<D> BentDatabase<D> {
     pub(crate) fn new(inner: D) -> Self {
         Self {
             inner,
-            begun: tokio::time::Instant::now(),
+            begun: Instant::now(),
             calls: Mutex::default(),
             attempts: Mutex::default(),
             history: Mutex::default(),
@@ -114,6 +116,7 @@ impl<D> BentDatabase<D> {
             cut_off: AtomicBool::new(false),
             hides_rates: AtomicBool::new(false),
             garbled_rates: Mutex::default(),
+            takes: Mutex::default(),
             lose_next_answer: AtomicBool::new(false),
             poison: Mutex::default(),
             bad_amount: Mutex::default(),
@@ -143,6 +146,11 @@ impl<D> BentDatabase<D> {
             return Err(DatabaseError::Unknown("no connection within 5 s".into()));
         }
         Ok(())
+    }
+
+    /// How long transactions take from now on.
+    pub(crate) fn takes(&self, time: Duration) {
+        *self.takes.lock().unwrap() = time;
     }
 
     fn called(&self, what: String) {
@@ -198,6 +206,10 @@ pub(crate) fn id(n: i64) -> Key {
 impl<D: Database> Database for BentDatabase<D> {
     async fn apply(&self, batch: Batch<'_>) -> Result<Vec<Applied>, DatabaseError> {
         self.reach().await?;
+        let takes = *self.takes.lock().unwrap();
+        if !takes.is_zero() {
+            tokio::time::sleep(takes).await;
+        }
         let at = Instant::now();
         let changes: Vec<_> = batch.changes.iter().map(|change| (change.key.clone(), change.version)).collect();
         let outcome = match self.refusal(batch.changes) {

@@ -3,9 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use hot_store::{
-    Answer, Backlog, Budget, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Ended, Fill, Grant, HotStore,
-    HotStoreError, LeaseOutcome, LeaseToken, Limits, OpeningStart, OpeningToken, ParkOutcome, ParkedRecord, Permit,
-    RecordId, Restore, SetAsidePage, Settings, ShardHeader, Stamp, Write, WriteOutcome, memory::MemoryStore,
+    AgreedLimit, Agreement, Answer, Backlog, Budget, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Ended,
+    Fill, Grant, HotStore, HotStoreError, LeaseOutcome, LeaseToken, Limits, OpeningStart, OpeningToken, ParkOutcome,
+    ParkedRecord, Permit, RecordId, Restore, SetAsidePage, Settings, ShardHeader, Stamp, Write, WriteOutcome,
+    memory::MemoryStore,
 };
 use model::{Epoch, Namespace, Shard, Version};
 use tokio::time::Instant;
@@ -157,5 +158,18 @@ impl Budget for Damaged {
 
     async fn tell(&self, limits: &Limits, held: &[Permit], ended: &[Ended]) -> Result<(), HotStoreError> {
         self.inner.tell(limits, held, ended).await
+    }
+
+    async fn agreed(&self, database: &str) -> Result<Agreement, HotStoreError> {
+        self.inner.agreed(database).await
+    }
+
+    async fn agree(
+        &self,
+        database: &str,
+        before: Option<AgreedLimit>,
+        after: AgreedLimit,
+    ) -> Result<bool, HotStoreError> {
+        self.inner.agree(database, before, after).await
     }
 }

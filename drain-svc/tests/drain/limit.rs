@@ -2,12 +2,12 @@
 
 use std::{
     sync::{Arc, atomic::Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use database::{Database as _, DatabaseRow, SetRate};
 use model::{TableName, TableRef};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::{
     db::BentDatabase,

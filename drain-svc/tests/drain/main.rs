@@ -1,6 +1,7 @@
 //! The drain on what the embedded edition runs on: the hot store in memory, the log and the database on disk.
 #![allow(clippy::unwrap_used)]
 
+mod adaptive;
 mod assignment;
 mod database_errors;
 mod db;

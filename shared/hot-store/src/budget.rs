@@ -81,6 +81,29 @@ pub enum Grant {
     Busy,
 }
 
+/// A database's limit that follows how it fares, as all replicas have agreed on it. Moments are microseconds of the store's
+/// clock.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AgreedLimit {
+    /// Rows per second.
+    pub per_second: f64,
+    /// Up to when it has been raised for the time that passed.
+    pub raised: u64,
+    /// When it was lowered last.
+    pub lowered: u64,
+    /// When a replica last found that the database is in trouble.
+    pub troubled: u64,
+}
+
+/// What is agreed on, and the store's time in microseconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Agreement {
+    /// None if this incarnation of the store knows of none.
+    pub limit: Option<AgreedLimit>,
+    /// The time.
+    pub now: u64,
+}
+
 /// Limits over all drain replicas.
 ///
 /// A batch is granted by a limit of R per second if all of this holds, by the store's own clock:
@@ -116,4 +139,16 @@ pub trait Budget: Send + Sync + 'static {
         held: &[Permit],
         ended: &[Ended],
     ) -> impl Future<Output = Result<(), HotStoreError>> + Send;
+
+    /// What replicas have agreed on for a database that heeds how it fares.
+    fn agreed(&self, database: &str) -> impl Future<Output = Result<Agreement, HotStoreError>> + Send;
+
+    /// Agrees on another limit, unless another replica did so since `before` was read: then `false`. It is kept as long
+    /// as this incarnation of the store lives.
+    fn agree(
+        &self,
+        database: &str,
+        before: Option<AgreedLimit>,
+        after: AgreedLimit,
+    ) -> impl Future<Output = Result<bool, HotStoreError>> + Send;
 }

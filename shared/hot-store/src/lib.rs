@@ -14,7 +14,7 @@ pub mod redis;
 mod report;
 mod store;
 
-pub use budget::{Budget, Ended, Grant, Limit, Limits, PERMIT_LEASE, Permit, PermitId, Unit};
+pub use budget::{AgreedLimit, Agreement, Budget, Ended, Grant, Limit, Limits, PERMIT_LEASE, Permit, PermitId, Unit};
 pub use error::HotStoreError;
 pub use opening::{Checkpoint, Claim, LogPoint, OpeningStart, OpeningToken, Restore, SetAside, SetAsidePage};
 pub use parking::{ParkOutcome, ParkedRecord};

@@ -13,7 +13,8 @@ use std::{
 
 use contract::{Backend, kit::*};
 use hot_store::{
-    CleanOutcome, Dirty, Fill, HotStore, HotStoreError, Precondition, Restore, Slot, Write, WriteOutcome,
+    AgreedLimit, Budget, CleanOutcome, Dirty, Fill, HotStore, HotStoreError, Precondition, Restore, Slot, Write,
+    WriteOutcome,
     memory::{MemoryStore, Survives},
 };
 use model::{Content, Image, Shard, ShardCount, Value};
@@ -78,7 +79,10 @@ async fn a_restart_can_lose_everything_or_the_tail() {
     // The same snapshot again is another incarnation again: it never opens a shard by itself.
     b.store.restart(Survives::Snapshot(snapshot));
     assert!(!b.store.header(b.shard()).await.unwrap().open);
+    let limit = AgreedLimit { per_second: 1.0, raised: 1, lowered: 2, troubled: 3 };
+    assert!(b.store.agree("main", None, limit).await.unwrap());
     b.store.restart(Survives::Nothing);
+    assert_eq!(b.store.agreed("main").await.unwrap().limit, None);
     let found = b.store.claim(b.shard(), &token("a")).await.unwrap().unwrap();
     assert_eq!((found.checkpoint, b.store.used_bytes()), (None, 0));
 }

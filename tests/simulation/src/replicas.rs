@@ -233,6 +233,7 @@ fn drain_options(nature: &Nature, shards: u16, replica: &str) -> DrainOptions {
             ttl: climate.hot_ttl,
         },
         per_database: Default::default(),
+        adaptive: Default::default(),
         per_table: HashMap::new(),
         lanes: 2,
         lane_capacity: 16,

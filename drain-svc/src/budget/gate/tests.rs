@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use hot_store::{Ended, Limits, PERMIT_LEASE, memory::MemoryStore};
+use hot_store::{AgreedLimit, Agreement, Ended, Limits, PERMIT_LEASE, memory::MemoryStore};
 use model::{DatabaseName, ShardCount, TableName};
 use tokio::{task::JoinHandle, time::sleep};
 
@@ -40,6 +40,19 @@ impl Budget for Store {
         self.calls.fetch_add(1, Ordering::Relaxed);
         sleep(Duration::from_micros(300)).await;
         self.memory.tell(limits, held, ended).await
+    }
+
+    async fn agreed(&self, database: &str) -> Result<Agreement, HotStoreError> {
+        self.memory.agreed(database).await
+    }
+
+    async fn agree(
+        &self,
+        database: &str,
+        before: Option<AgreedLimit>,
+        after: AgreedLimit,
+    ) -> Result<bool, HotStoreError> {
+        self.memory.agree(database, before, after).await
     }
 }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::{Ended, Grant, Limit, Limits, PERMIT_LEASE, Permit, PermitId};
+use crate::{AgreedLimit, Agreement, Ended, Grant, Limit, Limits, PERMIT_LEASE, Permit, PermitId};
 
 /// The longest wait that is ever answered; whoever waited so long asks again.
 const LONGEST_WAIT: u64 = 3_600_000_000;
@@ -21,6 +21,8 @@ const PATIENT: u64 = 75_000;
 pub(super) struct Budgets {
     origin: Option<Instant>,
     meters: BTreeMap<(String, String), Meter>,
+    /// What replicas have agreed on, by database.
+    agreed: BTreeMap<String, AgreedLimit>,
 }
 
 /// One limit's state.
@@ -85,8 +87,7 @@ impl Budgets {
     /// Notes what is held and what has ended; answers what the time is. `asked` is how many rows are about to be asked
     /// for.
     pub(super) fn tell(&mut self, limits: &Limits, asked: u32, held: &[Permit], ended: &[Ended], now: Instant) -> u64 {
-        let now = now.saturating_duration_since(*self.origin.get_or_insert(now));
-        let now = u64::try_from(now.as_micros()).unwrap_or(u64::MAX / 2);
+        let now = self.moment(now);
         for limit in &limits.limits {
             let name = (limits.database.clone(), limit.name.clone());
             let amount = limit.unit.amount(asked.max(1));
@@ -96,6 +97,25 @@ impl Budgets {
         now
     }
 
+    /// What is agreed on for a database.
+    pub(super) fn agreed(&mut self, database: &str, now: Instant) -> Agreement {
+        Agreement { limit: self.agreed.get(database).copied(), now: self.moment(now) }
+    }
+
+    /// Puts another one in its place, if it is still the one before.
+    pub(super) fn agree(&mut self, database: &str, before: Option<AgreedLimit>, after: AgreedLimit) -> bool {
+        let is_as_before = self.agreed.get(database).copied() == before;
+        if is_as_before {
+            self.agreed.insert(database.to_owned(), after);
+        }
+        is_as_before
+    }
+
+    fn moment(&mut self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(*self.origin.get_or_insert(now));
+        u64::try_from(since.as_micros()).unwrap_or(u64::MAX / 2)
+    }
+
     fn meter(&mut self, limits: &Limits, limit: &Limit) -> Option<&mut Meter> {
         self.meters.get_mut(&(limits.database.clone(), limit.name.clone()))
     }
@@ -103,6 +123,7 @@ impl Budgets {
     /// Forgets all, as a restart does.
     pub(super) fn clear(&mut self) {
         self.meters.clear();
+        self.agreed.clear();
     }
 }
 

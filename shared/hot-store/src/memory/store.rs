@@ -17,9 +17,10 @@ use super::{
     shard::{Now, RequestTerms, ShardState, request_weight},
 };
 use crate::{
-    Answer, Backlog, Budget, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Ended, Fill, Grant, HotStore,
-    HotStoreError, LeaseOutcome, LeaseToken, Limits, OpeningStart, OpeningToken, ParkOutcome, ParkedRecord, Permit,
-    REQUEST_WINDOW, RecordId, Restore, SetAsidePage, Settings, ShardHeader, Stamp, Write, WriteOutcome,
+    AgreedLimit, Agreement, Answer, Backlog, Budget, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Ended,
+    Fill, Grant, HotStore, HotStoreError, LeaseOutcome, LeaseToken, Limits, OpeningStart, OpeningToken, ParkOutcome,
+    ParkedRecord, Permit, REQUEST_WINDOW, RecordId, Restore, SetAsidePage, Settings, ShardHeader, Stamp, Write,
+    WriteOutcome,
 };
 
 /// Expired entries that one call clears away beside its own work.
@@ -358,5 +359,18 @@ impl Budget for MemoryStore {
     async fn tell(&self, limits: &Limits, held: &[Permit], ended: &[Ended]) -> Result<(), HotStoreError> {
         lock(&self.budgets).tell(limits, 1, held, ended, Instant::now());
         Ok(())
+    }
+
+    async fn agreed(&self, database: &str) -> Result<Agreement, HotStoreError> {
+        Ok(lock(&self.budgets).agreed(database, Instant::now()))
+    }
+
+    async fn agree(
+        &self,
+        database: &str,
+        before: Option<AgreedLimit>,
+        after: AgreedLimit,
+    ) -> Result<bool, HotStoreError> {
+        Ok(lock(&self.budgets).agree(database, before, after))
     }
 }

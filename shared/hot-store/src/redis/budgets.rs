@@ -8,7 +8,9 @@ use super::{
     scripts::{self, Call},
     store::RedisStore,
 };
-use crate::{Budget, Ended, Grant, HotStoreError, Limit, Limits, PERMIT_LEASE, Permit, PermitId, Unit};
+use crate::{
+    AgreedLimit, Agreement, Budget, Ended, Grant, HotStoreError, Limit, Limits, PERMIT_LEASE, Permit, PermitId, Unit,
+};
 
 /// How long is waited for a limit that lets nothing pass; whoever waited so long asks again.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
@@ -45,6 +47,18 @@ impl RedisStore {
         }
         self.call_beside(call).await
     }
+
+    async fn settle(&self, database: &str, before: String, after: String) -> Result<(bool, Agreement), HotStoreError> {
+        let mut call = scripts::AGREE.call(1);
+        call.push(keys::agreed(self.prefix(), database));
+        call.push(before);
+        call.push(after);
+        let mut reply = self.call_beside(call).await?;
+        let (changed, now, text) = (reply.count()? == 1, reply.count()?, reply.text()?.unwrap_or_default());
+        let unfit = || reply.corrupt(format!("{text:?} is agreed on as the limit of database {database}"));
+        let limit = if text.is_empty() { None } else { Some(read(&text).ok_or_else(unfit)?) };
+        Ok((changed, Agreement { limit, now }))
+    }
 }
 
 impl Budget for RedisStore {
@@ -71,6 +85,20 @@ impl Budget for RedisStore {
         }
         self.account(limits, None, held, ended).await.map(|_| ())
     }
+
+    async fn agreed(&self, database: &str) -> Result<Agreement, HotStoreError> {
+        self.settle(database, String::new(), String::new()).await.map(|(_, agreement)| agreement)
+    }
+
+    async fn agree(
+        &self,
+        database: &str,
+        before: Option<AgreedLimit>,
+        after: AgreedLimit,
+    ) -> Result<bool, HotStoreError> {
+        let before = before.map(stored).unwrap_or_default();
+        self.settle(database, before, stored(after)).await.map(|(changed, _)| changed)
+    }
 }
 
 fn push_limit(call: &mut Call, limit: &Limit) {
@@ -81,6 +109,19 @@ fn push_limit(call: &mut Call, limit: &Limit) {
         Unit::Rows => "r",
         Unit::Transactions => "t",
     });
+}
+
+/// As it lies in Redis, where it is compared as text: the same number always has the same.
+fn stored(limit: AgreedLimit) -> String {
+    let AgreedLimit { per_second, raised, lowered, troubled } = limit;
+    format!("{per_second} {raised} {lowered} {troubled}")
+}
+
+fn read(text: &str) -> Option<AgreedLimit> {
+    let mut parts = text.split(' ');
+    let per_second = parts.next()?.parse().ok()?;
+    let mut moment = || parts.next()?.parse().ok();
+    Some(AgreedLimit { per_second, raised: moment()?, lowered: moment()?, troubled: moment()? })
 }
 
 fn name(permit: PermitId) -> String {

@@ -84,6 +84,11 @@ pub(super) fn limit(prefix: &str, database: &str, name: &str) -> String {
     format!("{prefix}:{{b:{database}}}:{name}")
 }
 
+/// The key of the limit that replicas agree on for a database. No limit's name is like it.
+pub(super) fn agreed(prefix: &str, database: &str) -> String {
+    format!("{prefix}:{{b:{database}}}:agreed")
+}
+
 /// The key that holds the number of shards of the installation.
 pub(super) fn shard_count(prefix: &str) -> String {
     format!("{prefix}:shards")
@@ -112,6 +117,7 @@ mod tests {
         assert_eq!(keys.request(&table, &id), b"sa:{s17}:q:main.payments\0r-1");
         assert_eq!(keys.parked(&table), "sa:{s17}:p:main.payments");
         assert_eq!(limit("sa", "main", "rows:payments"), "sa:{b:main}:rows:payments");
+        assert_eq!(agreed("sa", "main"), "sa:{b:main}:agreed");
         assert_eq!(shard_count("sa"), "sa:shards");
     }
 

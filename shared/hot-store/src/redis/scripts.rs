@@ -94,4 +94,5 @@ scripts! {
     RESTORE = "restore.lua";
     FINISH_OPENING = "finish_opening.lua";
     TAKE = "take.lua";
+    AGREE = "agree.lua";
 }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use hot_store::{Budget, Ended, Grant, Limit, Limits, PERMIT_LEASE, Permit, PermitId, Unit};
+use hot_store::{AgreedLimit, Budget, Ended, Grant, Limit, Limits, PERMIT_LEASE, Permit, PermitId, Unit};
 use tokio::time::{Instant, sleep};
 
 use super::Backend;
@@ -283,4 +283,31 @@ pub async fn no_rate_grants_nothing_and_no_rows_cost_nothing(b: &impl Backend) {
         assert!(matches!(take(b, "free", 0, 1.0).await, Grant::Now(_)));
         assert!(matches!(take(b, "free", 1000, f64::INFINITY).await, Grant::Now(_)));
     }
+}
+
+pub async fn replicas_agree_on_a_limit_and_none_overwrites_what_it_has_not_seen(b: &impl Backend) {
+    let limit =
+        |per_second, moment| AgreedLimit { per_second, raised: moment, lowered: moment + 1, troubled: moment + 2 };
+    let (first, second) = (limit(100.0 / 3.0, 1 << 52), limit(f64::MIN_POSITIVE, 0));
+    let before = b.store().agreed("main").await.unwrap();
+    assert_eq!(before.limit, None);
+    assert!(b.store().agree("main", None, first).await.unwrap());
+    assert!(!b.store().agree("main", None, second).await.unwrap(), "another one was agreed on meanwhile");
+    assert!(!b.store().agree("main", Some(second), second).await.unwrap());
+    assert_eq!(b.store().agreed("main").await.unwrap().limit, Some(first));
+    assert_eq!(b.store().agreed("other").await.unwrap().limit, None);
+
+    // Of all that have read the same one, one changes it.
+    let change = |to| b.store().agree("main", Some(first), limit(to, 7));
+    let (one, two, three) = tokio::join!(change(1.0), change(2.0), change(3.0));
+    let outcomes = [one, two, three].map(Result::unwrap);
+    assert_eq!(outcomes.iter().filter(|changed| **changed).count(), 1, "{outcomes:?}");
+    sleep(Duration::from_millis(50)).await;
+    let after = b.store().agreed("main").await.unwrap();
+    assert!(after.limit.is_some_and(|limit| limit.raised == 7));
+    let passed = after.now - before.now;
+    assert!((50_000..20_000_000).contains(&passed), "{passed}");
+    // It is no limit that batches pass.
+    granted(b, &limits([rows("agreed-on", 1000.0)]), permit(1), &[]).await;
+    assert_eq!(b.store().agreed("main").await.unwrap().limit, after.limit);
 }

@@ -175,6 +175,7 @@ macro_rules! contract_tests {
             an_end_may_be_told_twice_and_of_what_is_not_known
             a_permit_falls_free_unless_it_is_renewed
             no_rate_grants_nothing_and_no_rows_cost_nothing
+            replicas_agree_on_a_limit_and_none_overwrites_what_it_has_not_seen
         );
     };
     (@module $backend:expr, $attributes:tt, $module:ident: $($name:ident)*) => {

@@ -18,8 +18,8 @@ use contract::{
     kit::*,
 };
 use hot_store::{
-    Backlog, Budget, Checkpoint, Clean, CleanOutcome, Dirty, Ended, Fill, Grant, HotStore, HotStoreError, LeaseOutcome,
-    Limit, ParkOutcome, Permit, Precondition, Restore, Slot, Stage, Stamp, Write, WriteOutcome,
+    AgreedLimit, Backlog, Budget, Checkpoint, Clean, CleanOutcome, Dirty, Ended, Fill, Grant, HotStore, HotStoreError,
+    LeaseOutcome, Limit, ParkOutcome, Permit, Precondition, Restore, Slot, Stage, Stamp, Write, WriteOutcome,
     redis::{RedisOptions, RedisStore},
 };
 use model::{
@@ -219,6 +219,27 @@ async fn what_ends_in_the_first_call_after_a_step_back_of_the_clock_has_ended() 
     b.step_clock_back(&key).await;
     b.store.tell(&two, &[second], &[Ended { permit: second, ago: Duration::ZERO }]).await.unwrap();
     assert_eq!(b.store.take(&two, permit(2), &[]).await.unwrap(), Grant::Busy);
+}
+
+#[tokio::test]
+#[ignore = "needs a server: ./tests/run starts one"]
+async fn what_another_incarnation_agreed_on_is_forgotten() {
+    let b = on_redis().await;
+    let (key, mut raw) = (format!("{}:{{b:main}}:agreed", b.prefix), b.raw.clone());
+    let limit = AgreedLimit { per_second: 0.1, raised: 1, lowered: 2, troubled: 3 };
+    assert!(b.store.agree("main", None, limit).await.unwrap());
+    // Released: what one release wrote, the next must read.
+    let stored: String = raw.hget(&key, "limit").await.unwrap();
+    assert_eq!(stored, "0.1 1 2 3");
+    let () = raw.hset(&key, "inc", "0".repeat(40)).await.unwrap();
+    assert_eq!(b.store.agreed("main").await.unwrap().limit, None);
+    assert!(!b.store.agree("main", Some(limit), limit).await.unwrap());
+    assert!(b.store.agree("main", None, limit).await.unwrap());
+    assert_eq!(b.store.agreed("main").await.unwrap().limit, Some(limit));
+    // What is none of ours is told, not taken for none.
+    let () = raw.hset(&key, "limit", "fast").await.unwrap();
+    let refused = b.store.agreed("main").await.unwrap_err();
+    assert!(refused.to_string().contains("fast"), "{refused}");
 }
 
 #[tokio::test]

@@ -207,12 +207,25 @@ pub struct DatabaseSettings {
     pub pool: u32,
     /// Rows per second of all its tables together, over all drain replicas; 0 is no limit.
     pub rows_per_second: f64,
+    /// Lets that limit follow how the database fares.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adaptive: Option<AdaptiveSettings>,
+}
+
+/// `adaptive` of a database: between what its limit moves.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdaptiveSettings {
+    /// Rows per second that it is written with however it fares.
+    pub min_rows_per_second: f64,
+    /// Rows per second at most.
+    pub max_rows_per_second: f64,
 }
 
 impl Default for DatabaseSettings {
     // Name and address are empty, so that each can come from a source of its own; `validate` refuses what stays empty.
     fn default() -> Self {
-        Self { name: String::new(), url: ConnectionUrl::default(), pool: 16, rows_per_second: 0.0 }
+        Self { name: String::new(), url: ConnectionUrl::default(), pool: 16, rows_per_second: 0.0, adaptive: None }
     }
 }
 

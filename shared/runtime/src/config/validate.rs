@@ -4,7 +4,11 @@ use std::{collections::HashSet, time::Duration};
 
 use tracing_subscriber::EnvFilter;
 
-use super::{ConfigError, KafkaSettings, RedisSettings, Settings, settings::DatabaseSettings, tables::TableOverrides};
+use super::{
+    ConfigError, KafkaSettings, RedisSettings, Settings,
+    settings::{AdaptiveSettings, DatabaseSettings},
+    tables::TableOverrides,
+};
 
 const DATABASE_SCHEMES: [&str; 5] = ["mysql", "mariadb", "postgres", "postgresql", "sqlite"];
 
@@ -233,6 +237,14 @@ fn check_databases(databases: &[DatabaseSettings], problems: &mut Problems) {
         });
         problems.at_least_one(&format!("databases.{index}.pool"), database.pool as usize);
         problems.rate(&format!("databases.{index}.rows_per_second"), database.rows_per_second);
+        if let Some(AdaptiveSettings { min_rows_per_second: min, max_rows_per_second: max }) = database.adaptive {
+            problems.unless(min > 0.0 && min <= max && max.is_finite(), || {
+                format!(
+                    "databases.{index}.adaptive is from {min} to {max} rows per second: the lowest must be above 0, and \
+                     the highest at least that"
+                )
+            });
+        }
     }
 }
 
@@ -281,6 +293,14 @@ mod tests {
             ("kafka.sasl_mechanism", |s| s.kafka.security_protocol = super::super::SecurityProtocol::SaslSsl),
             ("databases.0.url", |s| {
                 s.databases.push(DatabaseSettings { name: "main".into(), ..DatabaseSettings::default() });
+            }),
+            ("databases.0.adaptive", |s| {
+                let adaptive = AdaptiveSettings { min_rows_per_second: 0.0, max_rows_per_second: 9.0 };
+                s.databases.push(DatabaseSettings { adaptive: Some(adaptive), ..DatabaseSettings::default() });
+            }),
+            ("databases.0.adaptive", |s| {
+                let adaptive = AdaptiveSettings { min_rows_per_second: 9.0, max_rows_per_second: 8.0 };
+                s.databases.push(DatabaseSettings { adaptive: Some(adaptive), ..DatabaseSettings::default() });
             }),
             ("tables.per_table.payments", |s| {
                 s.tables.per_table.insert("payments".into(), TableOverrides::default());

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use hot_store::{
-    Answer, Backlog, Budget, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Ended, Fill, Grant, HotStore,
-    HotStoreError, LeaseOutcome, LeaseToken, Limits, OpeningStart, OpeningToken, ParkOutcome, ParkedRecord, Permit,
-    RecordId, Restore, SetAsidePage, Settings, ShardHeader, Stamp, Write, WriteOutcome,
+    AgreedLimit, Agreement, Answer, Backlog, Budget, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Ended,
+    Fill, Grant, HotStore, HotStoreError, LeaseOutcome, LeaseToken, Limits, OpeningStart, OpeningToken, ParkOutcome,
+    ParkedRecord, Permit, RecordId, Restore, SetAsidePage, Settings, ShardHeader, Stamp, Write, WriteOutcome,
 };
 use model::{Epoch, Namespace, Shard, Version};
 use tokio::time::Instant;
@@ -194,6 +194,24 @@ impl<H: Budget> Budget for Faulty<H> {
         let what = self.process.shown(|| format!("tell({held:?}, {ended:?})"));
         let (inner, limits, held, ended) = (self.inner.clone(), limits.clone(), held.to_vec(), ended.to_vec());
         let effect = async move { inner.tell(&limits, &held, &ended).await };
+        self.process.call(Place::Hot, what, effect).await
+    }
+
+    async fn agreed(&self, database: &str) -> Result<Agreement, HotStoreError> {
+        let (inner, database) = (self.inner.clone(), database.to_owned());
+        let effect = async move { inner.agreed(&database).await };
+        self.process.call(Place::Hot, self.process.shown(|| "agreed()".to_owned()), effect).await
+    }
+
+    async fn agree(
+        &self,
+        database: &str,
+        before: Option<AgreedLimit>,
+        after: AgreedLimit,
+    ) -> Result<bool, HotStoreError> {
+        let (inner, database) = (self.inner.clone(), database.to_owned());
+        let what = self.process.shown(|| format!("agree({before:?}, {after:?})"));
+        let effect = async move { inner.agree(&database, before, after).await };
         self.process.call(Place::Hot, what, effect).await
     }
 }

@@ -1,0 +1,95 @@
+//! The limit follows how the database fares.
+
+use std::time::Duration;
+
+use drain_svc::{Bounds, DrainOptions};
+use hot_store::Budget as _;
+use model::DatabaseName;
+use tokio::time::{Instant, sleep};
+
+use crate::world::{Still, options};
+
+const BOUNDS: Bounds = Bounds { min: 10.0, max: 200.0 };
+const USUAL: Duration = Duration::from_millis(10);
+
+fn adaptive() -> DrainOptions {
+    let mut options = options();
+    options.adaptive.insert(DatabaseName::new("main").unwrap(), BOUNDS);
+    options
+}
+
+async fn backlog(rows: i64) -> Still {
+    let world = Still::still().await;
+    world.db.takes(USUAL);
+    for n in 0..rows {
+        world.write(n, Some(n)).await;
+    }
+    world
+}
+
+/// Rows per second over so many seconds.
+async fn rate(world: &Still, seconds: u64) -> f64 {
+    let before = world.db.rows_applied();
+    sleep(Duration::from_secs(seconds)).await;
+    (world.db.rows_applied() - before) as f64 / seconds as f64
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_begins_low_rises_while_all_is_well_gives_way_to_trouble_and_is_back_within_30_seconds() {
+    let world = backlog(12_000).await;
+    let running: Vec<_> = (0..3).map(|_| world.start(adaptive())).collect();
+    sleep(Duration::from_secs(2)).await;
+    let first = rate(&world, 3).await;
+    assert!(first <= 60.0, "{first} rows/s at first");
+    sleep(Duration::from_secs(25)).await;
+    let full = rate(&world, 5).await;
+    assert!((190.0..=210.0).contains(&full), "{full} rows/s when all is well");
+
+    world.db.takes(4 * USUAL);
+    sleep(Duration::from_secs(12)).await;
+    let slow = rate(&world, 10).await;
+    assert!((8.0..=12.0).contains(&slow), "{slow} rows/s of a slow database");
+    world.db.takes(USUAL);
+    sleep(Duration::from_secs(30)).await;
+    let back = rate(&world, 5).await;
+    assert!((190.0..=210.0).contains(&back), "{back} rows/s afterwards");
+
+    // One of many replicas is enough to find trouble, and one answer that is lost costs half of it once.
+    world.db.lose_next_answer.store(true, std::sync::atomic::Ordering::SeqCst);
+    sleep(Duration::from_secs(2)).await;
+    let lost = world.hot.agreed("main").await.unwrap().limit.unwrap().per_second;
+    assert!((95.0..=125.0).contains(&lost), "{lost} rows/s after a lost answer");
+
+    // What a second sees is the highest limit and one batch, whatever it has been through.
+    let attempts = world.db.attempts();
+    let second = |from: Instant| {
+        let within = |a: &&crate::db::Attempt| a.at >= from && a.at < from + Duration::from_secs(1);
+        attempts.iter().filter(within).map(|a| a.changes.len()).sum::<usize>()
+    };
+    let worst = attempts.iter().map(|attempt| second(attempt.at)).max().unwrap();
+    assert!(worst <= 210, "{worst} rows in a second");
+    for replica in running {
+        replica.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_least_of_all_limits_counts() {
+    let world = backlog(4_000).await;
+    let mut both = adaptive();
+    both.default_table.rows_per_second = Some(50.0);
+    let replica = world.start(both);
+    sleep(Duration::from_secs(30)).await;
+    let of_table = rate(&world, 5).await;
+    assert!((47.0..=52.0).contains(&of_table), "{of_table} rows/s");
+    assert_eq!(world.hot.agreed("main").await.unwrap().limit.unwrap().per_second, BOUNDS.max);
+    replica.stop().await;
+
+    let mut fixed = adaptive();
+    fixed.per_database.insert("main".into(), 100.0);
+    let replica = world.start(fixed);
+    sleep(Duration::from_secs(10)).await;
+    let of_database = rate(&world, 5).await;
+    assert!((97.0..=105.0).contains(&of_database), "{of_database} rows/s");
+    replica.stop().await;
+}
