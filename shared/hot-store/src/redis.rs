@@ -26,6 +26,7 @@ mod planted;
 mod points;
 mod records;
 mod reply;
+mod restores;
 mod scripts;
 mod settings;
 mod store;

@@ -7,7 +7,7 @@ use model::{KeyBytes, Namespace, RequestId, Shard};
 use crate::RecordId;
 
 /// Between namespace and key: a namespace holds no control characters, so no two records share a name.
-const SEPARATOR: u8 = 0;
+pub(super) const SEPARATOR: u8 = 0;
 
 /// The keys of one shard. The scripts rely on this: the header's key ends with `h`, and a record's key is the same with
 /// `r:` and the record's name in its place; the name is also the record's member in the sorted sets. They make three more

@@ -1,93 +1,18 @@
 //! The calls that open a shard, and the checkpoint that they start from.
 
-use std::time::Duration;
-
-use bytes::Bytes;
 use model::{Epoch, Shard, Version};
 
 use super::{
-    keys::ShardKeys,
     points,
-    records::{RECORDS_PER_CALL, calls, dirty_record, millis},
+    records::{RECORDS_PER_CALL, dirty_record},
     scripts,
     store::RedisStore,
-    value::{self, is_too_new},
+    value::is_too_new,
 };
-use crate::{
-    Checkpoint, Claim, DirtyRecord, HotStoreError, OpeningStart, OpeningToken, Restore, SetAside, SetAsidePage,
-};
+use crate::{Checkpoint, Claim, DirtyRecord, HotStoreError, OpeningStart, OpeningToken, SetAside, SetAsidePage};
 
 /// Once a page of what is set aside is so large, nothing is added to it.
 const BYTES_PER_PAGE: usize = 4 << 20;
-
-/// What is to be put back, as the script gets it.
-struct EncodedRestore {
-    key: Vec<u8>,
-    action: &'static str,
-    kind: &'static str,
-    version: Version,
-    behind: Version,
-    since: Version,
-    payload: Bytes,
-}
-
-impl EncodedRestore {
-    fn new(keys: &ShardKeys, restore: Restore) -> Self {
-        let none = Self {
-            key: Vec::new(),
-            action: "",
-            kind: "",
-            version: Version::ZERO,
-            behind: Version::ZERO,
-            since: Version::ZERO,
-            payload: Bytes::new(),
-        };
-        match restore {
-            Restore::Dirty { record, version, behind, image } => Self {
-                key: keys.record(&record),
-                action: "D",
-                kind: value::kind_of(&image),
-                version,
-                behind,
-                since: image.since.unwrap_or(Version::ZERO),
-                payload: value::payload_of(image),
-            },
-            Restore::Parked { record, version, image } => Self {
-                key: keys.record(&record),
-                action: "P",
-                kind: value::parked_kind_of(&image),
-                version,
-                behind: version,
-                since: image.since.unwrap_or(Version::ZERO),
-                payload: value::payload_of(image),
-            },
-            Restore::Unqueued { record, version, behind, image } => {
-                Self { action: "U", ..Self::new(keys, Restore::Dirty { record, version, behind, image }) }
-            }
-            Restore::Clean { record, version, image } => Self {
-                key: keys.record(&record),
-                action: "C",
-                kind: value::kind_of(&image),
-                version,
-                payload: value::payload_of(image),
-                ..none
-            },
-            Restore::Gone { record, horizon } => {
-                Self { key: keys.record(&record), action: "G", version: horizon, ..none }
-            }
-            Restore::Behind { record, version } => {
-                Self { key: keys.record(&record), action: "B", behind: version, ..none }
-            }
-            Restore::Request { namespace, request, version } => Self {
-                key: keys.request(&namespace, &request.id),
-                action: "Q",
-                version,
-                payload: Bytes::copy_from_slice(request.digest.as_bytes()),
-                ..none
-            },
-        }
-    }
-}
 
 impl RedisStore {
     pub(super) async fn store_checkpoint(
@@ -176,36 +101,6 @@ impl RedisStore {
             }
         }
         Ok(page)
-    }
-
-    pub(super) async fn restore_records(
-        &self,
-        shard: Shard,
-        token: &OpeningToken,
-        records: Vec<Restore>,
-        ttl: Duration,
-    ) -> Result<(), HotStoreError> {
-        let keys = self.keys(shard)?;
-        let records = records.into_iter().map(|restore| EncodedRestore::new(keys, restore)).collect();
-        for part in calls(records, |record: &EncodedRestore| record.payload.len()) {
-            let mut call = scripts::RESTORE.call(3 + part.len()).arg(&keys.header).arg(&keys.dirty).arg(&keys.unqueued);
-            for restore in &part {
-                call.push(&restore.key[..]);
-            }
-            call.push(&token.0);
-            call.push(millis(ttl));
-            call.push(self.request_window());
-            for restore in &part {
-                call.push(restore.action);
-                call.push(restore.kind);
-                call.push(restore.version.get());
-                call.push(restore.behind.get());
-                call.push(restore.since.get());
-                call.push(&restore.payload[..]);
-            }
-            self.call(shard, call).await?;
-        }
-        Ok(())
     }
 
     pub(super) async fn finish_shard(

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use hot_store::{Backlog, Clean, CleanOutcome, Dirty, HotStore, Precondition, Restore, Slot, Write};
+use hot_store::{Backlog, Clean, CleanOutcome, Dirty, HotStore, Precondition, Restore, Slot, Write, WriteOutcome};
 use model::{Epoch, Image, Namespace, Value, Version};
 use tokio::time::Instant;
 
-use super::{Backend, kit::*};
+use super::{Backend, kit::*, requests::request};
 
 fn tables() -> Vec<Namespace> {
     ["main.payments", "main.orders"].map(|name| Namespace::new(name).unwrap()).to_vec()
@@ -348,4 +348,69 @@ pub async fn a_backlog_is_what_the_dirty_records_come_to(b: &impl Backend) {
         assert_eq!(found.oldest, held.values().map(|held| held.behind).min(), "step {step}");
     }
     assert!(written.len() == 6);
+}
+
+/// Whether the store has anything of it must make no difference to what a call puts back.
+pub async fn an_empty_store_is_filled_at_once_and_offered_the_same_again_with_more_it_takes_the_rest(b: &impl Backend) {
+    let (store, shard, opener) = (b.store(), b.shard(), token("a"));
+    let event = |number, at, behind, image| Restore::Dirty {
+        record: record(number),
+        version: version(at),
+        behind: version(behind),
+        image,
+    };
+    let noted = |id: &str, at| Restore::Request {
+        namespace: record(1).namespace,
+        request: request(id, "a"),
+        version: version(at),
+    };
+    let since = Image { since: Some(version(4)), ..row(2) };
+    store.claim(shard, &opener).await.unwrap();
+    store.begin_opening(shard, &opener, Epoch(1), start(true)).await.unwrap();
+    let first = vec![
+        event(1, 21, 21, row(1)),
+        noted("one", 21),
+        event(2, 22, 12, since.clone()),
+        event(3, 23, 23, tombstone()),
+        noted("three", 23),
+    ];
+    store.restore(shard, &opener, first.clone(), LONG).await.unwrap();
+    store.restore(shard, &opener, first.clone(), LONG).await.unwrap();
+    // A record that is new beside one that is not, a request likewise; another table in the same call.
+    let other = Restore::Dirty {
+        record: record_in("main.orders", 1),
+        version: version(26),
+        behind: version(16),
+        image: row(6),
+    };
+    store.restore(shard, &opener, vec![event(4, 24, 24, row(4)), event(1, 25, 21, row(5))], LONG).await.unwrap();
+    store.restore(shard, &opener, vec![noted("four", 24), noted("one", 20)], LONG).await.unwrap();
+    store.restore(shard, &opener, vec![event(5, 27, 27, row(7)), noted("three", 28)], LONG).await.unwrap();
+    store.restore(shard, &opener, vec![event(6, 29, 29, row(8)), other], LONG).await.unwrap();
+    store.restore(shard, &opener, first, LONG).await.unwrap();
+    store.finish_opening(shard, &opener, version(30), hot_store::Checkpoint::default()).await.unwrap();
+
+    let held = [(25, row(5)), (22, since), (23, tombstone()), (24, row(4)), (27, row(7)), (29, row(8))];
+    for (number, (at, image)) in (1..).zip(&held) {
+        assert_eq!(read(b, record(number)).await, image_slot(version(*at), image.clone(), true), "{number}");
+    }
+    let images = held.map(|(_, image)| image);
+    assert_eq!(backlog(b).await, expected(&images, version(12)));
+    assert_eq!(dirty(b, Dirty::All).await, [22, 23, 24, 25, 26, 27, 29].map(version));
+    assert!(dirty(b, Dirty::Unqueued).await.is_empty());
+    for (number, next) in [(2, 21), (1, 23), (3, 24), (4, 27)] {
+        let at = version([25, 22, 23, 24][number as usize - 1]);
+        assert_eq!(mark_clean(b, record(number), at, LONG).await, CleanOutcome::Cleaned);
+        assert_eq!(backlog(b).await.oldest, Some(version(next)), "{number}");
+    }
+    assert_eq!(backlogs(b).await[1].oldest, Some(version(16)));
+    for (id, at) in [("one", 21), ("three", 28), ("four", 24)] {
+        let image = Image { request: Some(request(id, "a")), ..row(9) };
+        let outcome = write(b, record(9), Precondition::None, image).await;
+        assert_eq!(
+            outcome,
+            WriteOutcome::Repeated { version: version(at), epoch: Epoch(1), current: Epoch(1) },
+            "{id}"
+        );
+    }
 }

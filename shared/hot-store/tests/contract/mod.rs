@@ -101,6 +101,7 @@ macro_rules! contract_tests {
             who_resumes_a_discard_keeps_the_requests_that_were_put_back
         );
         $crate::contract_tests!(@module $backend, [$(#[$attribute])*], backlogs:
+            an_empty_store_is_filled_at_once_and_offered_the_same_again_with_more_it_takes_the_rest
             without_a_backlog_the_horizon_is_the_clock_and_later_writes_are_above_it
             a_horizon_is_never_above_a_clock_that_is_ahead_nor_steps_back
             a_record_that_is_written_again_stays_as_far_behind

@@ -8,7 +8,7 @@ use futures::future::try_join_all;
 use model::{DatabaseName, TableName};
 use shock_absorber_client::{Client, TableRef};
 use shock_absorber_tests::{
-    Service, ServiceSettings, eventually,
+    Service, ServiceSettings, eventually, http,
     servers::{KafkaServer, MariaDbServer, RedisServer},
 };
 
@@ -25,6 +25,8 @@ const LOOK: Duration = Duration::from_millis(20);
 const OPEN_SHARDS: &str = "local open = 0 \
     for shard = 0, ARGV[1] - 1 do open = open + redis.call('HEXISTS', 'sa:{s' .. shard .. '}:h', 'inc') end \
     return open";
+/// As `docker-compose.yml` starts it.
+const REDIS: [&str; 6] = ["--appendonly", "yes", "--appendfsync", "always", "--auto-aof-rewrite-min-size", "512mb"];
 const PROGRESS: Duration = Duration::from_secs(5);
 
 /// Everything that runs.
@@ -60,7 +62,7 @@ impl Stand {
     /// If anything doesn't start.
     pub(crate) async fn start(arguments: &Arguments) -> Result<Self> {
         let (redis, kafka, mariadb) = tokio::try_join!(
-            RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]),
+            RedisServer::start_with(&REDIS),
             KafkaServer::start(),
             MariaDbServer::start_with(&["--innodb-flush-log-at-trx-commit=1", "--innodb-buffer-pool-size=256M"]),
         )?;
@@ -130,8 +132,13 @@ impl Stand {
         };
         let before = cpu(self)?;
         let shards = self.shards.to_string();
+        let (redis, admin) = (&self.redis, self.ingest.admin());
+        // Ingest first, since its answer costs next to nothing. For a moment it has not noticed yet, so Redis has the word.
         let ask = async || {
-            let open = self.redis.cli(&["EVAL", OPEN_SHARDS, "0", &shards]).await?;
+            if !matches!(http::get(admin, "/readyz").await, Ok((200, _))) {
+                return Ok(None);
+            }
+            let open = redis.cli(&["EVAL", OPEN_SHARDS, "0", &shards]).await?;
             Ok((open.trim() == shards).then_some(()))
         };
         eventually("opening of all shards", within, ask).await?;

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- Puts records and requests back. KEYS: header, dirty, unqueued, then one per record or request. ARGV: token, TTL in
--- ms, request window in ms, then per key what to do (D dirty and queued, U dirty and not, P parked, C clean, G gone,
--- B behind, Q request), kind (of P that of a parked record), version (of G: the purge horizon), up to where the database is
--- behind, `since`, payload (of Q: the digest).
+-- Puts records and requests back as far as what is there allows it; where nothing is, see restore_new.lua. KEYS: header,
+-- dirty, unqueued, then one per record or request. ARGV: token, TTL in ms, request window in ms, then per key what to do
+-- (D dirty and queued, U dirty and not, P parked, C clean, G gone, B behind, Q request), kind (of P that of a parked
+-- record), version (of G: the purge horizon), up to where the database is behind, `since`, payload (of Q: the digest).
 local fields = redis.call('HMGET', KEYS[1], 'otok', 'oinc', 'oepoch', 'min')
 if fields[1] ~= ARGV[1] or fields[2] ~= live_incarnation() or not fields[3] then return SUPERSEDED end
 local epoch, lowest = tonumber(fields[3]), tonumber(fields[4] or 0)
@@ -20,20 +20,7 @@ end
 
 local function unpark(name, namespace) redis.call('ZREM', parked_key(namespace), name) end
 
--- Where nothing was, what is put is gathered and written with few commands: so an empty store is filled.
-local empty = #KEYS > 3 and redis.call('EXISTS', unpack(KEYS, 4)) == 0
-local met = {} -- keys that this call has come upon
-local images, marks, behinds = {}, {}, {} -- keys and values; of the dirty set; by namespace, of what the database does not have
 local namespace, beginning -- of the last record, and how its name begins: the next one's is nearly always the same
-
--- The images first: a mark that is missing is noticed, and one without an image would be none.
-local function write_gathered()
-  if #images == 0 then return end
-  redis.call('MSET', unpack(images))
-  redis.call('ZADD', KEYS[2], unpack(marks))
-  for of, scores in pairs(behinds) do redis.call('ZADD', behind_key(of), 'LT', unpack(scores)) end
-  images, marks, behinds = {}, {}, {}
-end
 
 for i = 4, #KEYS do
   local key, at = KEYS[i], 6 * (i - 4) + 4
@@ -43,22 +30,11 @@ for i = 4, #KEYS do
     namespace = namespace_of(name)
     beginning = namespace .. '\0'
   end
-  local vacant = empty and not met[key]
-  met[key] = true
-  if not vacant then write_gathered() end
   if action == 'Q' then
-    local version = not vacant and request_in(redis.call('GET', key))
+    local version = request_in(redis.call('GET', key))
     if not version or version <= asked then
       redis.call('SET', key, request_value(asked, epoch, payload), 'PX', ARGV[3])
     end
-  elseif action == 'D' and vacant then
-    local scores, next = behinds[namespace] or {}, #images
-    behinds[namespace] = scores
-    images[next + 1], images[next + 2] = key, head_of(ARGV[at + 1], asked, epoch, tonumber(ARGV[at + 4])) .. payload
-    marks[next + 1], marks[next + 2] = ARGV[at + 2], name
-    next = #scores
-    scores[next + 1], scores[next + 2] = ARGV[at + 3], name
-    bytes[namespace] = (bytes[namespace] or 0) + #payload
   elseif action == 'B' then
     -- Only what is dirty has a place there.
     redis.call('ZADD', behind_key(namespace), 'XX', 'LT', ARGV[at + 3], name)
@@ -127,6 +103,5 @@ for i = 4, #KEYS do
     if aside then redis.call('ZREM', BASE .. 'g', name) end -- last: half of this would lose it
   end
 end
-write_gathered()
 count_bytes(bytes)
 return {ok = 'DONE'}
