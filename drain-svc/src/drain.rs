@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     DrainOptions,
+    breaker::{Breakers, probe_when_open},
     budget::{Gates, Pulse, follow_rates, heed_database},
     consume::{Consumer, refresh_tables},
     horizon::{note_horizons, purge_tombstones},
@@ -77,6 +78,7 @@ impl<H: HotStore + Budget, S: EventSource, P: EventPublisher, D: Database> Drain
         let meter = opentelemetry::global::meter("shock_absorber.drain");
         let stop = CancellationToken::new();
         let pulses = options.adaptive.keys().map(|name| (name.clone(), Pulse::default())).collect();
+        let breakers = Breakers::new(&directory, &options);
         let parts = Arc::new(Parts {
             hot,
             directory,
@@ -84,12 +86,16 @@ impl<H: HotStore + Budget, S: EventSource, P: EventPublisher, D: Database> Drain
             options,
             gates: Gates::default(),
             pulses,
+            breakers,
             metrics: Metrics::new(&meter),
             board: self.board,
             reports,
             stop,
         });
         let mut tasks = JoinSet::new();
+        for breaker in parts.breakers.all() {
+            tasks.spawn(probe_when_open(parts.clone(), breaker.clone()));
+        }
         tasks.spawn(follow_rates(parts.clone()));
         for (database, bounds) in &parts.options.adaptive {
             tasks.spawn(heed_database(parts.clone(), database.clone(), *bounds));

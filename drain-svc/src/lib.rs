@@ -6,6 +6,7 @@
 //! - `consume`: decoded; void if its epoch is over; counted as unfinished in its partition's watermark.
 //! - `gather`: waits in a lane of its table until a batch is due; of each key only the newest version is written.
 //! - `budget`: leave to write so many rows now, over all replicas.
+//! - `breaker`: nothing is tried while the database can write nothing.
 //! - `apply`: one transaction; then the hot store is told, and only then the record is done.
 //! - `dead_letter`: what the database refuses for good, or nobody can read: lettered, parked, and so done.
 //! - `horizon`: up to where everything is in, told to those who read the database itself; what may be forgotten.
@@ -16,6 +17,7 @@
 
 mod apply;
 mod backoff;
+mod breaker;
 mod budget;
 mod consume;
 mod dead_letter;

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     DrainOptions,
     backoff::Backoff,
+    breaker::Breakers,
     budget::{Gate, Gates, Pulse},
     dead_letter::Post,
     gather::{Generation, Lane, Ticket},
@@ -27,6 +28,7 @@ pub(crate) struct Parts<H, D> {
     pub(crate) gates: Gates<H>,
     /// How databases fare whose limit follows that.
     pub(crate) pulses: BTreeMap<DatabaseName, Pulse>,
+    pub(crate) breakers: Breakers,
     pub(crate) metrics: Metrics,
     /// What is shown to operators.
     pub(crate) board: Board,

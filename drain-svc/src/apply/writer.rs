@@ -21,6 +21,7 @@ use super::{
 use crate::{
     TableOptions,
     backoff::Backoff,
+    breaker::{Breaker, Closing},
     budget::{Gate, Leave},
     dead_letter::Undeliverable,
     gather::{Entry, GivenUp, Lane, Limits, Reason, Ticket, Verdict},
@@ -30,6 +31,9 @@ use crate::{
 
 /// Groups of records (of one shard and transaction) that are written and not marked clean; past it the lane waits.
 const UNMARKED_GROUPS: usize = 256;
+
+/// After so many failures in a row that nobody understands, while the database answers, a row is taken to be in the way.
+const UNCLEAR_AT_MOST: u32 = 3;
 
 /// What a writer does after an attempt.
 enum Next {
@@ -50,6 +54,8 @@ pub(crate) struct Writer<H, D> {
     metrics: TableMetrics,
     stop: CancellationToken,
     backoff: Backoff,
+    /// Failures in a row that nobody understands.
+    unclear: u32,
     /// When the table was last looked at and found to be what batches are made for.
     found_as_known: Option<Instant>,
     cleaning: JoinSet<()>,
@@ -66,8 +72,8 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
         let options = parts.options.table(&lane.table.schema.table).clone();
         let backoff = parts.backoff();
         let name = Arc::new(lane.table.schema.table.clone());
-        let (found_as_known, cleaning) = (None, JoinSet::new());
-        Self { lane, name, parts, gate, options, metrics, stop, backoff, found_as_known, cleaning }
+        let (unclear, found_as_known, cleaning) = (0, None, JoinSet::new());
+        Self { lane, name, parts, gate, options, metrics, stop, backoff, unclear, found_as_known, cleaning }
     }
 
     /// Until it is stopped; then what is in a transaction is finished, and what only waits is left to be redelivered.
@@ -100,13 +106,18 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
                 () = self.lane.due(limits), if self.cleaning.len() < UNMARKED_GROUPS => break,
             }
         }
-        if self.backoff.failures() > 0 && !self.reaches_database(&table).await {
-            return Next::After(self.backoff.next_delay());
-        }
+        let Some(breaker) = self.breaker() else { return Next::After(self.backoff.next_delay()) };
+        let closing = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => return Next::Stop,
+            closing = breaker.closed() => closing,
+        };
         let asked = Instant::now();
         let granted = tokio::select! {
             biased;
             () = self.stop.cancelled() => return Next::Stop,
+            // What was asked for meanwhile is given back: others could use it.
+            () = breaker.opened() => return Next::AtOnce,
             granted = self.gate.pass(|| self.lane.due_rows(limits)) => granted,
         };
         self.parts.metrics.of(&self.metrics).budget_waited(asked.elapsed());
@@ -131,6 +142,7 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
         let took = begun.elapsed();
         match outcome {
             Ok(applied) => {
+                breaker.answered();
                 self.healed();
                 self.committed(&table, changes, tickets, applied, took);
                 Next::AtOnce
@@ -138,19 +150,32 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
             Err(error) => {
                 self.parts.metrics.of(&self.metrics).failed(took);
                 let entries = changes.into_iter().zip(tickets).map(|(change, ticket)| Entry { change, ticket });
+                self.met(&breaker, closing, &error).await;
                 self.refused(&table, &error, entries.collect(), &owners).await
             }
         }
     }
 
-    /// Whether the database answers. After a failure that is found out before any leave is taken: a replica that is cut
-    /// off from the database would otherwise hold, through one attempt after the other, what others could use.
-    async fn reaches_database(&self, table: &CatalogTable) -> bool {
-        let name = &table.schema.table;
-        let Some(database) = self.parts.directory.database(&name.database) else { return true };
-        // Any other error is for the attempt to meet.
-        let answer = database.shard_rows(std::slice::from_ref(&name.table), Shard(0)).await;
-        !answer.is_err_and(|error| error.class().may_pass())
+    /// Whether its database takes writes; `None` if no such database is configured.
+    fn breaker(&self) -> Option<Arc<Breaker>> {
+        self.parts.breakers.of(&self.lane.table.schema.table.database).cloned()
+    }
+
+    /// Tells the breaker what an attempt has met. Where nobody knows what that means, the database is asked whether it
+    /// takes writes at all.
+    async fn met(&mut self, breaker: &Breaker, closing: Closing, error: &DatabaseError) {
+        match Refusal::of(error) {
+            Refusal::Away => breaker.failed(closing, error),
+            Refusal::Unclear => {
+                let database = self.parts.directory.database(&self.lane.table.schema.table.database);
+                let Some(database) = database else { return };
+                match database.probe().await {
+                    Err(error) if error.class().may_pass() => breaker.failed(closing, &error),
+                    Ok(()) | Err(_) => self.unclear += 1,
+                }
+            }
+            Refusal::Later | Refusal::NotOwner | Refusal::Schema | Refusal::Rows => breaker.answered(),
+        }
     }
 
     /// The table as it is now; as it was, once it is disabled.
@@ -209,6 +234,7 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
             tracing::info!(table = %self.lane.table.schema.table, lane = self.lane.index, "the database takes batches again");
             self.backoff.reset();
         }
+        self.unclear = 0;
     }
 
     /// Tells the hot store, shard by shard and side by side with the next transaction.
@@ -288,17 +314,26 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
                 self.single_out(batch, error).await;
                 return Next::After(self.backoff.delay_after(0));
             }
+            // A statement that breaks its connection each time would be in the way of all others for ever.
+            Refusal::Unclear if self.unclear >= UNCLEAR_AT_MOST => {
+                self.single_out(batch, error).await;
+                return Next::After(self.backoff.delay_after(0));
+            }
             Refusal::Schema | Refusal::Away | Refusal::Later | Refusal::Unclear | Refusal::NotOwner => {}
         }
         let table = &self.lane.table.schema.table;
-        if self.backoff.failures() == 0 {
+        // Of an outage the breaker tells, once.
+        if self.backoff.failures() == 0 && way != Refusal::Away {
             let (lane, rows, error) = (self.lane.index, batch.len(), without_values(error));
             tracing::warn!(%table, lane, rows, error, "a batch did not get through; trying until it does");
         }
         self.lane.with(|gathered| gathered.put_back(batch, Verdict::Innocent, Instant::now()));
         self.parts.report(Report::Room { lane: self.lane.clone() }).await;
-        if way == Refusal::NotOwner {
-            self.take_ownership_again(owners).await;
+        match way {
+            Refusal::NotOwner => self.take_ownership_again(owners).await,
+            // The breaker says when.
+            Refusal::Away => return Next::AtOnce,
+            _ => {}
         }
         Next::After(self.backoff.next_delay())
     }

@@ -8,6 +8,8 @@ use opentelemetry::{
     metrics::{Counter, Gauge, Histogram, Meter},
 };
 
+use super::Breaker;
+
 /// Every metric, so that names stand in one place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Metric {
@@ -31,6 +33,7 @@ enum Metric {
     AdaptiveLimit,
     HorizonAge,
     Purged,
+    Breaker,
 }
 
 impl Metric {
@@ -56,6 +59,7 @@ impl Metric {
             Self::AdaptiveLimit => "shock_absorber.drain.budget.adaptive_limit",
             Self::HorizonAge => "shock_absorber.drain.horizon.age",
             Self::Purged => "shock_absorber.drain.tombstones_purged",
+            Self::Breaker => "shock_absorber.drain.breaker",
         }
     }
 
@@ -85,6 +89,7 @@ impl Metric {
             Self::AdaptiveLimit => "Rows per second that a database may be written with by how it fares",
             Self::HorizonAge => "Age of the horizon: accepted writes that are older are in the database",
             Self::Purged => "Marks of deleted rows that were forgotten",
+            Self::Breaker => "Whether writes to a database are tried: 0 closed (they are), 1 half-open, 2 open",
         }
     }
 }
@@ -111,6 +116,7 @@ pub(crate) struct Metrics {
     adaptive_limit: Gauge<f64>,
     horizon_age: Gauge<f64>,
     purged: Counter<u64>,
+    breaker: Gauge<u64>,
 }
 
 impl Metrics {
@@ -144,6 +150,7 @@ impl Metrics {
             lag: age(Metric::Lag),
             horizon_age: age(Metric::HorizonAge),
             purged: counter(Metric::Purged),
+            breaker: gauge(Metric::Breaker),
             paused: gauge(Metric::PausedPartitions),
             held: gauge(Metric::HeldPartitions),
             transaction: seconds(Metric::TransactionDuration),
@@ -167,6 +174,16 @@ impl Metrics {
     /// What the limit of a database is that follows how it fares.
     pub(crate) fn adaptive_limit(&self, database: &DatabaseName, rows_per_second: f64) {
         self.adaptive_limit.record(rows_per_second, &[KeyValue::new("database", database.to_string())]);
+    }
+
+    /// Whether writes to a database are tried.
+    pub(crate) fn breaker(&self, database: &DatabaseName, breaker: Breaker) {
+        let state = match breaker {
+            Breaker::Closed => 0,
+            Breaker::HalfOpen => 1,
+            Breaker::Open { .. } => 2,
+        };
+        self.breaker.record(state, &[KeyValue::new("database", database.to_string())]);
     }
 
     /// Records that the log does not have.

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -76,6 +76,8 @@ pub(crate) struct BentDatabase<D = AnyDatabase> {
     /// Every call that writes, when it was made, and what came of it.
     calls: Mutex<Vec<String>>,
     attempts: Mutex<Vec<Attempt>>,
+    /// How often it was asked whether it takes writes.
+    pub(crate) probes: AtomicU64,
     history: Mutex<Vec<Happened>>,
     /// Horizons and purges are refused for good.
     pub(crate) no_upkeep: AtomicBool,
@@ -108,6 +110,7 @@ impl<D> BentDatabase<D> {
             begun: Instant::now(),
             calls: Mutex::default(),
             attempts: Mutex::default(),
+            probes: AtomicU64::new(0),
             history: Mutex::default(),
             no_upkeep: AtomicBool::new(false),
             notes: Gate::default(),
@@ -233,6 +236,15 @@ impl<D: Database> Database for BentDatabase<D> {
         }
         self.called(format!("take {claims:?} for {owner:?}"));
         self.inner.take_ownership(claims, owner).await
+    }
+
+    async fn probe(&self) -> Result<(), DatabaseError> {
+        self.reach().await?;
+        self.probes.fetch_add(1, Ordering::SeqCst);
+        match self.refusal(&[]) {
+            Some(error) => Err(error),
+            None => self.inner.probe().await,
+        }
     }
 
     async fn prepare(&self) -> Result<(), DatabaseError> {

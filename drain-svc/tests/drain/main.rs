@@ -3,6 +3,7 @@
 
 mod adaptive;
 mod assignment;
+mod breaker;
 mod database_errors;
 mod db;
 mod dead_letters;

@@ -9,12 +9,15 @@ use std::{
 use event_log::{EventSource, LogError, Progress, SourceEvent, TopicPartition};
 use model::Topic;
 
+use crate::world::topic;
+
 /// What a source was told.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
     pub(crate) pauses: usize,
     pub(crate) paused: HashSet<TopicPartition>,
     pub(crate) delivered: usize,
+    /// Of the topic of most tests.
     pub(crate) noted: HashMap<u16, Progress>,
     /// What it is answered the next time that it asks what happened.
     pub(crate) next_error: Option<LogError>,
@@ -74,7 +77,7 @@ impl<S: EventSource> EventSource for WatchedSource<S> {
     }
 
     fn note_progress(&mut self, progress: &[(TopicPartition, Progress)]) {
-        for (at, progress) in progress {
+        for (at, progress) in progress.iter().filter(|(at, _)| at.topic == topic()) {
             let earlier = self.told.lock().unwrap().noted.insert(at.partition, *progress);
             assert!(earlier.is_none_or(|earlier| earlier <= *progress), "{progress:?} after {earlier:?}");
         }

@@ -126,7 +126,7 @@ fn table() -> TableRef {
     TableRef { database: DatabaseName::new("main").unwrap(), table: TableName::new("payments").unwrap() }
 }
 
-fn settings() -> TableSettings {
+pub(crate) fn settings() -> TableSettings {
     TableSettings { topic: topic(), namespace: namespace(), group_by: Vec::new(), create_check: CreateCheck::Database }
 }
 
@@ -303,8 +303,23 @@ impl<L: Group, D: Database> World<L, D> {
         log: Arc<impl EventPublisher>,
         options: DrainOptions,
     ) -> Running {
-        let (source, told) = WatchedSource::new(self.log.member_named("test"));
         let directory = TableDirectory::new(vec![(table().database, self.db.clone())]);
+        self.start_parts(hot, log, directory, options)
+    }
+
+    /// With these databases.
+    pub(crate) fn start_over(&self, directory: TableDirectory<BentDatabase<D>>, options: DrainOptions) -> Running {
+        self.start_parts(self.hot.clone(), Arc::new(self.log.clone()), directory, options)
+    }
+
+    fn start_parts(
+        &self,
+        hot: Arc<impl HotStore + Budget>,
+        log: Arc<impl EventPublisher>,
+        directory: TableDirectory<BentDatabase<D>>,
+        options: DrainOptions,
+    ) -> Running {
+        let (source, told) = WatchedSource::new(self.log.member_named("test"));
         let parts = DrainParts { hot, source, log, directory: Arc::new(directory), options };
         let stop = CancellationToken::new();
         let task = tokio::spawn(Drain::new(parts).run(stop.clone()));

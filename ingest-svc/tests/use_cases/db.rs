@@ -116,6 +116,10 @@ impl BentDatabase {
 }
 
 impl Database for BentDatabase {
+    async fn probe(&self) -> Result<(), DatabaseError> {
+        self.ask().map(drop)
+    }
+
     async fn prepare(&self) -> Result<(), DatabaseError> {
         self.ask().map(drop)
     }

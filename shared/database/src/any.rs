@@ -85,6 +85,10 @@ macro_rules! delegate {
 }
 
 impl Database for AnyDatabase {
+    async fn probe(&self) -> Result<(), DatabaseError> {
+        delegate!(self.probe().await)
+    }
+
     async fn prepare(&self) -> Result<(), DatabaseError> {
         delegate!(self.prepare().await)
     }

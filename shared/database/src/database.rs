@@ -119,6 +119,12 @@ pub enum Applied {
 /// A call that was begun runs to its end, also when its future is dropped: a transaction is never left half-way on
 /// a connection that somebody else uses next.
 pub trait Database: Send + Sync + 'static {
+    /// Whether it takes writes now: a transaction that says it would write and changes nothing.
+    ///
+    /// # Errors
+    /// Why it does not.
+    fn probe(&self) -> impl Future<Output = Result<(), DatabaseError>> + Send;
+
     /// Makes or upgrades our own tables (`_sa_shard`, `_sa_ledger`; in the first database also `_sa_table`,
     /// `_sa_epoch`, `_sa_meta`, `_sa_rate`).
     fn prepare(&self) -> impl Future<Output = Result<(), DatabaseError>> + Send;

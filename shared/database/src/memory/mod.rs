@@ -145,6 +145,10 @@ impl MemoryDatabase {
 }
 
 impl Database for MemoryDatabase {
+    async fn probe(&self) -> Result<(), DatabaseError> {
+        self.at_once(|_| Ok(())).await
+    }
+
     async fn prepare(&self) -> Result<(), DatabaseError> {
         Ok(())
     }

@@ -91,6 +91,16 @@ async fn meta<S: Session>(session: &mut S, name: &str) -> Result<Option<i64>, Fa
     Ok(rows.into_iter().flatten().next().and_then(|value| if let Value::Int64(n) = value { Some(n) } else { None }))
 }
 
+/// Begins to write, changes nothing. A server that is read-only refuses the statement all the same.
+pub(super) async fn probe<B: Backend>(backend: &B) -> Result<(), DatabaseError> {
+    let on = |failure: Failure| failure.on("_sa_meta");
+    let mut session = backend.session().await.map_err(on)?;
+    session.begin(Purpose::Write).await.map_err(on)?;
+    let update = Statement::new("UPDATE _sa_meta SET value = value WHERE name = 'probe'");
+    let outcome = session.execute(update).await.map(drop).map_err(on);
+    transaction::finish(&mut session, "_sa_meta", outcome).await
+}
+
 /// Draws the next epoch of a shard.
 pub(super) async fn next_epoch<B: Backend>(backend: &B, shard: Shard, at_least: Epoch) -> Result<Epoch, DatabaseError> {
     let on = |failure: Failure| failure.on("_sa_epoch");

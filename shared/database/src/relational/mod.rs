@@ -60,6 +60,10 @@ impl<B: Backend> Relational<B> {
 }
 
 impl<B: Backend> Database for Relational<B> {
+    async fn probe(&self) -> Result<(), DatabaseError> {
+        self.detached(move |backend| async move { installation::probe(&*backend).await }).await
+    }
+
     async fn prepare(&self) -> Result<(), DatabaseError> {
         self.detached(move |backend| async move { installation::prepare(&*backend).await }).await
     }

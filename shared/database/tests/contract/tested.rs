@@ -31,6 +31,10 @@ impl Tested {
 }
 
 impl Database for Tested {
+    async fn probe(&self) -> Result<(), DatabaseError> {
+        delegate!(self.probe().await)
+    }
+
     async fn prepare(&self) -> Result<(), DatabaseError> {
         delegate!(self.prepare().await)
     }

@@ -30,6 +30,13 @@ impl Fault for DatabaseError {
 }
 
 impl<D: Database> Database for Faulty<D> {
+    async fn probe(&self) -> Result<(), DatabaseError> {
+        let inner = self.inner.clone();
+        self.process
+            .call(Place::Database, self.process.shown(|| "probe".to_owned()), async move { inner.probe().await })
+            .await
+    }
+
     async fn prepare(&self) -> Result<(), DatabaseError> {
         let inner = self.inner.clone();
         self.process
