@@ -105,7 +105,10 @@ async fn a_server_that_can_write_nothing_now_blames_no_row() {
     let before = connection().await.unwrap();
     stand.root("SET GLOBAL read_only = 1").await;
     stand.refuses(2, &[(ErrorClass::Transient, "1290")]).await;
+    let probed = stand.database.probe().await.unwrap_err();
+    assert!(is_one_of(&probed, &[(ErrorClass::Transient, "1290")]), "{probed}");
     stand.root("SET GLOBAL read_only = 0").await;
+    assert_eq!(stand.database.probe().await, Ok(()));
     stand.takes(2).await;
     assert_ne!(connection().await.unwrap(), before, "the connection to what was read-only is kept");
 

@@ -35,6 +35,10 @@ const UNMARKED_GROUPS: usize = 256;
 /// After so many failures in a row that nobody understands, while the database answers, a row is taken to be in the way.
 const UNCLEAR_AT_MOST: u32 = 3;
 
+/// After so many rows in a row that ask, each alone, for another table than the one that is there, it is the table that
+/// has drifted: the lane pauses rather than set aside one row after the other.
+const MISFITS_AT_MOST: u32 = 3;
+
 /// What a writer does after an attempt.
 enum Next {
     AtOnce,
@@ -56,6 +60,10 @@ pub(crate) struct Writer<H, D> {
     backoff: Backoff,
     /// Failures in a row that nobody understands.
     unclear: u32,
+    /// Rows in a row that asked, each alone, for another table.
+    misfits: u32,
+    /// Whether it has told that the table has drifted.
+    has_drifted: bool,
     /// When the table was last looked at and found to be what batches are made for.
     found_as_known: Option<Instant>,
     cleaning: JoinSet<()>,
@@ -72,8 +80,21 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
         let options = parts.options.table(&lane.table.schema.table).clone();
         let backoff = parts.backoff();
         let name = Arc::new(lane.table.schema.table.clone());
-        let (unclear, found_as_known, cleaning) = (0, None, JoinSet::new());
-        Self { lane, name, parts, gate, options, metrics, stop, backoff, unclear, found_as_known, cleaning }
+        Self {
+            lane,
+            name,
+            parts,
+            gate,
+            options,
+            metrics,
+            stop,
+            backoff,
+            unclear: 0,
+            misfits: 0,
+            has_drifted: false,
+            found_as_known: None,
+            cleaning: JoinSet::new(),
+        }
     }
 
     /// Until it is stopped; then what is in a transaction is finished, and what only waits is left to be redelivered.
@@ -234,7 +255,12 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
             tracing::info!(table = %self.lane.table.schema.table, lane = self.lane.index, "the database takes batches again");
             self.backoff.reset();
         }
-        self.unclear = 0;
+        (self.unclear, self.misfits) = (0, 0);
+        if std::mem::take(&mut self.has_drifted) {
+            let table = &self.lane.table.schema.table;
+            tracing::info!(%table, lane = self.lane.index, "the table fits again");
+            self.parts.board.drifted(table, None);
+        }
     }
 
     /// Tells the hot store, shard by shard and side by side with the next transaction.
@@ -311,19 +337,25 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
             // Some rows ask for another table than the one that is there; the others needn't wait for them. Should it
             // be all of them after all, they are not tried one after the other as fast as can be.
             Refusal::Schema if self.is_as_known(table).await => {
+                self.misfits += u32::from(batch.len() == 1);
                 self.single_out(batch, error).await;
-                return Next::After(self.backoff.delay_after(0));
+                if self.misfits < MISFITS_AT_MOST {
+                    return Next::After(self.backoff.delay_after(0));
+                }
+                self.drifted(error);
+                return Next::After(self.backoff.next_delay());
             }
+            Refusal::Schema => self.drifted(error),
             // A statement that breaks its connection each time would be in the way of all others for ever.
             Refusal::Unclear if self.unclear >= UNCLEAR_AT_MOST => {
                 self.single_out(batch, error).await;
                 return Next::After(self.backoff.delay_after(0));
             }
-            Refusal::Schema | Refusal::Away | Refusal::Later | Refusal::Unclear | Refusal::NotOwner => {}
+            Refusal::Away | Refusal::Later | Refusal::Unclear | Refusal::NotOwner => {}
         }
         let table = &self.lane.table.schema.table;
         // Of an outage the breaker tells, once.
-        if self.backoff.failures() == 0 && way != Refusal::Away {
+        if self.backoff.failures() == 0 && !matches!(way, Refusal::Away | Refusal::Schema) {
             let (lane, rows, error) = (self.lane.index, batch.len(), without_values(error));
             tracing::warn!(%table, lane, rows, error, "a batch did not get through; trying until it does");
         }
@@ -336,6 +368,20 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
             _ => {}
         }
         Next::After(self.backoff.next_delay())
+    }
+
+    /// The lane pauses, looks at the table again and again, and goes on once it takes something.
+    fn drifted(&mut self, error: &DatabaseError) {
+        let table = &self.lane.table.schema.table;
+        let error = without_values(error);
+        if !std::mem::replace(&mut self.has_drifted, true) {
+            tracing::warn!(
+                %table, lane = self.lane.index, error,
+                "the table is not what records were accepted for; it is not written until it is, and nothing is given up: \
+                 put back what was dropped or renamed, give what was added a default, or grant what is missing"
+            );
+        }
+        self.parts.board.drifted(table, Some(&error));
     }
 
     /// Finds the rows of a batch that are in the way of the others.
@@ -360,7 +406,8 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
     /// at: then no row is to blame.
     async fn is_as_known(&mut self, used: &CatalogTable) -> bool {
         let directory = &self.parts.directory;
-        if self.found_as_known.is_some_and(|at| at.elapsed() < self.parts.options.table_refresh) {
+        let is_recent = |at: Instant| at.elapsed() < self.parts.options.table_refresh;
+        if !self.has_drifted && self.found_as_known.is_some_and(is_recent) {
             return true;
         }
         let entry =
@@ -376,7 +423,7 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
         self.found_as_known = None;
         if let Err(error) = refreshed {
             let table = &used.schema.table;
-            tracing::warn!(%table, error = without_values(&error), "the table could not be looked at again");
+            tracing::debug!(%table, error = without_values(&error), "the table could not be looked at again");
         }
         false
     }

@@ -14,6 +14,7 @@ mod ordinary;
 mod purge;
 mod refused_records;
 mod replay;
+mod schema_drift;
 mod seed;
 mod source;
 mod world;
