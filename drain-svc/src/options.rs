@@ -132,8 +132,8 @@ fn adaptive_limit(database: &DatabaseSettings) -> Option<(DatabaseName, Bounds)>
     Some((name, Bounds { min: adaptive.min_rows_per_second, max: adaptive.max_rows_per_second }))
 }
 
-/// The name of this machine, for people who read logs and shard rows.
-fn host() -> String {
+/// The name of this machine: of a pod, where it runs in one.
+pub(crate) fn host() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = name.trim();
     if name.is_empty() { "drain".to_owned() } else { name.to_owned() }

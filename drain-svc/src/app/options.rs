@@ -7,6 +7,7 @@ use model::{DatabaseName, ShardCount};
 use runtime::{Settings, config};
 
 use super::RunError;
+use crate::options::host;
 
 /// Where the servers are.
 pub(super) struct Plan {
@@ -56,11 +57,13 @@ fn redis(Settings { redis: settings, request_window, .. }: &Settings, shards: Sh
 fn kafka(Settings { kafka: settings, request_window, .. }: &Settings) -> KafkaOptions {
     KafkaOptions {
         group_protocol: match settings.group_protocol {
+            config::GroupProtocol::Auto => GroupProtocol::Auto,
             config::GroupProtocol::Classic => GroupProtocol::Classic,
             config::GroupProtocol::Consumer => GroupProtocol::Consumer,
         },
         session_timeout: settings.session_timeout,
-        group_instance_id: given(&settings.group_instance_id),
+        max_poll_interval: settings.max_poll_interval,
+        group_instance_id: settings.instance_id(&host()),
         max_message_bytes: settings.max_message_bytes,
         allow_single_node: settings.allow_single_node,
         request_window: *request_window,

@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, sync::Arc};
 
 use database::{AnyDatabase, DatabaseOptions, TableDirectory};
-use event_log::kafka::{GroupProtocol, KafkaLog, KafkaOptions, KafkaSecurity};
+use event_log::kafka::{KafkaLog, KafkaOptions, KafkaSecurity};
 use hot_store::redis::{RedisOptions, RedisStore};
 use model::{DatabaseName, ShardCount};
 use runtime::{Readiness, Settings, Shutdown, admin, config, telemetry::Metrics};
@@ -101,12 +101,6 @@ fn redis(Settings { redis: settings, request_window, .. }: &Settings, shards: Sh
 fn kafka(Settings { kafka: settings, request_window, .. }: &Settings) -> KafkaOptions {
     let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     KafkaOptions {
-        group_protocol: match settings.group_protocol {
-            config::GroupProtocol::Classic => GroupProtocol::Classic,
-            config::GroupProtocol::Consumer => GroupProtocol::Consumer,
-        },
-        session_timeout: settings.session_timeout,
-        group_instance_id: given(&settings.group_instance_id),
         linger: settings.linger,
         delivery_timeout: settings.delivery_timeout,
         max_message_bytes: settings.max_message_bytes,

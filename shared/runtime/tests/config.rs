@@ -158,6 +158,8 @@ fn errors_name_the_source_and_the_key() {
     refused(from_file("drain: {batch_age: 20}"), &["drain.batch_age"]);
     refused(from_file("ingest: {listen: nowhere}"), &["ingest.listen", "socket address"]);
     refused(from_file("kafka: {acks: 1}"), &["kafka.acks", "must be all"]);
+    let shorter = from_flags(&["kafka.max_poll_interval=9s"]);
+    refused(shorter, &["kafka.max_poll_interval", "kafka.session_timeout"]);
     refused(from_file("- a"), &["a map of settings"]);
     refused(from_file("a: [1"), &["/tmp"]);
     refused(
@@ -172,6 +174,17 @@ fn errors_name_the_source_and_the_key() {
         Settings::load(ConfigSources { file: Some(PathBuf::from("/no/such/file")), ..ConfigSources::default() }),
         &["/no/such/file"],
     );
+}
+
+#[test]
+fn a_drain_replica_s_name_may_be_that_of_its_machine() {
+    let name = |id: &str| {
+        let settings = from_flags(&[&format!("kafka.group_instance_id={id}")]).unwrap();
+        settings.kafka.instance_id("drain-3\n")
+    };
+    assert_eq!(name(""), None);
+    assert_eq!(name("west"), Some("west".into()));
+    assert_eq!(name("west-{hostname}"), Some("west-drain-3".into()));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::{
     ops::Range,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::AtomicBool,
         mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError},
     },
     thread,
@@ -21,7 +21,6 @@ use bytes::Bytes;
 use model::Topic;
 use rdkafka::{
     Message, Offset,
-    config::FromClientConfigAndContext,
     consumer::{BaseConsumer, CommitMode, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
 };
@@ -31,10 +30,12 @@ use tokio::{
 };
 
 use super::{
-    client::{REQUEST_TIMEOUT, failed, refused_settings, topic_shape},
+    client::{REQUEST_TIMEOUT, drop_aside, failed, topic_shape},
     commit::list,
     contiguous::{Contiguous, Met},
+    membership::Membership,
     options::KafkaOptions,
+    protocol,
     rebalance::{COMPARE_TIMEOUT, Delivery, MemberContext, commit},
 };
 use crate::{
@@ -57,6 +58,8 @@ const SEEK_TIMEOUT: Duration = Duration::from_secs(1);
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// Errors that pass are reported at most so often.
 const ERROR_INTERVAL: Duration = Duration::from_secs(1);
+/// Between two attempts to join under a name that another process has.
+const NAME_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the drain's end asks for.
 pub(super) enum Signal {
@@ -73,11 +76,11 @@ pub(super) enum Signal {
 
 /// See the module.
 pub(super) struct Member {
+    membership: Membership,
     consumer: BaseConsumer<MemberContext>,
     context: Arc<MemberContext>,
     signals: Receiver<Signal>,
     deliver: mpsc::Sender<Delivery>,
-    ready: Arc<AtomicBool>,
     outbox: VecDeque<Delivery>,
     /// Names of topics, so that a record needs no new one.
     topics: HashMap<String, Topic>,
@@ -89,6 +92,8 @@ pub(super) struct Member {
     next_restart: Instant,
     /// Why everything has to be taken up again as soon as it may.
     restart_due: Option<String>,
+    /// When to join under our name again, which another process has.
+    next_join: Option<Instant>,
 }
 
 enum Flow {
@@ -105,24 +110,15 @@ impl Member {
         deliver: mpsc::Sender<Delivery>,
         closing: Arc<AtomicBool>,
     ) -> Result<Self, LogError> {
-        let context = MemberContext::new(ledger, closing);
-        let mut consumer = BaseConsumer::from_config_and_context(&options.member(), context)
-            .map_err(|error| refused_settings(&error))?;
-        let ready = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&ready);
-        consumer.set_nonempty_callback(move || {
-            if !flag.swap(true, Ordering::AcqRel) {
-                // A member that has ended needs no waking.
-                let _ = signal.send(Signal::Ready);
-            }
-        });
+        let membership = Membership::new(options, ledger, signal, closing);
+        let consumer = membership.consumer()?;
         let now = Instant::now();
         Ok(Self {
             context: Arc::clone(consumer.context()),
+            membership,
             consumer,
             signals,
             deliver,
-            ready,
             outbox: VecDeque::new(),
             topics: HashMap::new(),
             met: HashMap::new(),
@@ -131,6 +127,7 @@ impl Member {
             subscribed: Vec::new(),
             next_restart: now,
             restart_due: None,
+            next_join: None,
         })
     }
 
@@ -153,6 +150,9 @@ impl Member {
                 return;
             }
             self.commit_when_due();
+            if let Err(error) = self.join_when_due() {
+                self.outbox.push_back(Delivery::Ended(error));
+            }
             let Some(room) = self.hand_over() else { return };
             if room && self.collect() {
                 continue;
@@ -172,7 +172,7 @@ impl Member {
 
     fn obey(&mut self, signal: Signal) -> Flow {
         match signal {
-            Signal::Ready => self.ready.store(false, Ordering::Release),
+            Signal::Ready => self.membership.heard(),
             Signal::Room => {}
             Signal::Subscribe(topics, answer) => {
                 // Who has gone away meanwhile needs no answer.
@@ -200,12 +200,43 @@ impl Member {
                 return Err(LogError::NoSuchTopic(topic.clone()));
             }
         }
+        self.settle_protocol()?;
         topics.clone_into(&mut self.subscribed);
         if topics.is_empty() {
             self.consumer.unsubscribe();
             return Ok(());
         }
         self.join()
+    }
+
+    /// Before it joins for the first time. Not again: the brokers may offer another protocol by then, and the others follow
+    /// when they are started.
+    fn settle_protocol(&mut self) -> Result<(), LogError> {
+        if self.membership.has_settled() {
+            return Ok(());
+        }
+        let spoken = protocol::choose(self.membership.options(), self.consumer.client())?;
+        if self.membership.settle(spoken) {
+            self.renew()?;
+        }
+        Ok(())
+    }
+
+    /// Puts a consumer that has joined nothing yet in the place of one that has not either.
+    fn renew(&mut self) -> Result<(), LogError> {
+        let consumer = self.membership.consumer()?;
+        self.context = Arc::clone(consumer.context());
+        drop_aside(std::mem::replace(&mut self.consumer, consumer));
+        Ok(())
+    }
+
+    fn join_when_due(&mut self) -> Result<(), LogError> {
+        if self.next_join.is_some_and(|at| at <= Instant::now()) {
+            self.next_join = None;
+            self.renew()?;
+            self.join()?;
+        }
+        Ok(())
     }
 
     fn join(&self) -> Result<(), LogError> {
@@ -388,14 +419,12 @@ impl Member {
     }
 
     fn judge(&mut self, error: &KafkaError) -> Option<Delivery> {
+        let is_fatal = matches!(error, KafkaError::MessageConsumptionFatal(_))
+            || error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal);
+        if is_fatal {
+            return self.refused_by_group(error);
+        }
         let reason = self.context.last_error();
-        if let KafkaError::MessageConsumptionFatal(code) = error {
-            let message = format!("the group refuses this member: {code}: {reason}; start it again");
-            return Some(Delivery::Ended(LogError::Fatal(message)));
-        }
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
-            return Some(Delivery::Ended(LogError::Fatal(format!("the group refuses this member: {reason}"))));
-        }
         if let Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) = error.rdkafka_error_code()
         {
             self.start_again("the log does not hold the offset that was to be read next".to_owned());
@@ -408,6 +437,39 @@ impl Member {
         self.next_error = now + ERROR_INTERVAL;
         Some(Delivery::Failed(failed(&reason, error)))
     }
+}
+
+impl Member {
+    /// The consumer is of no use any more. Where it has not been a member yet, another may have better luck.
+    fn refused_by_group(&mut self, error: &KafkaError) -> Option<Delivery> {
+        if self.next_join.is_some() {
+            return None;
+        }
+        let told = self.consumer.client().fatal_error();
+        let code = told.as_ref().map(|(code, _)| *code).or(error.rdkafka_error_code());
+        let reason = told.map_or_else(|| self.context.last_error(), |(_, reason)| reason);
+        if !self.context.has_joined() {
+            if code.is_some_and(is_unsupported) && self.membership.falls_back() {
+                tracing::info!(reason, "the brokers refuse the new group protocol; the classic one is used");
+                return self.renew().and_then(|()| self.join()).err().map(Delivery::Ended);
+            }
+            if code == Some(RDKafkaErrorCode::UnreleasedInstanceId) {
+                self.next_join = Some(Instant::now() + NAME_INTERVAL);
+                return Some(Delivery::Failed(LogError::Unavailable(self.membership.name_is_taken())));
+            }
+        }
+        let message = match code {
+            Some(RDKafkaErrorCode::FencedInstanceId | RDKafkaErrorCode::UnreleasedInstanceId) => {
+                self.membership.name_was_taken()
+            }
+            _ => format!("the group refuses this member: {error}: {reason}; start it again"),
+        };
+        Some(Delivery::Ended(LogError::Fatal(message)))
+    }
+}
+
+fn is_unsupported(code: RDKafkaErrorCode) -> bool {
+    matches!(code, RDKafkaErrorCode::UnsupportedVersion | RDKafkaErrorCode::UnsupportedFeature)
 }
 
 fn push_records(outbox: &mut VecDeque<Delivery>, chunk: &mut Vec<LogRecord>) {

@@ -5,13 +5,16 @@ use std::{fmt, time::Duration};
 use model::{DeadLetter, Topic};
 use rdkafka::ClientConfig;
 
+use super::protocol::Spoken;
 use crate::log::LogError;
 
 /// How members of the drain group share the partitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum GroupProtocol {
-    /// The members assign among themselves (cooperative-sticky); any broker.
+    /// The new one where the brokers offer it and the group may go over to it, else the classic one.
     #[default]
+    Auto,
+    /// The members assign among themselves (cooperative-sticky); any broker.
     Classic,
     /// The broker assigns (KIP-848); brokers from 4.0. The session timeout is the broker's setting then
     /// (`group.consumer.session.timeout.ms`, 45 s unless it is changed), and members learn of a new assignment with
@@ -57,6 +60,9 @@ pub struct KafkaOptions {
     pub group_protocol: GroupProtocol,
     /// After this silence a member is taken for dead. Classic protocol only.
     pub session_timeout: Duration,
+    /// A member that takes nothing for so long, of what it is delivered, is hung: it leaves its partitions to others. Nothing
+    /// that a database does counts for it. A group waits for a member's part in a rebalance no longer than this either.
+    pub max_poll_interval: Duration,
     /// How long ago that must have been committed which goes with each commit as its request window.
     pub request_window: Duration,
     /// Names a member so that its restart moves no partitions.
@@ -96,8 +102,9 @@ impl KafkaOptions {
         Self {
             brokers: brokers.into(),
             group: group.into(),
-            group_protocol: GroupProtocol::Classic,
+            group_protocol: GroupProtocol::Auto,
             session_timeout: Duration::from_secs(10),
+            max_poll_interval: Duration::from_secs(60),
             request_window: Duration::from_secs(120),
             group_instance_id: None,
             linger: Duration::ZERO,
@@ -227,19 +234,20 @@ impl KafkaOptions {
     }
 
     /// A member of the drain group.
-    pub(super) fn member(&self) -> ClientConfig {
+    pub(super) fn member(&self, spoken: Spoken) -> ClientConfig {
         let mut config = self.consumer();
         // Where to begin is decided by us; an offset that the log does not have is never passed over.
         config.set("auto.offset.reset", "error");
-        match self.group_protocol {
-            GroupProtocol::Classic => {
-                let session_ms = self.session_timeout.as_millis().max(1000);
+        let session_ms = self.session_timeout.as_millis().max(1000);
+        config.set("max.poll.interval.ms", self.max_poll_interval.as_millis().max(session_ms).to_string());
+        match spoken {
+            Spoken::Classic => {
                 config
                     .set("partition.assignment.strategy", "cooperative-sticky")
                     .set("session.timeout.ms", session_ms.to_string())
                     .set("heartbeat.interval.ms", (session_ms / 10).clamp(100, 3000).to_string());
             }
-            GroupProtocol::Consumer => {
+            Spoken::Consumer => {
                 config.set("group.protocol", "consumer");
             }
         }
@@ -266,11 +274,11 @@ mod tests {
 
     #[test]
     fn the_new_group_protocol_leaves_out_what_it_refuses() {
-        let mut options = KafkaOptions::new("127.0.0.1:9092", "drain");
-        assert_eq!(options.member().get("partition.assignment.strategy"), Some("cooperative-sticky"));
-        assert_eq!(options.member().get("session.timeout.ms"), Some("10000"));
-        options.group_protocol = GroupProtocol::Consumer;
-        let config = options.member();
+        let options = KafkaOptions::new("127.0.0.1:9092", "drain");
+        let classic = options.member(Spoken::Classic);
+        assert_eq!(classic.get("partition.assignment.strategy"), Some("cooperative-sticky"));
+        assert_eq!(classic.get("session.timeout.ms"), Some("10000"));
+        let config = options.member(Spoken::Consumer);
         for refused in ["partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms"] {
             assert_eq!(config.get(refused), None, "{refused}");
         }
@@ -280,7 +288,7 @@ mod tests {
     #[test]
     fn librdkafka_knows_every_setting() {
         let options = KafkaOptions::new("127.0.0.1:9092", "drain");
-        for config in [options.admin(), options.producer(), options.reader(), options.member()] {
+        for config in [options.admin(), options.producer(), options.reader(), options.member(Spoken::Classic)] {
             config.create_native_config().unwrap();
         }
     }

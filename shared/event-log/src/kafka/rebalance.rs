@@ -60,6 +60,8 @@ pub(super) struct MemberContext {
     /// What the callbacks have to tell, until the poll returns.
     happened: Mutex<Vec<Delivery>>,
     served: AtomicU64,
+    /// The group has given it a share, if only an empty one.
+    joined: AtomicBool,
     last_error: Mutex<String>,
     /// The drain's end wants to leave: no more waiting for answers. It says so itself, for this thread may be waiting.
     closing: Arc<AtomicBool>,
@@ -67,7 +69,14 @@ pub(super) struct MemberContext {
 
 impl MemberContext {
     pub(super) fn new(ledger: Arc<Mutex<ProgressLedger>>, closing: Arc<AtomicBool>) -> Self {
-        Self { ledger, happened: Mutex::default(), served: AtomicU64::new(0), last_error: Mutex::default(), closing }
+        Self {
+            ledger,
+            happened: Mutex::default(),
+            served: AtomicU64::new(0),
+            joined: AtomicBool::new(false),
+            last_error: Mutex::default(),
+            closing,
+        }
     }
 
     /// What happened since the last call.
@@ -78,6 +87,11 @@ impl MemberContext {
     /// Counts callbacks: a poll that served one returns nothing, like a poll of an empty queue.
     pub(super) fn served(&self) -> u64 {
         self.served.load(Ordering::Relaxed)
+    }
+
+    /// Whether it has ever been a member of the group.
+    pub(super) fn has_joined(&self) -> bool {
+        self.joined.load(Ordering::Relaxed)
     }
 
     pub(super) fn last_error(&self) -> String {
@@ -274,7 +288,10 @@ impl ConsumerContext for MemberContext {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, what: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
         self.served.fetch_add(1, Ordering::Relaxed);
         match what {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assigned(consumer, partitions),
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                self.joined.store(true, Ordering::Relaxed);
+                self.assigned(consumer, partitions);
+            }
             _ => self.revoked(consumer, partitions),
         }
     }

@@ -236,14 +236,16 @@ struct Mock {
     topic: Topic,
 }
 
+/// It answers no questions for settings.
+fn of_the_mock(cluster: &MockCluster<'static, rdkafka::producer::DefaultProducerContext>) -> KafkaOptions {
+    KafkaOptions { group_protocol: GroupProtocol::Classic, ..KafkaOptions::new(cluster.bootstrap_servers(), "drain") }
+}
+
 impl Mock {
     async fn start() -> Self {
         let cluster = MockCluster::new(1).unwrap();
         cluster.create_topic("orders", 2, 1).unwrap();
-        let options = KafkaOptions {
-            delivery_timeout: Duration::from_secs(3),
-            ..KafkaOptions::new(cluster.bootstrap_servers(), "drain")
-        };
+        let options = KafkaOptions { delivery_timeout: Duration::from_secs(3), ..of_the_mock(&cluster) };
         let log = KafkaLog::connect(options).await.unwrap();
         Self { cluster, log, topic: Topic::new("orders").unwrap() }
     }
@@ -272,10 +274,7 @@ async fn an_outage_makes_the_log_unavailable_and_it_recovers_by_itself() {
 async fn a_broker_that_stalls_makes_the_log_unavailable_before_anything_times_out() {
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic("orders", 1, 1).unwrap();
-    let options = KafkaOptions {
-        delivery_timeout: Duration::from_secs(8),
-        ..KafkaOptions::new(cluster.bootstrap_servers(), "drain")
-    };
+    let options = KafkaOptions { delivery_timeout: Duration::from_secs(8), ..of_the_mock(&cluster) };
     let log = KafkaLog::connect(options).await.unwrap();
     let topic = Topic::new("orders").unwrap();
     publish(&log, vec![outgoing(&topic, 0, "before")]).await;
@@ -335,10 +334,7 @@ async fn an_end_met_before_the_last_records_came_hides_none_of_them() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_whose_broker_goes_away_and_comes_back_goes_on() {
     let Mock { cluster, log, topic } = Mock::start().await;
-    let options = KafkaOptions {
-        session_timeout: Duration::from_secs(6),
-        ..KafkaOptions::new(cluster.bootstrap_servers(), "drain")
-    };
+    let options = KafkaOptions { session_timeout: Duration::from_secs(6), ..of_the_mock(&cluster) };
     fill(&log, &topic, 0, 0..10).await;
     let mut member = Observed::subscribed(KafkaSource::join(&options).unwrap(), std::slice::from_ref(&topic)).await;
     member.until("all records", |m| m.delivered() == 10).await;
@@ -390,7 +386,7 @@ async fn closing_does_not_wait_until_it_is_known_where_new_partitions_begin() {
     let Mock { cluster, topic, .. } = Mock::start().await;
     let loading = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS; 10_000];
     cluster.request_errors(RDKafkaApiKey::OffsetFetch, &loading);
-    let options = KafkaOptions::new(cluster.bootstrap_servers(), "drain");
+    let options = of_the_mock(&cluster);
     let mut source = KafkaSource::join(&options).unwrap();
     within("subscribing", source.subscribe(std::slice::from_ref(&topic))).await.unwrap();
     // The mock lets a group gather for three seconds.
@@ -405,7 +401,7 @@ async fn closing_does_not_wait_until_it_is_known_where_new_partitions_begin() {
 async fn a_question_that_fails_at_the_end_does_not_cost_the_last_commit() {
     let Mock { cluster, log, topic } = Mock::start().await;
     fill(&log, &topic, 0, 0..10).await;
-    let options = KafkaOptions::new(cluster.bootstrap_servers(), "drain");
+    let options = of_the_mock(&cluster);
     let mut member = Observed::subscribed(KafkaSource::join(&options).unwrap(), std::slice::from_ref(&topic)).await;
     member.until("all records", |m| m.delivered() == 10).await;
     // Longer than one question may take.
@@ -424,7 +420,7 @@ async fn a_question_that_fails_at_the_end_does_not_cost_the_last_commit() {
 async fn closing_is_bounded_while_the_broker_is_away() {
     let Mock { cluster, log, topic } = Mock::start().await;
     fill(&log, &topic, 0, 0..10).await;
-    let options = KafkaOptions::new(cluster.bootstrap_servers(), "drain");
+    let options = of_the_mock(&cluster);
     let mut member = Observed::subscribed(KafkaSource::join(&options).unwrap(), std::slice::from_ref(&topic)).await;
     member.until("all records", |m| m.delivered() == 10).await;
     cluster.broker_down(1).unwrap();

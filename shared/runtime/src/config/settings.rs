@@ -161,7 +161,10 @@ pub struct KafkaSettings {
     /// When a silent member is thrown out.
     #[serde(with = "duration::text")]
     pub session_timeout: Duration,
-    /// Static membership; empty for none.
+    /// When a hung member leaves its partitions to others.
+    #[serde(with = "duration::text")]
+    pub max_poll_interval: Duration,
+    /// Static membership; empty for none. See [`KafkaSettings::instance_id`].
     pub group_instance_id: String,
     /// Must be `all`.
     #[serde(deserialize_with = "text_or_number")]
@@ -265,20 +268,12 @@ pub enum LogFormat {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GroupProtocol {
+    /// The new one where the brokers offer it, else the classic one.
+    Auto,
     /// The members assign; any broker.
     Classic,
     /// The broker assigns (KIP-848); brokers from 4.0.
     Consumer,
-}
-
-impl GroupProtocol {
-    /// As librdkafka spells it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Classic => "classic",
-            Self::Consumer => "consumer",
-        }
-    }
 }
 
 /// How brokers are talked to.
@@ -316,6 +311,12 @@ impl KafkaSettings {
     /// The topic of a table, by the template.
     pub fn topic_of(&self, database: &str, table: &str) -> String {
         self.topic_template.replace("{database}", database).replace("{table}", table)
+    }
+
+    /// The name of this member of the drain group on a machine with this name, if members have names.
+    pub fn instance_id(&self, host_name: &str) -> Option<String> {
+        let id = self.group_instance_id.replace("{hostname}", host_name.trim());
+        (!id.is_empty()).then_some(id)
     }
 }
 

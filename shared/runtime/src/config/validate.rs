@@ -189,6 +189,10 @@ fn check_kafka(kafka: &KafkaSettings, databases: usize, problems: &mut Problems)
         format!("kafka.acks is {:?}: it must be all, or acknowledged writes could be lost", kafka.acks)
     });
     problems.some_time("kafka.session_timeout", kafka.session_timeout);
+    problems.unless(kafka.max_poll_interval >= kafka.session_timeout, || {
+        "kafka.max_poll_interval is shorter than kafka.session_timeout: a member that lives would be thrown out"
+            .to_owned()
+    });
     problems.some_time("kafka.delivery_timeout", kafka.delivery_timeout);
     problems.some_time("kafka.retention", kafka.retention);
     problems.unless(kafka.linger < kafka.delivery_timeout, || {
