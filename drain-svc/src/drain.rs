@@ -15,7 +15,7 @@ use crate::{
     consume::{Consumer, refresh_tables},
     horizon::{note_horizons, purge_tombstones},
     parts::Parts,
-    status::{Board, Metrics},
+    status::{Board, Metrics, report_board},
 };
 
 /// Reports to the consumer that are under way at once; who has another waits.
@@ -101,6 +101,7 @@ impl<H: HotStore + Budget, S: EventSource, P: EventPublisher, D: Database> Drain
             tasks.spawn(heed_database(parts.clone(), database.clone(), *bounds));
         }
         tasks.spawn(refresh_tables(parts.clone()));
+        tasks.spawn(report_board(parts.clone()));
         tasks.spawn(note_horizons(parts.clone()));
         tasks.spawn(purge_tombstones(parts.clone()));
         Consumer::new(parts, source, inbox, tasks).run(shutdown).await

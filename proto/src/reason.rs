@@ -125,6 +125,8 @@ reasons! {
     /// The database has refused so many records of the table for good that it takes writes to those only, until an
     /// operator replays or purges them.
     ParkedFull = "PARKED_FULL", ResourceExhausted, untouched;
+    /// An operator has the table drained down: it takes no writes until that has ended. Reads go on.
+    DrainingDown = "DRAINING_DOWN", Unavailable, untouched;
     /// The server is working on as many requests as it takes.
     Overloaded = "OVERLOADED", ResourceExhausted, untouched;
     /// The server is starting or being stopped.

@@ -1,4 +1,4 @@
-//! Following what operators set.
+//! Following what operators set and stop.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use database::{Database, DatabaseError, SetRate};
+use database::{Database, DatabaseError, HoldKind, SetRate};
 use hot_store::Budget;
 use model::TableRef;
 use tokio::time;
@@ -14,10 +14,10 @@ use tokio::time;
 use super::Rates;
 use crate::{apply::without_values, parts::Parts, status::TableMetrics};
 
-/// How often the limits are looked at; all replicas have a new one within twice this.
+/// How often the limits and pauses are looked at; all replicas have a new one within twice this.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Puts the limits in force that operators have set. While the database that keeps them is away the last known ones stay.
+/// Puts the limits and pauses in force that operators have set. While the database that keeps them is away the last known ones stay.
 pub(crate) async fn follow_rates<H: Budget, D: Database>(parts: Arc<Parts<H, D>>) {
     let (mut failing, mut known, mut unreadable) = (false, false, BTreeSet::new());
     loop {
@@ -27,18 +27,18 @@ pub(crate) async fn follow_rates<H: Budget, D: Database>(parts: Arc<Parts<H, D>>
             set = set_rates(&parts, &mut unreadable) => set,
         };
         match &set {
-            Ok(()) if failing => tracing::info!("the limits that operators have set can be read again"),
+            Ok(()) if failing => tracing::info!("the limits and pauses that operators have set can be read again"),
             Err(error) if !failing => {
                 let error = without_values(error);
                 if known {
                     tracing::warn!(
                         error,
-                        "the limits that operators have set can't be read; the last known ones stay in force"
+                        "the limits and pauses that operators have set can't be read; the last known ones stay in force"
                     );
                 } else {
                     tracing::error!(
                         error,
-                        "the limits that operators have set can't be read; until then no table is written"
+                        "the limits and pauses that operators have set can't be read; until then no table is written"
                     );
                 }
             }
@@ -59,7 +59,8 @@ async fn set_rates<H: Budget, D: Database>(
     parts: &Parts<H, D>,
     unreadable: &mut BTreeSet<TableRef>,
 ) -> Result<(), DatabaseError> {
-    let rates = parts.directory.catalog_database()?.rates().await?;
+    let catalog = parts.directory.catalog_database()?;
+    let (rates, holds) = (catalog.rates().await?, catalog.holds().await?);
     let before = std::mem::take(unreadable);
     let mut set: BTreeMap<TableRef, Option<SetRate>> = BTreeMap::new();
     for (table, rate) in rates {
@@ -79,7 +80,13 @@ async fn set_rates<H: Budget, D: Database>(
     for table in before.difference(unreadable) {
         tracing::info!(%table, "what is set for this table can be read again");
     }
-    tell(parts, parts.gates.set(set, &parts.options));
+    let pauses = holds.clone();
+    let in_force = parts.gates.set(set, holds, &parts.options);
+    for (table, _) in &in_force {
+        let pause = pauses.of(HoldKind::Pause, table).next();
+        parts.board.paused(table, pause.map(|pause| format!("{}: {}", pause.by, pause.reason)).as_deref());
+    }
+    tell(parts, in_force);
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use database::SetRate;
+use database::{HoldKind, Holds, SetRate};
 use hot_store::Budget;
 use model::{DatabaseName, TableRef};
 
@@ -22,11 +22,13 @@ struct Known<B> {
     set: Option<BTreeMap<TableRef, Option<SetRate>>>,
     /// What is agreed on for databases whose limit follows how they fare.
     agreed: BTreeMap<DatabaseName, f64>,
+    /// What operators have stopped, with the above.
+    holds: Holds,
 }
 
 impl<B> Default for Gates<B> {
     fn default() -> Self {
-        Self(Mutex::new(Known { gates: BTreeMap::new(), set: None, agreed: BTreeMap::new() }))
+        Self(Mutex::new(Known { gates: BTreeMap::new(), set: None, agreed: BTreeMap::new(), holds: Holds::default() }))
     }
 }
 
@@ -52,6 +54,7 @@ impl<B: Budget> Gates<B> {
     pub(super) fn set(
         &self,
         mut set: BTreeMap<TableRef, Option<SetRate>>,
+        holds: Holds,
         options: &DrainOptions,
     ) -> Vec<(TableRef, Rates)> {
         let mut known = self.known();
@@ -64,11 +67,13 @@ impl<B: Budget> Gates<B> {
             });
         }
         known.set = Some(set);
+        known.holds = holds;
         let mut all = Vec::with_capacity(known.gates.len());
         for (table, gate) in &known.gates {
             let rates = known.in_force(table, options);
             if gate.set_rates(rates) {
-                tracing::info!(%table, rows_per_second = rates.rows_per_second(), "another limit is in force");
+                let (rows_per_second, paused) = (rates.rows_per_second(), rates.paused);
+                tracing::info!(%table, rows_per_second, paused, "another limit is in force");
             }
             all.push((table.clone(), rates));
         }
@@ -111,6 +116,7 @@ impl<B> Known<B> {
         Rates {
             rows,
             transactions: of_table.transactions_per_second,
+            paused: self.holds.of(HoldKind::Pause, table).next().is_some(),
             database_rows: options.per_database.get(table.database.as_str()).copied(),
             adaptive: options.adaptive.get(&table.database).map(|bounds| Adaptive {
                 // Until it is known, the lowest.

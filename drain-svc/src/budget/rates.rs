@@ -18,6 +18,8 @@ pub(crate) struct Rates {
     pub(crate) database_rows: Option<f64>,
     /// The same, by how the database fares.
     pub(crate) adaptive: Option<Adaptive>,
+    /// An operator lets nothing pass; the limits stay what they are.
+    pub(crate) paused: bool,
 }
 
 /// Rows per second of all tables of a database, by how it fares.
@@ -37,7 +39,7 @@ impl Rates {
 
     /// Whether nothing may pass.
     pub(super) fn is_closed(&self) -> bool {
-        self.rows == Some(0.0)
+        self.paused || self.rows == Some(0.0)
     }
 
     /// The rows of the table that a second can see.

@@ -9,8 +9,8 @@ use std::{
 };
 
 use database::{
-    AnyDatabase, Applied, Batch, CatalogEntry, Change, Database, DatabaseError, DatabaseRow, ErrorClass, Horizon,
-    Owner, SetRate, ShardClaim, ShardRow, StoredRates,
+    AnyDatabase, Applied, Batch, CatalogEntry, Change, Database, DatabaseError, DatabaseRow, ErrorClass, Hold,
+    HoldKind, HoldScope, Holds, Horizon, Owner, SetRate, ShardClaim, ShardRow, StoredRates,
 };
 use model::{Content, DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema, Value, Version};
 use tokio::{sync::Notify, time::Instant};
@@ -344,5 +344,25 @@ impl<D: Database> Database for BentDatabase<D> {
 
     async fn set_rate(&self, table: &TableRef, rate: Option<SetRate>) -> Result<(), DatabaseError> {
         self.inner.set_rate(table, rate).await
+    }
+
+    async fn holds(&self) -> Result<Holds, DatabaseError> {
+        if self.hides_rates.load(Ordering::SeqCst) {
+            return Err(DatabaseError::Unknown("hidden".into()));
+        }
+        self.inner.holds().await
+    }
+
+    async fn set_hold(&self, hold: &Hold) -> Result<u64, DatabaseError> {
+        self.inner.set_hold(hold).await
+    }
+
+    async fn lift_hold(
+        &self,
+        scope: &HoldScope,
+        kind: HoldKind,
+        now: jiff::Timestamp,
+    ) -> Result<(bool, u64), DatabaseError> {
+        self.inner.lift_hold(scope, kind, now).await
     }
 }

@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use hot_store::{
     AgreedLimit, Agreement, Answer, Backlog, Budget, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Ended,
-    Fill, Grant, HotStore, HotStoreError, LeaseOutcome, LeaseToken, Limits, OpeningStart, OpeningToken, ParkOutcome,
-    ParkedRecord, Permit, RecordId, Restore, SetAsidePage, Settings, ShardHeader, Stamp, Write, WriteOutcome,
-    memory::MemoryStore,
+    Fill, Grant, Halt, HotStore, HotStoreError, LeaseOutcome, LeaseToken, Limits, OpeningStart, OpeningToken,
+    ParkOutcome, ParkedRecord, Permit, RecordId, ReplicaReport, Restore, SeenReport, SetAsidePage, Settings,
+    ShardHeader, Stamp, Write, WriteOutcome, memory::MemoryStore,
 };
 use model::{Epoch, Namespace, Shard, Version};
 use tokio::time::Instant;
@@ -144,6 +144,22 @@ impl HotStore for Damaged {
         checkpoint: Checkpoint,
     ) -> Result<(), HotStoreError> {
         self.inner.finish_opening(shard, token, clock, checkpoint).await
+    }
+
+    async fn halt_writes(&self, shard: Shard, halt: &Halt) -> Result<Halt, HotStoreError> {
+        self.inner.halt_writes(shard, halt).await
+    }
+
+    async fn report(&self, report: &ReplicaReport) -> Result<(), HotStoreError> {
+        self.inner.report(report).await
+    }
+
+    async fn withdraw_report(&self, incarnation: &str) -> Result<(), HotStoreError> {
+        self.inner.withdraw_report(incarnation).await
+    }
+
+    async fn reports(&self) -> Result<Vec<SeenReport>, HotStoreError> {
+        self.inner.reports().await
     }
 
     async fn settings(&self) -> Result<Settings, HotStoreError> {

@@ -65,6 +65,11 @@ pub enum WriteError {
         /// What there is too much of.
         problem: String,
     },
+    /// An operator has the table drained down; the write was refused before anything was touched.
+    #[error(
+        "table {0} takes no writes for now: an operator has it drained down, for maintenance as a rule; reads go on, and writes when that has ended"
+    )]
+    DrainingDown(TableRef),
     /// Too many of the table's records are parked; the write was refused before anything was touched.
     #[error(
         "table {table} takes no writes but to parked records: the database has refused {parked} records for good, as many as `max_parked_records` allows; an operator replays or purges them (`shock-absorber dlq list {table}`)"

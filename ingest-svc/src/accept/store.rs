@@ -359,6 +359,7 @@ fn judge(ready: Ready, outcome: WriteOutcome) -> Judged {
             None => WriteError::OutcomeUnknown("the hot store answered for a request that was not named".to_owned()),
         },
         WriteOutcome::Cold => return Judged::Again(Open { item, obstacle: Obstacle::Cold }),
+        WriteOutcome::Halted => WriteError::DrainingDown(table.clone()),
         WriteOutcome::Exists => WriteError::AlreadyExists(table.clone()),
         WriteOutcome::Missing | WriteOutcome::Changed if insists => WriteError::Aborted(table.clone()),
         WriteOutcome::Missing => WriteError::NotFound(table.clone()),

@@ -149,6 +149,8 @@ fn retry_delay(reason: Reason) -> Option<Duration> {
         Reason::Overloaded | Reason::LogQueueFull | Reason::NotServing => 100,
         Reason::ShardClosed | Reason::HotStoreUnavailable | Reason::LogUnavailable => 500,
         Reason::DatabaseUnavailable | Reason::HotStoreFull | Reason::BacklogFull => 1000,
+        // It is over when an operator says so.
+        Reason::DrainingDown => 5000,
         // It takes an operator.
         Reason::ParkedFull => 10_000,
         _ => return None,

@@ -29,6 +29,7 @@ impl From<WriteError> for Failure {
             WriteError::BacklogFull { table, .. } => {
                 return Self::new(Reason::BacklogFull, message).with("table", table);
             }
+            WriteError::DrainingDown(table) => return Self::new(Reason::DrainingDown, message).with("table", table),
             WriteError::ParkedFull { table, .. } => return Self::new(Reason::ParkedFull, message).with("table", table),
             WriteError::LevelNotReached { reached, .. } => {
                 return Self::new(Reason::LevelNotReached, message).with("reached", reached.as_str());

@@ -9,8 +9,8 @@ use std::{
 };
 
 use database::{
-    Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseRow, Horizon, Owner, SetRate, ShardClaim, ShardRow,
-    StoredRates,
+    Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseRow, Hold, HoldKind, HoldScope, Holds, Horizon,
+    Owner, SetRate, ShardClaim, ShardRow, StoredRates,
 };
 use model::{
     Column, ColumnDefault, ColumnName, ColumnType, Content, DatabaseName, Epoch, Key, KeyBytes, Shard, ShardCount,
@@ -26,6 +26,7 @@ struct State {
     spoilt: HashMap<KeyBytes, &'static str>,
     shard_rows: HashMap<(TableName, Shard), ShardRow>,
     catalog: BTreeMap<TableRef, CatalogEntry>,
+    holds: Holds,
     rates: BTreeMap<TableRef, SetRate>,
     generation: u64,
     epochs: HashMap<Shard, u32>,
@@ -298,5 +299,30 @@ impl Database for BentDatabase {
             None => drop(state.rates.remove(table)),
         }
         Ok(())
+    }
+
+    async fn holds(&self) -> Result<Holds, DatabaseError> {
+        Ok(self.ask()?.holds.clone())
+    }
+
+    async fn set_hold(&self, hold: &Hold) -> Result<u64, DatabaseError> {
+        let mut state = self.ask()?;
+        state.holds.revision += 1;
+        state.holds.list.retain(|other| (&other.scope, other.kind) != (&hold.scope, hold.kind));
+        state.holds.list.push(hold.clone());
+        Ok(state.holds.revision)
+    }
+
+    async fn lift_hold(
+        &self,
+        scope: &HoldScope,
+        kind: HoldKind,
+        now: jiff::Timestamp,
+    ) -> Result<(bool, u64), DatabaseError> {
+        let mut state = self.ask()?;
+        let before = state.holds.list.len();
+        state.holds.revision = (state.holds.revision + 1).max(now.as_microsecond().unsigned_abs());
+        state.holds.list.retain(|other| (&other.scope, other.kind) != (scope, kind));
+        Ok((state.holds.list.len() < before, state.holds.revision))
     }
 }

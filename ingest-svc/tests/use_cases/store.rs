@@ -9,9 +9,9 @@ use std::{
 };
 
 use hot_store::{
-    Answer, Backlog, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, HotStore, HotStoreError,
-    LeaseOutcome, LeaseToken, OpeningStart, OpeningToken, ParkOutcome, ParkedRecord, RecordId, Restore, SetAsidePage,
-    Settings, ShardHeader, Slot, Stage, Stamp, Write, WriteOutcome, memory::MemoryStore,
+    Answer, Backlog, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, Halt, HotStore, HotStoreError,
+    LeaseOutcome, LeaseToken, OpeningStart, OpeningToken, ParkOutcome, ParkedRecord, RecordId, ReplicaReport, Restore,
+    SeenReport, SetAsidePage, Settings, ShardHeader, Slot, Stage, Stamp, Write, WriteOutcome, memory::MemoryStore,
 };
 use model::{Epoch, Namespace, Shard, ShardCount, Version};
 use tokio::{sync::oneshot, time::Instant};
@@ -238,6 +238,22 @@ impl HotStore for BentStore {
         checkpoint: Checkpoint,
     ) -> Result<(), HotStoreError> {
         self.memory.finish_opening(shard, token, clock, checkpoint).await
+    }
+
+    async fn halt_writes(&self, shard: Shard, halt: &Halt) -> Result<Halt, HotStoreError> {
+        self.memory.halt_writes(shard, halt).await
+    }
+
+    async fn report(&self, report: &ReplicaReport) -> Result<(), HotStoreError> {
+        self.memory.report(report).await
+    }
+
+    async fn withdraw_report(&self, incarnation: &str) -> Result<(), HotStoreError> {
+        self.memory.withdraw_report(incarnation).await
+    }
+
+    async fn reports(&self) -> Result<Vec<SeenReport>, HotStoreError> {
+        self.memory.reports().await
     }
 
     async fn settings(&self) -> Result<Settings, HotStoreError> {

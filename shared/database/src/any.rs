@@ -7,8 +7,8 @@ use model::{DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, Ta
 #[cfg(any(feature = "mysql", feature = "sqlite"))]
 use crate::relational::Relational;
 use crate::{
-    Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseOptions, DatabaseRow, Horizon, Owner, SetRate,
-    ShardClaim, ShardRow, StoredRates,
+    Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseOptions, DatabaseRow, Hold, HoldKind, HoldScope,
+    Holds, Horizon, Owner, SetRate, ShardClaim, ShardRow, StoredRates,
 };
 
 /// A database of any kind that this build knows.
@@ -173,5 +173,22 @@ impl Database for AnyDatabase {
 
     async fn set_rate(&self, table: &TableRef, rate: Option<SetRate>) -> Result<(), DatabaseError> {
         delegate!(self.set_rate(table, rate).await)
+    }
+
+    async fn holds(&self) -> Result<Holds, DatabaseError> {
+        delegate!(self.holds().await)
+    }
+
+    async fn set_hold(&self, hold: &Hold) -> Result<u64, DatabaseError> {
+        delegate!(self.set_hold(hold).await)
+    }
+
+    async fn lift_hold(
+        &self,
+        scope: &HoldScope,
+        kind: HoldKind,
+        now: jiff::Timestamp,
+    ) -> Result<(bool, u64), DatabaseError> {
+        delegate!(self.lift_hold(scope, kind, now).await)
     }
 }

@@ -2,9 +2,10 @@
 
 use std::future::Future;
 
+use jiff::Timestamp;
 use model::{DatabaseName, Epoch, Image, Key, Row, Shard, ShardCount, TableName, TableRef, TableSchema, Version};
 
-use crate::{CatalogEntry, DatabaseError, SetRate, StoredRates};
+use crate::{CatalogEntry, DatabaseError, Hold, HoldKind, HoldScope, Holds, SetRate, StoredRates};
 
 /// What the database holds for a key.
 #[derive(Debug, Clone, PartialEq)]
@@ -126,7 +127,7 @@ pub trait Database: Send + Sync + 'static {
     fn probe(&self) -> impl Future<Output = Result<(), DatabaseError>> + Send;
 
     /// Makes or upgrades our own tables (`_sa_shard`, `_sa_ledger`; in the first database also `_sa_table`,
-    /// `_sa_epoch`, `_sa_meta`, `_sa_rate`).
+    /// `_sa_epoch`, `_sa_meta`, `_sa_rate`, `_sa_hold`).
     fn prepare(&self) -> impl Future<Output = Result<(), DatabaseError>> + Send;
 
     /// Adds the version column to a table, invisible where that exists. No harm if it is there.
@@ -234,4 +235,20 @@ pub trait Database: Send + Sync + 'static {
         table: &TableRef,
         rate: Option<SetRate>,
     ) -> impl Future<Output = Result<(), DatabaseError>> + Send;
+
+    /// What operators have stopped.
+    fn holds(&self) -> impl Future<Output = Result<Holds, DatabaseError>> + Send;
+
+    /// Stops something, in place of an earlier hold of the same kind and scope; answers the revision
+    /// ([`Holds::revision`]), which is above all earlier ones and no lower than [`Hold::since`] in microseconds.
+    fn set_hold(&self, hold: &Hold) -> impl Future<Output = Result<u64, DatabaseError>> + Send;
+
+    /// Lets something go on. Answers whether it was stopped, and the revision, which is a new one in any case, no lower
+    /// than `now` in microseconds.
+    fn lift_hold(
+        &self,
+        scope: &HoldScope,
+        kind: HoldKind,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<(bool, u64), DatabaseError>> + Send;
 }

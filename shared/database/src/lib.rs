@@ -8,6 +8,7 @@ mod catalog;
 mod database;
 mod directory;
 mod error;
+mod hold;
 #[cfg(feature = "memory")]
 pub mod memory;
 #[cfg(feature = "mysql")]
@@ -28,4 +29,5 @@ pub use catalog::{CatalogEntry, CreateCheck, SetRate, StoredRates, TableSettings
 pub use database::{Applied, Batch, Change, Database, DatabaseRow, Horizon, Owner, ShardClaim, ShardRow};
 pub use directory::{CatalogTable, TableDirectory};
 pub use error::{DatabaseError, ErrorClass};
+pub use hold::{Hold, HoldKind, HoldScope, Holds, MAX_BY, MAX_REASON};
 pub use options::DatabaseOptions;

@@ -6,6 +6,7 @@
 
 mod budget;
 mod error;
+mod halt;
 pub mod memory;
 mod opening;
 mod parking;
@@ -16,9 +17,12 @@ mod store;
 
 pub use budget::{AgreedLimit, Agreement, Budget, Ended, Grant, Limit, Limits, PERMIT_LEASE, Permit, PermitId, Unit};
 pub use error::HotStoreError;
+pub use halt::{Halt, HaltedTables};
 pub use opening::{Checkpoint, Claim, LogPoint, OpeningStart, OpeningToken, Restore, SetAside, SetAsidePage};
 pub use parking::{ParkOutcome, ParkedRecord};
-pub use report::{BreakerState, DatabaseReport, MAX_REPORTS, REPORT_TTL, ReplicaReport, TableReport, TableState};
+pub use report::{
+    BreakerState, DatabaseReport, MAX_REPORTS, REPORT_TTL, ReplicaReport, SeenReport, TableReport, TableState,
+};
 pub use store::{
     Answer, Backlog, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, HotStore, LeaseOutcome, LeaseToken, Precondition,
     REQUEST_WINDOW, RecordId, Settings, ShardHeader, Slot, Stage, Stamp, Write, WriteOutcome,

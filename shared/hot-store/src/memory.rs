@@ -2,6 +2,7 @@
 //! which is what the opening of a shard is for; within its life it keeps the same contract as Redis.
 
 mod budget;
+mod reports;
 mod shard;
 mod store;
 mod versions;

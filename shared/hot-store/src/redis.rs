@@ -13,10 +13,13 @@
 //! | `torn_file` | what a server is asked before anything is written to it |
 //! | `reply` | what comes back |
 //! | `records`, `parking`, `openings`, `budgets` | the calls |
+//! | `halts` | which tables a shard takes no writes of |
+//! | `reports` | what drain replicas tell of themselves |
 //! | `settings` | whether a server is fit for its job |
 
 mod budgets;
 mod clock;
+mod halts;
 mod keys;
 mod link;
 mod openings;
@@ -26,6 +29,7 @@ mod planted;
 mod points;
 mod records;
 mod reply;
+mod reports;
 mod restores;
 mod scripts;
 mod settings;

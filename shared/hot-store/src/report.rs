@@ -9,6 +9,22 @@ pub const REPORT_TTL: Duration = Duration::from_secs(5);
 /// Replicas whose reports are kept at once; the oldest give way.
 pub const MAX_REPORTS: usize = 256;
 
+/// A report, and how long ago it was made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SeenReport {
+    /// What the replica told.
+    pub report: ReplicaReport,
+    /// Not longer than [`REPORT_TTL`].
+    pub ago: Duration,
+}
+
+impl SeenReport {
+    /// By which reports are put in order.
+    pub(crate) fn name(&self) -> (&str, &str) {
+        (&self.report.replica, &self.report.incarnation)
+    }
+}
+
 /// A drain replica as it knows itself. Stored as JSON: what another release does not know of it is left out there.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

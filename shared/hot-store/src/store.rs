@@ -6,7 +6,8 @@ use model::{Epoch, Image, KeyBytes, Namespace, Shard, Version};
 use tokio::time::Instant;
 
 use crate::{
-    Checkpoint, Claim, HotStoreError, OpeningStart, OpeningToken, ParkOutcome, ParkedRecord, Restore, SetAsidePage,
+    Checkpoint, Claim, Halt, HotStoreError, OpeningStart, OpeningToken, ParkOutcome, ParkedRecord, ReplicaReport,
+    Restore, SeenReport, SetAsidePage,
 };
 
 /// How long a request is remembered unless the store is told otherwise.
@@ -100,6 +101,9 @@ pub enum WriteOutcome {
     Changed,
     /// The store does not hold the record, so it can't tell.
     Cold,
+    /// The shard takes no writes of the table ([`HotStore::halt_writes`]), whatever was asked; nothing was written. A
+    /// request that took effect before is told so all the same.
+    Halted,
 }
 
 /// How an image stands to the database.
@@ -256,6 +260,8 @@ pub struct ShardHeader {
     pub unqueued: u64,
     /// The version of the oldest dirty record.
     pub oldest_dirty: Option<Version>,
+    /// Of which tables it takes no writes.
+    pub halt: Halt,
 }
 
 /// What the store is and how it is set up, for the checks at start.
@@ -270,7 +276,8 @@ pub struct Settings {
 /// The hot store.
 ///
 /// Every call concerns one shard, is atomic, and answers [`HotStoreError::Closed`] unless the shard is open for the
-/// live incarnation of the store (but for the calls that open it, [`HotStore::header`] and [`HotStore::settings`]).
+/// live incarnation of the store (but for the calls that open it, [`HotStore::header`], [`HotStore::halt_writes`], [`HotStore::settings`], and the
+/// reports, which concern none).
 /// Results are in the order of the arguments. Calls with several records are atomic per record at least.
 pub trait HotStore: Send + Sync + 'static {
     /// Writes records in the given order: checks the precondition, assigns the next version
@@ -436,6 +443,21 @@ pub trait HotStore: Send + Sync + 'static {
         clock: Version,
         checkpoint: Checkpoint,
     ) -> impl Future<Output = Result<(), HotStoreError>> + Send;
+
+    /// Takes no more writes of some tables ([`WriteOutcome::Halted`]), in place of what was said before, unless that was a
+    /// wish of a higher revision; also in a closed shard. Answers what is in force then. It is lost with the store's
+    /// history, so whoever opens a shard says it again.
+    fn halt_writes(&self, shard: Shard, halt: &Halt) -> impl Future<Output = Result<Halt, HotStoreError>> + Send;
+
+    /// Takes a drain replica's report in place of its last one. It is kept for [`REPORT_TTL`](crate::REPORT_TTL), and of
+    /// all replicas [`MAX_REPORTS`](crate::MAX_REPORTS) at most. Nothing is decided by it.
+    fn report(&self, report: &ReplicaReport) -> impl Future<Output = Result<(), HotStoreError>> + Send;
+
+    /// Forgets the report of a replica that ends.
+    fn withdraw_report(&self, incarnation: &str) -> impl Future<Output = Result<(), HotStoreError>> + Send;
+
+    /// The reports that are kept, by name and incarnation.
+    fn reports(&self) -> impl Future<Output = Result<Vec<SeenReport>, HotStoreError>> + Send;
 
     /// Whether the store is fit for its job.
     fn settings(&self) -> impl Future<Output = Result<Settings, HotStoreError>> + Send;

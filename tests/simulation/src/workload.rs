@@ -420,6 +420,7 @@ impl Client {
                 | WriteError::LogDown
                 | WriteError::LogQueueFull
                 | WriteError::BacklogFull { .. }
+                | WriteError::DrainingDown(_)
                 | WriteError::ParkedFull { .. }
                 | WriteError::Store(_),
             ) => Refusal::Other,

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use model::{Epoch, Shard, ShardCount, TableRef};
 
-use crate::{CatalogEntry, DatabaseError, SetRate, StoredRates};
+use crate::{CatalogEntry, DatabaseError, Hold, HoldKind, HoldScope, Holds, SetRate, StoredRates};
 
 #[derive(Default)]
 pub(super) struct Installation {
@@ -13,6 +14,8 @@ pub(super) struct Installation {
     generation: u64,
     catalog: BTreeMap<TableRef, CatalogEntry>,
     rates: BTreeMap<TableRef, SetRate>,
+    hold_revision: u64,
+    holds: BTreeMap<(HoldScope, HoldKind), Hold>,
 }
 
 impl Installation {
@@ -62,6 +65,26 @@ impl Installation {
             Some(rate) => self.rates.insert(table, rate),
             None => self.rates.remove(&table),
         };
+    }
+
+    pub(super) fn holds(&self) -> Holds {
+        Holds { revision: self.hold_revision, list: self.holds.values().cloned().collect() }
+    }
+
+    pub(super) fn set_hold(&mut self, hold: Hold) -> u64 {
+        let revision = self.raise_hold_revision(hold.since);
+        self.holds.insert((hold.scope.clone(), hold.kind), hold);
+        revision
+    }
+
+    pub(super) fn lift_hold(&mut self, scope: &HoldScope, kind: HoldKind, now: Timestamp) -> (bool, u64) {
+        let lifted = self.holds.remove(&(scope.clone(), kind)).is_some();
+        (lifted, self.raise_hold_revision(now))
+    }
+
+    fn raise_hold_revision(&mut self, now: Timestamp) -> u64 {
+        self.hold_revision = (self.hold_revision + 1).max(u64::try_from(now.as_microsecond()).unwrap_or(0));
+        self.hold_revision
     }
 
     pub(super) fn forget(&mut self, table: &TableRef) -> Option<CatalogEntry> {

@@ -26,8 +26,8 @@ use std::{
 use model::{DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema};
 
 use crate::{
-    Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseRow, Horizon, Owner, SetRate, ShardClaim, ShardRow,
-    StoredRates,
+    Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseRow, Hold, HoldKind, HoldScope, Holds, Horizon,
+    Owner, SetRate, ShardClaim, ShardRow, StoredRates,
     batch::{MAX_BATCH_ROWS, check_size},
 };
 pub use by_hand::ShardState;
@@ -256,5 +256,24 @@ impl Database for MemoryDatabase {
             Ok(())
         };
         self.at_once(set).await
+    }
+
+    async fn holds(&self) -> Result<Holds, DatabaseError> {
+        self.at_once(|state| Ok(state.installation.holds())).await
+    }
+
+    async fn set_hold(&self, hold: &Hold) -> Result<u64, DatabaseError> {
+        let hold = hold.clone();
+        self.at_once(move |state| Ok(state.installation.set_hold(hold))).await
+    }
+
+    async fn lift_hold(
+        &self,
+        scope: &HoldScope,
+        kind: HoldKind,
+        now: jiff::Timestamp,
+    ) -> Result<(bool, u64), DatabaseError> {
+        let scope = scope.clone();
+        self.at_once(move |state| Ok(state.installation.lift_hold(&scope, kind, now))).await
     }
 }

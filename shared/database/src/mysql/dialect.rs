@@ -66,6 +66,15 @@ const SYSTEM_TABLES: &[&str] = &[
         rate VARCHAR(400) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
         PRIMARY KEY (database_name, table_name)
     ) ENGINE = InnoDB",
+    "CREATE TABLE IF NOT EXISTS _sa_hold (
+        database_name VARCHAR(63) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+        table_name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+        kind VARCHAR(40) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+        reason VARCHAR(400) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+        set_by VARCHAR(100) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+        since BIGINT NOT NULL,
+        PRIMARY KEY (database_name, table_name, kind)
+    ) ENGINE = InnoDB",
 ];
 
 const UPGRADES: &[Upgrade] = &[

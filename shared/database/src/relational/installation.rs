@@ -84,7 +84,7 @@ fn shard_number(stored: i64) -> Result<u32, DatabaseError> {
         .map_err(|_| DatabaseError::Unfit(format!("the stored number of shards, {stored}, is no number of shards")))
 }
 
-async fn meta<S: Session>(session: &mut S, name: &str) -> Result<Option<i64>, Failure> {
+pub(super) async fn meta<S: Session>(session: &mut S, name: &str) -> Result<Option<i64>, Failure> {
     let mut statement = Statement::new("SELECT value FROM _sa_meta WHERE name = ");
     statement.bind(name);
     let rows = session.fetch(statement, &[INT]).await?;

@@ -5,6 +5,7 @@
 
 mod apply;
 pub(crate) mod dialect;
+mod holds;
 mod installation;
 mod plan;
 mod rates;
@@ -25,8 +26,8 @@ use model::{DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, Ta
 use tracing::Instrument as _;
 
 use crate::{
-    Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseRow, Horizon, Owner, SetRate, ShardClaim, ShardRow,
-    StoredRates,
+    Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseRow, Hold, HoldKind, HoldScope, Holds, Horizon,
+    Owner, SetRate, ShardClaim, ShardRow, StoredRates,
     batch::{MAX_BATCH_ROWS, check_size},
 };
 use dialect::VERSION_COLUMN;
@@ -189,6 +190,25 @@ impl<B: Backend> Database for Relational<B> {
     async fn set_rate(&self, table: &TableRef, rate: Option<SetRate>) -> Result<(), DatabaseError> {
         let table = table.clone();
         self.detached(move |backend| async move { rates::set(&*backend, &table, rate).await }).await
+    }
+
+    async fn holds(&self) -> Result<Holds, DatabaseError> {
+        self.detached(|backend| async move { holds::holds(&*backend).await }).await
+    }
+
+    async fn set_hold(&self, hold: &Hold) -> Result<u64, DatabaseError> {
+        let hold = hold.clone();
+        self.detached(move |backend| async move { holds::set(&*backend, &hold).await }).await
+    }
+
+    async fn lift_hold(
+        &self,
+        scope: &HoldScope,
+        kind: HoldKind,
+        now: jiff::Timestamp,
+    ) -> Result<(bool, u64), DatabaseError> {
+        let scope = scope.clone();
+        self.detached(move |backend| async move { holds::lift(&*backend, &scope, kind, now).await }).await
     }
 }
 

@@ -57,6 +57,15 @@ const SYSTEM_TABLES: &[&str] = &[
         rate TEXT NOT NULL,
         PRIMARY KEY (database_name, table_name)
     ) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS _sa_hold (
+        database_name TEXT NOT NULL,
+        table_name TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        set_by TEXT NOT NULL,
+        since INTEGER NOT NULL,
+        PRIMARY KEY (database_name, table_name, kind)
+    ) WITHOUT ROWID",
 ];
 
 const UPGRADES: &[Upgrade] = &[

@@ -2,7 +2,10 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use database::{CatalogEntry, CreateCheck, Database, DatabaseError, SetRate, TableDirectory, TableSettings};
+use database::{
+    CatalogEntry, CreateCheck, Database, DatabaseError, Hold, HoldKind, HoldScope, SetRate, TableDirectory,
+    TableSettings,
+};
 use model::{ColumnName, Epoch, Namespace, Shard, ShardCount, TableRef, Topic};
 
 use crate::{
@@ -19,9 +22,11 @@ on_each_database!(
     preparing_again_does_no_harm,
     a_directory_follows_the_catalog,
     a_table_that_is_gone_stops_no_other_once_it_is_disabled,
-    a_limit_is_kept_until_it_is_taken_back;
+    a_limit_is_kept_until_it_is_taken_back,
+    what_is_stopped_stays_so_until_it_is_lifted;
     about_sql:
     a_limit_that_cant_be_read_hides_no_other,
+    a_hold_of_a_later_release_is_a_pause,
     preparing_changes_what_an_earlier_release_made,
 );
 
@@ -250,4 +255,62 @@ async fn a_limit_that_cant_be_read_hides_no_other(h: Harness) {
         assert!(told.contains(&format!("main.{bad}")) && told.contains("set-rate"), "{told}");
     }
     assert_eq!(rates.len(), 5, "{rates:?}");
+}
+
+async fn what_is_stopped_stays_so_until_it_is_lifted(h: Harness) {
+    let table = |table: &str| HoldScope::Table(TableRef { database: main_database(), table: name(table) });
+    let at = |micros: i64| jiff::Timestamp::from_microsecond(micros).unwrap();
+    let hold = |scope: HoldScope, kind, reason: &str| Hold {
+        scope,
+        kind,
+        reason: reason.to_owned(),
+        by: "żółć".to_owned(),
+        since: at(1_700_000_000_000_001),
+    };
+    assert_eq!(h.database.holds().await.unwrap(), database::Holds::default());
+    let mut revisions = vec![h.database.set_hold(&hold(table("b"), HoldKind::Pause, "first")).await.unwrap()];
+    assert_eq!(revisions, [1_700_000_000_000_001]);
+    for (scope, kind, reason) in [
+        (table("b"), HoldKind::Pause, "again"),
+        (table("B"), HoldKind::Pause, "'; --"),
+        (HoldScope::Everything, HoldKind::DrainDown, ""),
+        (HoldScope::Everything, HoldKind::Pause, "all"),
+        (table("b"), HoldKind::DrainDown, "both"),
+    ] {
+        revisions.push(h.database.set_hold(&hold(scope, kind, reason)).await.unwrap());
+    }
+    assert!(revisions.is_sorted_by(|a, b| a < b), "{revisions:?}");
+    h.database.prepare().await.unwrap();
+    let expected = [
+        hold(HoldScope::Everything, HoldKind::DrainDown, ""),
+        hold(HoldScope::Everything, HoldKind::Pause, "all"),
+        hold(table("B"), HoldKind::Pause, "'; --"),
+        hold(table("b"), HoldKind::DrainDown, "both"),
+        hold(table("b"), HoldKind::Pause, "again"),
+    ];
+    let mut holds = h.database.holds().await.unwrap();
+    let order = |hold: &Hold| (hold.scope.clone(), hold.kind != HoldKind::DrainDown);
+    holds.list.sort_by_key(order);
+    assert_eq!((holds.revision, &holds.list[..]), (revisions[5], &expected[..]));
+
+    let (lifted, revision) = h.database.lift_hold(&HoldScope::Everything, HoldKind::Pause, at(5)).await.unwrap();
+    assert!(lifted && revision == revisions[5] + 1, "a clock that steps back lowers no revision");
+    // What is not stopped raises the revision as well: a hot store may have an earlier wish.
+    let now = at(1_800_000_000_000_000);
+    let again = h.database.lift_hold(&HoldScope::Everything, HoldKind::Pause, now).await.unwrap();
+    assert_eq!(again, (false, 1_800_000_000_000_000));
+    let left = h.database.holds().await.unwrap();
+    assert_eq!((left.revision, left.list.len()), (1_800_000_000_000_000, 4));
+}
+
+async fn a_hold_of_a_later_release_is_a_pause(h: Harness) {
+    let table = |table: &str| HoldScope::Table(TableRef { database: main_database(), table: name(table) });
+    for row in ["'main', 'a', 'read_only', 'why', 'ann', 7", "'Ma in', 't', 'pause', '', '', 7"] {
+        let insert = "INSERT INTO _sa_hold (database_name, table_name, kind, reason, set_by, since) VALUES";
+        h.database.sql().run_script(&format!("{insert} ({row})")).await.unwrap();
+    }
+    let holds = h.database.holds().await.unwrap().list;
+    let [hold] = &holds[..] else { panic!("{holds:?}") };
+    assert_eq!((&hold.scope, hold.kind), (&table("a"), HoldKind::Pause));
+    assert!(hold.reason.contains("read_only") && hold.reason.contains("why"), "{hold:?}");
 }

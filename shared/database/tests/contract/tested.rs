@@ -1,8 +1,8 @@
 //! The database under test.
 
 use database::{
-    AnyDatabase, Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseRow, Horizon, Owner, SetRate,
-    ShardClaim, ShardRow, StoredRates, memory::MemoryDatabase,
+    AnyDatabase, Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseRow, Hold, HoldKind, HoldScope, Holds,
+    Horizon, Owner, SetRate, ShardClaim, ShardRow, StoredRates, memory::MemoryDatabase,
 };
 use model::{DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema};
 
@@ -122,5 +122,22 @@ impl Database for Tested {
 
     async fn set_rate(&self, table: &TableRef, rate: Option<SetRate>) -> Result<(), DatabaseError> {
         delegate!(self.set_rate(table, rate).await)
+    }
+
+    async fn holds(&self) -> Result<Holds, DatabaseError> {
+        delegate!(self.holds().await)
+    }
+
+    async fn set_hold(&self, hold: &Hold) -> Result<u64, DatabaseError> {
+        delegate!(self.set_hold(hold).await)
+    }
+
+    async fn lift_hold(
+        &self,
+        scope: &HoldScope,
+        kind: HoldKind,
+        now: jiff::Timestamp,
+    ) -> Result<(bool, u64), DatabaseError> {
+        delegate!(self.lift_hold(scope, kind, now).await)
     }
 }

@@ -39,7 +39,7 @@ use self::{
     slots::Entry,
 };
 use super::versions::ByVersion;
-use crate::{Checkpoint, HotStoreError, RecordId, ShardHeader};
+use crate::{Checkpoint, Halt, HotStoreError, RecordId, ShardHeader};
 
 /// What time it is, on both clocks.
 #[derive(Debug, Clone, Copy)]
@@ -72,6 +72,7 @@ pub(super) struct ShardState {
     clock: Version,
     checkpoint: Option<Checkpoint>,
     opening: Option<Opening>,
+    halt: Halt,
     entries: HashMap<RecordId, Entry>,
     dirty: ByVersion,
     unqueued: ByVersion,
@@ -98,6 +99,7 @@ impl ShardState {
             clock: Version::ZERO,
             checkpoint: None,
             opening: None,
+            halt: Halt::default(),
             entries: HashMap::new(),
             dirty: ByVersion::default(),
             unqueued: ByVersion::default(),
@@ -156,7 +158,15 @@ impl ShardState {
             dirty: self.dirty.len(),
             unqueued: self.unqueued.len(),
             oldest_dirty: self.dirty.oldest(),
+            halt: self.halt.clone(),
         }
+    }
+
+    pub(super) fn halt_writes(&mut self, halt: &Halt) -> Halt {
+        if halt.revision >= self.halt.revision {
+            self.halt = halt.clone();
+        }
+        self.halt.clone()
     }
 
     pub(super) fn store_checkpoint(&mut self, epoch: Epoch, checkpoint: Checkpoint) -> Result<(), HotStoreError> {

@@ -14,13 +14,14 @@ use tokio::time::Instant;
 
 use super::{
     budget::Budgets,
+    reports::Reports,
     shard::{Now, RequestTerms, ShardState, request_weight},
 };
 use crate::{
     AgreedLimit, Agreement, Answer, Backlog, Budget, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Ended,
-    Fill, Grant, HotStore, HotStoreError, LeaseOutcome, LeaseToken, Limits, OpeningStart, OpeningToken, ParkOutcome,
-    ParkedRecord, Permit, REQUEST_WINDOW, RecordId, Restore, SetAsidePage, Settings, ShardHeader, Stamp, Write,
-    WriteOutcome,
+    Fill, Grant, Halt, HotStore, HotStoreError, LeaseOutcome, LeaseToken, Limits, OpeningStart, OpeningToken,
+    ParkOutcome, ParkedRecord, Permit, REQUEST_WINDOW, RecordId, ReplicaReport, Restore, SeenReport, SetAsidePage,
+    Settings, ShardHeader, Stamp, Write, WriteOutcome,
 };
 
 /// Expired entries that one call clears away beside its own work.
@@ -59,6 +60,7 @@ pub struct MemorySnapshot(Vec<ShardState>);
 pub struct MemoryStore {
     shards: Vec<Mutex<ShardState>>,
     budgets: Mutex<Budgets>,
+    reports: Mutex<Reports>,
     wall_clock: Box<dyn Fn() -> u64 + Send + Sync>,
     requests: RequestTerms,
     max_bytes: u64,
@@ -79,6 +81,7 @@ impl MemoryStore {
         Self {
             shards: shards.all().map(|shard| Mutex::new(ShardState::new(shard))).collect(),
             budgets: Mutex::default(),
+            reports: Mutex::default(),
             wall_clock: Box::new(system_micros),
             requests: RequestTerms { window: REQUEST_WINDOW },
             max_bytes,
@@ -114,6 +117,7 @@ impl MemoryStore {
     /// Acts as if the store had been restarted: another incarnation, every shard closed, and this is what is left.
     pub fn restart(&self, survives: Survives) {
         lock(&self.budgets).clear();
+        lock(&self.reports).clear();
         for (number, shard) in self.shards.iter().enumerate() {
             let mut state = lock(shard);
             let survivor = match &survives {
@@ -344,6 +348,24 @@ impl HotStore for MemoryStore {
         checkpoint: Checkpoint,
     ) -> Result<(), HotStoreError> {
         self.on(shard, |state, _| state.finish_opening(token, clock, checkpoint))
+    }
+
+    async fn halt_writes(&self, shard: Shard, halt: &Halt) -> Result<Halt, HotStoreError> {
+        self.on(shard, |state, _| Ok(state.halt_writes(halt)))
+    }
+
+    async fn report(&self, report: &ReplicaReport) -> Result<(), HotStoreError> {
+        lock(&self.reports).put(report);
+        Ok(())
+    }
+
+    async fn withdraw_report(&self, incarnation: &str) -> Result<(), HotStoreError> {
+        lock(&self.reports).remove(incarnation);
+        Ok(())
+    }
+
+    async fn reports(&self) -> Result<Vec<SeenReport>, HotStoreError> {
+        Ok(lock(&self.reports).list())
     }
 
     async fn settings(&self) -> Result<Settings, HotStoreError> {

@@ -16,7 +16,7 @@ pub(super) const SEPARATOR: u8 = 0;
 #[derive(Debug)]
 pub(super) struct ShardKeys {
     /// Hash: `inc` (the incarnation for which the shard is open), `epoch`, `min` (images of a lower epoch are void),
-    /// `clock`, `ckpt`; while it is being opened `otok`, `oinc`, `oepoch`, `ostart`, `odisc`.
+    /// `clock`, `ckpt`; `halt` and `hrev` (see `halts`); while it is being opened `otok`, `oinc`, `oepoch`, `ostart`, `odisc`.
     pub(super) header: String,
     /// Sorted set: what the database does not have, by version.
     pub(super) dirty: String,
@@ -89,6 +89,11 @@ pub(super) fn agreed(prefix: &str, database: &str) -> String {
     format!("{prefix}:{{b:{database}}}:agreed")
 }
 
+/// The index of the reports of drain replicas. A replica's own key is the same with `r:` and its incarnation at the end.
+pub(super) fn reports(prefix: &str) -> String {
+    format!("{prefix}:{{replicas}}:i")
+}
+
 /// The key that holds the number of shards of the installation.
 pub(super) fn shard_count(prefix: &str) -> String {
     format!("{prefix}:shards")
@@ -118,6 +123,7 @@ mod tests {
         assert_eq!(keys.parked(&table), "sa:{s17}:p:main.payments");
         assert_eq!(limit("sa", "main", "rows:payments"), "sa:{b:main}:rows:payments");
         assert_eq!(agreed("sa", "main"), "sa:{b:main}:agreed");
+        assert_eq!(reports("sa"), "sa:{replicas}:i");
         assert_eq!(shard_count("sa"), "sa:shards");
     }
 

@@ -7,6 +7,7 @@ use model::{Epoch, Namespace, Shard, Version};
 use tokio::time::Instant;
 
 use super::{
+    halts::halt_of,
     keys::record_of_name,
     reply::Reply,
     scripts,
@@ -338,6 +339,7 @@ impl RedisStore {
             dirty: reply.count()?,
             unqueued: reply.count()?,
             oldest_dirty: reply.version_or_none()?,
+            halt: halt_of(&mut reply)?,
         })
     }
 }
@@ -367,6 +369,7 @@ fn write_outcome(reply: &mut Reply, epoch: Epoch) -> Result<WriteOutcome, HotSto
         -4 => WriteOutcome::Cold,
         -5 => WriteOutcome::Repeated { version: detail, epoch: reply.epoch()?, current: epoch },
         -6 => WriteOutcome::Reused,
+        -7 => WriteOutcome::Halted,
         version => {
             let version = u64::try_from(version).ok().and_then(Version::new);
             let version = version.ok_or_else(|| reply.corrupt(format!("outcome {code} of a write is not known")))?;

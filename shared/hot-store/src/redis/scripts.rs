@@ -101,4 +101,8 @@ scripts! {
     FINISH_OPENING = "finish_opening.lua";
     TAKE = "take.lua";
     AGREE = "agree.lua";
+    HALT = "halt.lua";
+    REPORT = "report.lua";
+    WITHDRAW = "withdraw.lua";
+    REPORTS = "reports.lua";
 }

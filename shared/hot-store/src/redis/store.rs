@@ -11,9 +11,9 @@ use super::{
     torn_file::TornFile,
 };
 use crate::{
-    Answer, Backlog, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, HotStore, HotStoreError,
-    LeaseOutcome, LeaseToken, OpeningStart, OpeningToken, ParkOutcome, ParkedRecord, RecordId, Restore, SetAsidePage,
-    Settings, ShardHeader, Stamp, Write, WriteOutcome,
+    Answer, Backlog, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, Halt, HotStore, HotStoreError,
+    LeaseOutcome, LeaseToken, OpeningStart, OpeningToken, ParkOutcome, ParkedRecord, RecordId, ReplicaReport, Restore,
+    SeenReport, SetAsidePage, Settings, ShardHeader, Stamp, Write, WriteOutcome,
 };
 
 /// The hot store on Redis.
@@ -250,6 +250,22 @@ impl HotStore for RedisStore {
         checkpoint: Checkpoint,
     ) -> Result<(), HotStoreError> {
         self.finish_shard(shard, token, clock, &checkpoint).await
+    }
+
+    async fn halt_writes(&self, shard: Shard, halt: &Halt) -> Result<Halt, HotStoreError> {
+        self.halt_shard(shard, halt).await
+    }
+
+    async fn report(&self, report: &ReplicaReport) -> Result<(), HotStoreError> {
+        self.store_report(report).await
+    }
+
+    async fn withdraw_report(&self, incarnation: &str) -> Result<(), HotStoreError> {
+        self.remove_report(incarnation).await
+    }
+
+    async fn reports(&self) -> Result<Vec<SeenReport>, HotStoreError> {
+        self.list_reports().await
     }
 
     async fn settings(&self) -> Result<Settings, HotStoreError> {

@@ -6,11 +6,13 @@ pub mod aside;
 pub mod backlogs;
 pub mod budgets;
 pub mod closed;
+pub mod halts;
 pub mod kit;
 pub mod leases;
 pub mod marks;
 pub mod openings;
 pub mod parking;
+pub mod reports;
 pub mod requests;
 pub mod restores;
 pub mod writes;
@@ -177,6 +179,17 @@ macro_rules! contract_tests {
             a_permit_falls_free_unless_it_is_renewed
             no_rate_grants_nothing_and_no_rows_cost_nothing
             replicas_agree_on_a_limit_and_none_overwrites_what_it_has_not_seen
+        );
+        $crate::contract_tests!(@module $backend, [$(#[$attribute])*], halts:
+            a_halt_refuses_writes_of_its_tables_and_reads_go_on
+            an_earlier_wish_replaces_no_later_one
+            a_request_that_took_effect_is_told_so_in_spite_of_a_halt
+            a_closed_shard_is_halted_before_it_is_opened
+        );
+        $crate::contract_tests!(@module $backend, [$(#[$attribute])*], reports:
+            the_last_report_of_each_replica_is_shown
+            who_tells_nothing_any_more_is_shown_no_more
+            so_many_reports_are_kept_at_most
         );
     };
     (@module $backend:expr, $attributes:tt, $module:ident: $($name:ident)*) => {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use database::{
-    Applied, Batch, CatalogEntry, Change, Database, DatabaseError, DatabaseRow, ErrorClass, Horizon, Owner, SetRate,
-    ShardClaim, ShardRow, StoredRates,
+    Applied, Batch, CatalogEntry, Change, Database, DatabaseError, DatabaseRow, ErrorClass, Hold, HoldKind, HoldScope,
+    Holds, Horizon, Owner, SetRate, ShardClaim, ShardRow, StoredRates,
 };
 use model::{DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema};
 
@@ -178,5 +178,22 @@ impl<D: Database> Database for Faulty<D> {
 
     async fn set_rate(&self, table: &TableRef, rate: Option<SetRate>) -> Result<(), DatabaseError> {
         self.inner.set_rate(table, rate).await
+    }
+
+    async fn holds(&self) -> Result<Holds, DatabaseError> {
+        self.inner.holds().await
+    }
+
+    async fn set_hold(&self, hold: &Hold) -> Result<u64, DatabaseError> {
+        self.inner.set_hold(hold).await
+    }
+
+    async fn lift_hold(
+        &self,
+        scope: &HoldScope,
+        kind: HoldKind,
+        now: jiff::Timestamp,
+    ) -> Result<(bool, u64), DatabaseError> {
+        self.inner.lift_hold(scope, kind, now).await
     }
 }

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use hot_store::{
     AgreedLimit, Agreement, Answer, Backlog, Budget, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Ended,
-    Fill, Grant, HotStore, HotStoreError, LeaseOutcome, LeaseToken, Limits, OpeningStart, OpeningToken, ParkOutcome,
-    ParkedRecord, Permit, RecordId, Restore, SetAsidePage, Settings, ShardHeader, Stamp, Write, WriteOutcome,
+    Fill, Grant, Halt, HotStore, HotStoreError, LeaseOutcome, LeaseToken, Limits, OpeningStart, OpeningToken,
+    ParkOutcome, ParkedRecord, Permit, RecordId, ReplicaReport, Restore, SeenReport, SetAsidePage, Settings,
+    ShardHeader, Stamp, Write, WriteOutcome,
 };
 use model::{Epoch, Namespace, Shard, Version};
 use tokio::time::Instant;
@@ -176,6 +177,28 @@ impl<H: HotStore> HotStore for Faulty<H> {
         let what = self.process.shown(|| format!("finish_opening({shard}, {clock}, {checkpoint:?})"));
         let effect = async move { inner.finish_opening(shard, &token, clock, checkpoint).await };
         self.process.call(Place::Hot, what, effect).await
+    }
+
+    async fn halt_writes(&self, shard: Shard, halt: &Halt) -> Result<Halt, HotStoreError> {
+        let (inner, halt) = (self.inner.clone(), halt.clone());
+        let what = self.process.shown(|| format!("halt_writes({shard}, {halt:?})"));
+        self.process.call(Place::Hot, what, async move { inner.halt_writes(shard, &halt).await }).await
+    }
+
+    async fn report(&self, report: &ReplicaReport) -> Result<(), HotStoreError> {
+        let (inner, report) = (self.inner.clone(), report.clone());
+        let what = self.process.shown(|| format!("report({report:?})"));
+        self.process.call(Place::Hot, what, async move { inner.report(&report).await }).await
+    }
+
+    async fn withdraw_report(&self, incarnation: &str) -> Result<(), HotStoreError> {
+        let (inner, incarnation) = (self.inner.clone(), incarnation.to_owned());
+        let what = self.process.shown(|| format!("withdraw_report({incarnation})"));
+        self.process.call(Place::Hot, what, async move { inner.withdraw_report(&incarnation).await }).await
+    }
+
+    async fn reports(&self) -> Result<Vec<SeenReport>, HotStoreError> {
+        pass!(self, reports())
     }
 
     async fn settings(&self) -> Result<Settings, HotStoreError> {

@@ -30,6 +30,9 @@ impl ShardState {
         if let Some(answered) = image.request.as_ref().and_then(|it| self.answered(now, &record.namespace, it)) {
             return answered;
         }
+        if self.halt.tables.covers(&record.namespace) {
+            return WriteOutcome::Halted;
+        }
         let held = self.held(now, &record);
         if let Err(refused) = self.judge(precondition, held) {
             return refused;

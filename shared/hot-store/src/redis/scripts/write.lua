@@ -14,7 +14,8 @@ local in_use, evicts = memory_in_use()
 if evicts then return EVICTS end -- it was changed while we run: nothing may be promised for what could be thrown away
 if in_use > 0.9 then return FULL end
 
-local EXISTS, MISSING, CHANGED, COLD, REPEATED, REUSED = -1, -2, -3, -4, -5, -6
+local EXISTS, MISSING, CHANGED, COLD, REPEATED, REUSED, HALTED = -1, -2, -3, -4, -5, -6, -7
+local halt = redis.call('HGET', KEYS[1], 'halt') -- see halt.lua; nearly always there is none
 local written = {} -- where in `values` stands what this very call writes
 local requests = {} -- values of requests that it stores
 local values, marks, answer = {}, {}, {epoch, now}
@@ -87,6 +88,9 @@ for i = 4, #KEYS do
       answer[#answer + 1] = REUSED
       answer[#answer + 1] = 0
     end
+  elseif halt and (halt == '*' or string.find(halt, '\0' .. namespace .. '\0', 1, true)) then
+    answer[#answer + 1] = HALTED
+    answer[#answer + 1] = 0
   else
     local at = written[key]
     local head = at and values[at] or redis.call('GETRANGE', key, 0, HEAD_END)
