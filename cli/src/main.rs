@@ -4,7 +4,9 @@ mod config;
 mod demo;
 mod dev;
 mod dlq;
+mod holds;
 mod record;
+mod status;
 mod table;
 
 use anyhow::Result;
@@ -43,6 +45,14 @@ enum Command {
     Delete(record::DeleteArgs),
     /// Wait until the database has what was written
     Wait(record::WaitArgs),
+    /// Show how it goes: what waits for the database, how fast it is written, who does it, what is stopped
+    Status(status::StatusArgs),
+    /// Write nothing of a table, or of everything, to the database until `resume`; writes are accepted and wait
+    Pause(holds::PauseArgs),
+    /// Let a table, or everything, be written to the database again
+    Resume(holds::ResumeArgs),
+    /// Take no more writes of a table, or of everything, and empty what waits for the database, for maintenance
+    DrainDown(holds::DrainDownArgs),
     /// Tables: list, show, enable, disable, prepare
     #[command(subcommand)]
     Table(table::TableCommand),
@@ -65,6 +75,10 @@ async fn main() -> Result<()> {
         Command::Update(arguments) => record::update(arguments, &endpoint).await,
         Command::Delete(arguments) => record::delete(arguments, &endpoint).await,
         Command::Wait(arguments) => record::wait(arguments, &endpoint).await,
+        Command::Status(arguments) => status::run(arguments, &endpoint).await,
+        Command::Pause(arguments) => holds::pause(arguments, &endpoint).await,
+        Command::Resume(arguments) => holds::resume(arguments, &endpoint).await,
+        Command::DrainDown(arguments) => holds::drain_down(arguments, &endpoint).await,
         Command::Table(command) => table::run(command, &config, &endpoint).await,
         Command::Dlq(command) => dlq::run(command, &endpoint).await,
         Command::Config(command) => config::run(command, &config),

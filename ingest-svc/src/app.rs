@@ -23,6 +23,7 @@ pub use servers::{RunError, run};
 use crate::{
     Core, IngestOptions, backlog,
     grpc::{self, ApiError, Gate},
+    holds,
     opening::{self, checkpoint},
     relay,
     startup::{self, StartError},
@@ -126,6 +127,7 @@ where
     shutdown.spawn_background("opening of shards", endless(opening::run(core.clone(), ending())));
     shutdown.spawn_background("checkpoints", endless(checkpoint::run(core.clone(), ending())));
     shutdown.spawn_background("backlog", endless(backlog::run(core.clone(), ending())));
+    shutdown.spawn_background("holds", endless(holds::run(core.clone(), ending())));
     shutdown.spawn_background("relay", endless(relay::run(core.clone(), ending())));
     shutdown.spawn_background("table refresh", endless(tables::run(core.clone(), ending())));
     shutdown.spawn_background("readiness", endless(report_shards(core.clone(), shards.clone(), ending())));

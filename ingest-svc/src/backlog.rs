@@ -37,7 +37,7 @@ pub struct TableBacklog {
 }
 
 impl TableBacklog {
-    fn add(&mut self, part: &Backlog) {
+    pub(crate) fn add(&mut self, part: &Backlog) {
         self.records += part.records;
         self.bytes += part.bytes;
         self.parked += part.parked;

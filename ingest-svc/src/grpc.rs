@@ -6,7 +6,7 @@
 //! | `admission` | how many requests are worked on at once, decided before a request is decoded |
 //! | `records`, `tables`, `operators` | the services |
 //! | `work` | what is the same for every call |
-//! | `value`, `request`, `answer`, `dead_letters` | conversion between the API's messages and the model |
+//! | `value`, `request`, `answer`, `dead_letters`, `status` | conversion between the API's messages and the model |
 //! | `failure`, `reasons` | errors as the API tells them: one stable reason, the fields, when to try again |
 
 mod admission;
@@ -18,6 +18,7 @@ mod reasons;
 mod records;
 mod request;
 mod server;
+mod status;
 mod tables;
 mod value;
 mod work;

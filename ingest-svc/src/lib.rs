@@ -4,7 +4,8 @@
 //! it, writes it into the hot store, puts it into the event log and acknowledges it. [`read`] answers from the hot
 //! store, or from the database under a lease. What a crash leaves half-way is healed by [`relay`]; what a restart of
 //! the hot store closes is opened again by [`opening`]. [`tables`] says which tables take part. What the database refused
-//! for good is in the hands of operators: [`dead_letters`].
+//! for good is in the hands of operators: [`dead_letters`], and so is what is stopped: [`holds`]. [`status`] tells them
+//! how it goes.
 //!
 //! The use cases know the three stores by their traits only; [`app`] is the one place that names backends.
 
@@ -17,10 +18,12 @@ pub mod dead_letters;
 mod error;
 mod etag;
 pub mod grpc;
+pub mod holds;
 pub mod opening;
 pub mod read;
 pub mod relay;
 pub mod startup;
+pub mod status;
 pub mod tables;
 mod token;
 

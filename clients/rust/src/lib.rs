@@ -43,6 +43,7 @@ mod error;
 #[cfg(feature = "json")]
 mod json;
 mod key_group;
+mod operate;
 mod retry;
 mod row;
 mod table;
@@ -59,6 +60,10 @@ pub use dead_letter::{
 pub use error::{ClientError, FieldProblem, ServerError};
 #[cfg(feature = "json")]
 pub use json::JsonError;
+pub use operate::{
+    BreakerState, DatabaseStatus, DrainDown, Hold, HoldKind, PartitionRange, ProtoDuration, ProtoTableRef,
+    ProtoTimestamp, ReplicaStatus, ReplicaTable, Resumed, Status, TableBacklog, TableLimit, TableState, TableStatus,
+};
 pub use proto::Reason;
 pub use row::Row;
 pub use table::{Column, ColumnKind, Rate, RateError, Table, TableRef};

@@ -70,7 +70,9 @@ async fn a_paused_table_is_not_written_across_restarts_until_it_is_resumed() {
 async fn a_paused_table_holds_no_permit() {
     let world = Still::still().await;
     let replica = world.start(limited(50.0));
-    sleep(Duration::from_secs(3)).await;
+    // The store knows the limit from then on.
+    world.write(1000, Some(1)).await;
+    world.until_clean().await;
     set(&world, HoldScope::Everything).await;
     sleep(Duration::from_secs(2)).await;
     for n in 0..100 {

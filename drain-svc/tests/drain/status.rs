@@ -61,12 +61,12 @@ async fn what_fails_is_told_with_its_cause() {
     let world = Still::still().await;
     let replica = world.start(options());
     sleep(Duration::from_secs(3)).await;
-    world.db.cut_off.store(true, std::sync::atomic::Ordering::SeqCst);
+    world.db.away.store(true, std::sync::atomic::Ordering::SeqCst);
     world.write(1, Some(1)).await;
     sleep(Duration::from_secs(3)).await;
     let told = reports(&world).await.remove(0).tables.remove(0);
     assert!(told.attempts > 0 && !told.last_cause.is_empty(), "{told:?}");
-    world.db.cut_off.store(false, std::sync::atomic::Ordering::SeqCst);
+    world.db.away.store(false, std::sync::atomic::Ordering::SeqCst);
     world.until_clean().await;
     sleep(Duration::from_secs(2)).await;
     let told = reports(&world).await;

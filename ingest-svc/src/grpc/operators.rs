@@ -2,21 +2,29 @@
 
 use std::sync::Arc;
 
-use database::Database;
+use database::{Database, Hold, HoldKind, HoldScope};
 use event_log::{EventPublisher, LogReader};
 use futures::stream::BoxStream;
 use hot_store::HotStore;
+use prost::Message;
 use proto::{
     Reason,
     v1::{self, operator_service_server::OperatorService},
 };
 use tonic::{Request, Response, Status};
 
-use super::{dead_letters as convert, failure::Failure, request::Databases, work::Work};
-use crate::dead_letters::{DeadLetters, LetterName};
+use super::{dead_letters as convert, failure::Failure, request::Databases, status, work::Work};
+use crate::{
+    Core,
+    dead_letters::{DeadLetters, LetterName},
+    holds::Operators,
+    status as use_case,
+};
 
 pub(super) struct OperatorCalls<H, L, D> {
+    pub(super) core: Arc<Core<H, L, D>>,
     pub(super) letters: DeadLetters<H, L, D>,
+    pub(super) operators: Operators<H, L, D>,
     pub(super) databases: Arc<Databases>,
     pub(super) max_batch_items: usize,
     pub(super) work: Work,
@@ -88,5 +96,109 @@ where
             Ok(v1::PurgeDeadLettersResponse { results })
         };
         self.work.on("PurgeDeadLetters", request, purge).await
+    }
+
+    async fn get_status(
+        &self,
+        request: Request<v1::GetStatusRequest>,
+    ) -> Result<Response<v1::GetStatusResponse>, Status> {
+        let (core, databases) = (self.core.clone(), self.databases.clone());
+        let get = |request: v1::GetStatusRequest| async move {
+            let table = request.table.map(|table| databases.table(Some(table))).transpose()?;
+            Ok(status::status(use_case::look(&core, table.as_ref()).await))
+        };
+        self.work.on("GetStatus", request, get).await
+    }
+
+    async fn pause(&self, request: Request<v1::PauseRequest>) -> Result<Response<v1::PauseResponse>, Status> {
+        let request = request.map(|v1::PauseRequest { table, reason, by }| (table, reason, by));
+        let hold = |hold| v1::PauseResponse { hold: Some(hold) };
+        self.stop("Pause", HoldKind::Pause, request, hold).await
+    }
+
+    async fn resume(&self, request: Request<v1::ResumeRequest>) -> Result<Response<v1::ResumeResponse>, Status> {
+        let answer = |was_held, still| v1::ResumeResponse { was_held, still };
+        self.go_on("Resume", HoldKind::Pause, request.map(|request| request.table), answer).await
+    }
+
+    async fn start_drain_down(
+        &self,
+        request: Request<v1::StartDrainDownRequest>,
+    ) -> Result<Response<v1::StartDrainDownResponse>, Status> {
+        let request = request.map(|v1::StartDrainDownRequest { table, reason, by }| (table, reason, by));
+        let hold = |hold| v1::StartDrainDownResponse { hold: Some(hold) };
+        self.stop("StartDrainDown", HoldKind::DrainDown, request, hold).await
+    }
+
+    async fn get_drain_down(
+        &self,
+        request: Request<v1::GetDrainDownRequest>,
+    ) -> Result<Response<v1::GetDrainDownResponse>, Status> {
+        let (operators, databases) = (self.operators.clone(), self.databases.clone());
+        let get = |request: v1::GetDrainDownRequest| async move {
+            let scope = status::scope(&databases, request.table)?;
+            Ok(status::drain_down(operators.drain_down(&scope).await?))
+        };
+        self.work.on("GetDrainDown", request, get).await
+    }
+
+    async fn end_drain_down(
+        &self,
+        request: Request<v1::EndDrainDownRequest>,
+    ) -> Result<Response<v1::EndDrainDownResponse>, Status> {
+        let answer = |was_held, still| v1::EndDrainDownResponse { was_held, still };
+        self.go_on("EndDrainDown", HoldKind::DrainDown, request.map(|request| request.table), answer).await
+    }
+}
+
+/// The table that is meant, if it is one; why; who.
+type Wish = (Option<v1::TableRef>, String, String);
+
+impl<H, L, D> OperatorCalls<H, L, D>
+where
+    H: HotStore,
+    L: EventPublisher + LogReader,
+    D: Database,
+{
+    async fn stop<A: Message + Send + 'static>(
+        &self,
+        method: &'static str,
+        kind: HoldKind,
+        request: Request<Wish>,
+        answer: impl FnOnce(v1::Hold) -> A + Send + 'static,
+    ) -> Result<Response<A>, Status> {
+        let (operators, databases) = (self.operators.clone(), self.databases.clone());
+        let set = move |(table, reason, by): Wish| async move {
+            let scope = status::scope(&databases, table)?;
+            let hold = operators.set(scope, kind, &reason, &by).await?;
+            Ok::<_, Failure>(answer(status::hold(hold)))
+        };
+        self.work.on(method, request, set).await
+    }
+
+    async fn go_on<A: Message + Send + 'static>(
+        &self,
+        method: &'static str,
+        kind: HoldKind,
+        request: Request<Option<v1::TableRef>>,
+        answer: impl FnOnce(bool, Vec<v1::Hold>) -> A + Send + 'static,
+    ) -> Result<Response<A>, Status> {
+        let (operators, databases) = (self.operators.clone(), self.databases.clone());
+        let lift = move |table| async move {
+            let scope = status::scope(&databases, table)?;
+            let (was_held, left) = operators.lift(&scope, kind).await?;
+            let concerned = |hold: &Hold| concerns(&scope, &hold.scope);
+            let still = left.list.into_iter().filter(concerned).collect();
+            Ok::<_, Failure>(answer(was_held, status::holds(still)))
+        };
+        self.work.on(method, request, lift).await
+    }
+}
+
+/// Whether a hold of `other` concerns a table that was asked for.
+fn concerns(asked: &HoldScope, other: &HoldScope) -> bool {
+    match asked {
+        HoldScope::Everything => true,
+        HoldScope::Table(table) => other.covers(table),
     }
 }

@@ -26,7 +26,9 @@ use super::{
     tables::TableCalls,
     work::Work,
 };
-use crate::{Core, accept::Writer, applied::Waiter, dead_letters::DeadLetters, read::Reader, tables::Tables};
+use crate::{
+    Core, accept::Writer, applied::Waiter, dead_letters::DeadLetters, holds::Operators, read::Reader, tables::Tables,
+};
 
 /// When the last request has been answered, connections get so long to take the answer and close. One that somebody
 /// keeps open for its own purposes (a health watch never ends) does not hold up the end.
@@ -102,7 +104,9 @@ where
     .max_decoding_message_size(options.max_message_bytes)
     .max_encoding_message_size(options.max_message_bytes);
     let operators = OperatorServer::new(OperatorCalls {
+        core: core.clone(),
         letters: DeadLetters::new(core.clone()),
+        operators: Operators::new(core.clone()),
         databases: databases.clone(),
         max_batch_items: options.max_batch_items,
         work: work.clone(),

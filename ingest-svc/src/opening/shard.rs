@@ -14,7 +14,7 @@ use super::{
     restore::{self, Stretch, Tally},
     start,
 };
-use crate::Core;
+use crate::{Core, holds};
 
 /// Partitions of one shard that are read at once.
 const PARTITIONS_AT_ONCE: usize = 4;
@@ -128,6 +128,8 @@ where
     if planted::is(Bug::ClockReset) {
         clock = Version::ZERO;
     }
+    // After the claim and before anybody can write: a wish that the store has lost holds all the same.
+    holds::tell_opened::<_, _, _, OpeningError>(core, shard).await?;
     core.hot.finish_opening(shard, &token, clock, checkpoint).await?;
     Ok(Some(opened))
 }

@@ -5,5 +5,6 @@ mod calls;
 mod dead_letters;
 mod errors;
 mod limits;
+mod operate;
 mod server;
 mod world;
