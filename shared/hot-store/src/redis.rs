@@ -30,6 +30,7 @@ mod points;
 mod records;
 mod reply;
 mod reports;
+mod restore_new;
 mod restores;
 mod scripts;
 mod settings;

@@ -24,10 +24,14 @@ pub(super) struct ShardKeys {
     pub(super) unqueued: String,
     /// Sorted set: what was dirty when an opening discarded it, by the lowest version that the database may lack.
     pub(super) aside: String,
+    /// Hash: the bytes of dirty images, by namespace.
+    pub(super) counts: String,
     /// What every record's key begins with.
     pub(super) record_prefix: String,
     /// What every request's key begins with.
     request_prefix: String,
+    /// What the key of every set of records by what the database may lack begins with.
+    behind_prefix: String,
     /// What the key of every set of parked records begins with.
     parked_prefix: String,
 }
@@ -40,10 +44,17 @@ impl ShardKeys {
             dirty: key("d"),
             unqueued: key("u"),
             aside: key("g"),
+            counts: key("n"),
+            behind_prefix: key("b:"),
             record_prefix: key("r:"),
             request_prefix: key("q:"),
             parked_prefix: key("p:"),
         }
+    }
+
+    /// The sorted set of a table's records by the lowest version that the database may lack.
+    pub(super) fn behind(&self, namespace: &[u8]) -> Vec<u8> {
+        [self.behind_prefix.as_bytes(), namespace].concat()
     }
 
     /// The sorted set of a table's parked records.

@@ -109,6 +109,25 @@ impl Link {
         }
     }
 
+    /// A connection that the caller has to itself.
+    pub(super) async fn exclusive(&self) -> Result<MultiplexedConnection, HotStoreError> {
+        self.connect(self.config()).await.map_err(HotStoreError::Unavailable)
+    }
+
+    fn config(&self) -> AsyncConnectionConfig {
+        AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.connect_timeout))
+            .set_response_timeout(Some(self.response_timeout))
+            .set_pipeline_buffer_size(WRITE_QUEUE)
+    }
+
+    async fn connect(&self, config: AsyncConnectionConfig) -> Result<MultiplexedConnection, String> {
+        let connection = self.client.get_multiplexed_async_connection_with_config(&config).await;
+        let mut connection = connection.map_err(|e| e.to_string())?;
+        self.torn_file.leave_behind(&mut connection).await?;
+        Ok(connection)
+    }
+
     async fn connection(&self) -> Result<Live, Failure> {
         if let Some(live) = self.usable()? {
             return Ok(live);
@@ -119,23 +138,13 @@ impl Link {
         }
         let ended = Arc::new(AtomicBool::new(false));
         let noticed = Arc::clone(&ended);
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.connect_timeout))
-            .set_response_timeout(Some(self.response_timeout))
-            .set_pipeline_buffer_size(WRITE_QUEUE)
-            .set_push_sender(move |push: PushInfo| {
-                if push.kind == PushKind::Disconnection {
-                    noticed.store(true, Ordering::Release);
-                }
-                Ok::<(), std::convert::Infallible>(())
-            });
-        let connecting = async {
-            let mut connection =
-                self.client.get_multiplexed_async_connection_with_config(&config).await.map_err(|e| e.to_string())?;
-            self.torn_file.leave_behind(&mut connection).await?;
-            Ok::<_, String>(connection)
-        };
-        match connecting.await {
+        let config = self.config().set_push_sender(move |push: PushInfo| {
+            if push.kind == PushKind::Disconnection {
+                noticed.store(true, Ordering::Release);
+            }
+            Ok::<(), std::convert::Infallible>(())
+        });
+        match self.connect(config).await {
             Ok(connection) => {
                 let mut state = self.state();
                 state.made += 1;

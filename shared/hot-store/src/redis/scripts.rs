@@ -25,13 +25,8 @@ impl Script {
 
     /// A call with so many keys, to which first the keys and then the arguments are added.
     pub(super) fn call(&'static self, keys: usize) -> Call {
-        self.large_call(keys, 0, 0)
-    }
-
-    /// The same for a call to which so many keys and arguments, of so many bytes in all, will be added.
-    pub(super) fn large_call(&'static self, keys: usize, arguments: usize, bytes: usize) -> Call {
-        let mut command = Cmd::with_capacity(3 + arguments, 64 + bytes);
-        command.arg("EVALSHA").arg(&self.hash).arg(keys);
+        let mut command = cmd("EVALSHA");
+        command.arg(&self.hash).arg(keys);
         Call { script: self, command }
     }
 }
@@ -97,7 +92,6 @@ scripts! {
     BEGIN_OPENING = "begin_opening.lua";
     SET_ASIDE = "set_aside.lua";
     RESTORE = "restore.lua";
-    RESTORE_NEW = "restore_new.lua";
     FINISH_OPENING = "finish_opening.lua";
     TAKE = "take.lua";
     AGREE = "agree.lua";

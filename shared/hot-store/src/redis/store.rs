@@ -7,8 +7,8 @@ use model::{Epoch, Namespace, Shard, Version};
 use tokio::time::Instant;
 
 use super::{
-    RedisOptions, clock::ServerClock, keys::ShardKeys, link::Link, records::millis, reply::Reply, scripts::Call,
-    torn_file::TornFile,
+    RedisOptions, clock::ServerClock, keys::ShardKeys, link::Link, records::millis, reply::Reply,
+    restore_new::Exclusive, scripts::Call, torn_file::TornFile,
 };
 use crate::{
     Answer, Backlog, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, Halt, HotStore, HotStoreError,
@@ -23,6 +23,7 @@ pub struct RedisStore {
     prefix: String,
     request_window: Duration,
     clock: ServerClock,
+    exclusive: Exclusive,
 }
 
 impl fmt::Debug for RedisStore {
@@ -49,6 +50,7 @@ impl RedisStore {
             prefix: options.prefix,
             request_window: options.request_window,
             clock: ServerClock::default(),
+            exclusive: Exclusive::default(),
         };
         store.command(&::redis::cmd("PING")).await?;
         Ok(store)
@@ -89,6 +91,11 @@ impl RedisStore {
         &self.clock
     }
 
+    /// Connections for optimistic transactions.
+    pub(super) fn exclusive(&self) -> &Exclusive {
+        &self.exclusive
+    }
+
     pub(super) fn shard_count(&self) -> usize {
         self.shards.len()
     }
@@ -105,7 +112,7 @@ impl RedisStore {
         Reply::new(shard, self.link(shard).call(call).await?)
     }
 
-    fn link(&self, shard: Shard) -> &Link {
+    pub(super) fn link(&self, shard: Shard) -> &Link {
         &self.links[usize::from(shard.0) % self.links.len()]
     }
 

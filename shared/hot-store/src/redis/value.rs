@@ -19,7 +19,17 @@ use crate::{Slot, Stage};
 const VERSION_AT: usize = 1;
 const EPOCH_AT: usize = 17;
 const SINCE_AT: usize = 27;
-const PAYLOAD_AT: usize = 43;
+pub(super) const PAYLOAD_AT: usize = 43;
+
+/// What stands before the payload; the scripts have their own (`head_of`).
+pub(super) fn head(kind: &str, version: Version, epoch: Epoch, since: Version) -> String {
+    format!("{kind}{:016}{:010}{:016}", version.get(), epoch.0, since.get())
+}
+
+/// What stands before the digest in a request's value; the scripts have their own (`request_value`).
+pub(super) fn request_head(version: Version, epoch: Epoch) -> String {
+    format!("{:016}{:010}", version.get(), epoch.0)
+}
 
 /// The kind of an image.
 pub(super) fn kind_of(image: &Image) -> &'static str {

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Puts records and requests back as far as what is there allows it; where nothing is, see restore_new.lua. KEYS: header,
+-- Puts records and requests back as far as what is there allows it; where nothing is, see restore_new.rs. KEYS: header,
 -- dirty, unqueued, then one per record or request. ARGV: token, TTL in ms, request window in ms, then per key what to do
 -- (D dirty and queued, U dirty and not, P parked, C clean, G gone, B behind, Q request), kind (of P that of a parked
 -- record), version (of G: the purge horizon), up to where the database is behind, `since`, payload (of Q: the digest).
