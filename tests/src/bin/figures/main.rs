@@ -1,6 +1,7 @@
 //! Measures what is promised, one subject at a time, on real servers of its own, and says whether it is reached.
 
 mod limit;
+mod rebalance;
 mod report;
 
 use anyhow::Result;
@@ -24,6 +25,8 @@ struct Arguments {
 enum Subject {
     /// The database is never written faster than its limit, and with a backlog not much slower
     Limit,
+    /// While replicas join, leave and are killed, nothing is lost or stale, and no key waits long
+    Rebalance,
 }
 
 #[tokio::main]
@@ -31,6 +34,7 @@ async fn main() -> Result<()> {
     let Arguments { subject, json, quick } = Arguments::parse();
     let report = match subject {
         Subject::Limit => limit::measure(quick).await?,
+        Subject::Rebalance => rebalance::measure(quick).await?,
     };
     report.print(json)?;
     // Figures that are not reached are no error of the measurement, and still not to be overlooked.
