@@ -8,6 +8,7 @@ mod full;
 #[path = "../server/mod.rs"]
 mod server;
 mod settings;
+mod takeover;
 mod torn;
 
 use std::{path::Path, time::Duration};
