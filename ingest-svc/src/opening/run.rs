@@ -1,13 +1,16 @@
 //! The loop that looks for closed shards and opens them.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, panic::resume_unwind, sync::Arc, time::Duration};
 
 use database::Database;
 use event_log::{EventPublisher, LogReader};
 use futures::{StreamExt as _, stream};
 use hot_store::{HotStore, HotStoreError};
 use model::{Chance, Epoch, Shard};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{OpeningError, OpeningProgress, open_shard};
@@ -50,7 +53,7 @@ where
 }
 
 /// Looks at every shard once, and opens those that are closed and due.
-async fn pass<H, L, D>(core: &Core<H, L, D>, attempts: &mut BTreeMap<Shard, Attempts>)
+async fn pass<H, L, D>(core: &Arc<Core<H, L, D>>, attempts: &mut BTreeMap<Shard, Attempts>)
 where
     H: HotStore,
     L: EventPublisher + LogReader,
@@ -82,15 +85,22 @@ where
     // Replicas that start together begin at different ends, and so seldom take a shard over from each other.
     core.options.chance.shuffle(&mut closed);
     tracing::info!(shards = closed.len(), "opening shards of the hot store");
-    let earlier = &*attempts;
-    let mut openings = stream::iter(closed)
-        .map(|shard| async move {
-            let above = earlier.get(&shard).map_or(Epoch::ZERO, |a| a.above);
-            (shard, open_shard(core, shard, above).await)
-        })
-        .buffer_unordered(at_once);
     let mut failures = Vec::new();
-    while let Some((shard, result)) = openings.next().await {
+    let mut waiting = closed.into_iter();
+    // Each on a task of its own: what is read has to be taken apart and put together again, on more than one core.
+    let mut openings = JoinSet::new();
+    loop {
+        for shard in waiting.by_ref().take(at_once - openings.len()) {
+            let (core, above) = (Arc::clone(core), attempts.get(&shard).map_or(Epoch::ZERO, |a| a.above));
+            openings.spawn(async move { (shard, open_shard(&core, shard, above).await) });
+        }
+        let Some(ended) = openings.join_next().await else { break };
+        let (shard, result) = match ended {
+            Ok(ended) => ended,
+            Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
+            // Nobody cancels one but who gives up this pass.
+            Err(_) => continue,
+        };
         match result {
             Ok(opened) => {
                 open += 1;
@@ -105,7 +115,6 @@ where
             Err(error) => failures.push((shard, error)),
         }
     }
-    drop(openings);
     for (shard, error) in failures {
         let next = after_failure(attempts.get(&shard), &error, core.options.opening_interval, &core.options.chance);
         match &error {
