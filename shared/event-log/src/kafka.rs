@@ -12,6 +12,7 @@ mod lane;
 mod member;
 mod membership;
 mod options;
+mod polled;
 mod protocol;
 mod publisher;
 mod reader;

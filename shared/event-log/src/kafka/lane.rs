@@ -11,16 +11,17 @@ use std::{
 use model::Topic;
 use rdkafka::{
     ClientContext, Message,
-    config::{FromClientConfigAndContext, RDKafkaLogLevel},
+    config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
-    producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer},
+    producer::{BaseRecord, DeliveryResult, Producer, ProducerContext},
 };
 
 use super::{
     availability::Availability,
-    client::{REQUEST_TIMEOUT, drop_aside, failed, log_line, refused_settings, topic_shape},
+    client::{REQUEST_TIMEOUT, drop_aside, failed, log_line, topic_shape},
     delivery::{Ticket, after_hand_over},
     options::{KafkaOptions, QUEUE_RECORDS},
+    polled::PolledProducer,
 };
 use crate::log::{LogError, Outgoing, PublishError};
 
@@ -92,7 +93,7 @@ impl ProducerContext for Context {
     }
 }
 
-type KafkaProducer = ThreadedProducer<Context>;
+type KafkaProducer = PolledProducer<Context>;
 
 /// See the module.
 pub(super) struct Lane {
@@ -205,5 +206,5 @@ fn new_producer(options: &KafkaOptions, availability: &Arc<Availability>) -> Res
         waiting_records: AtomicUsize::new(0),
         waiting_bytes: AtomicUsize::new(0),
     };
-    ThreadedProducer::from_config_and_context(&options.producer(), context).map_err(|e| refused_settings(&e))
+    PolledProducer::new(&options.producer(), context)
 }
