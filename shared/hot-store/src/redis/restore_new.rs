@@ -149,8 +149,15 @@ impl RedisStore {
                 part.into_iter().filter(|it| it.action == Action::Request && known.next().unwrap_or(true)).collect()
             }
             // What one of the commands was refused for (memory is short, a key is of another kind) the script isn't, or
-            // says so.
-            Err(error) if matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) => return Ok(part),
+            // says so. The last kind is that of an error in the place of EXEC's answers.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::Server(_) | ErrorKind::Extension | ErrorKind::UnexpectedReturnType
+                ) =>
+            {
+                return Ok(part);
+            }
             Err(error) => return Err(HotStoreError::Unknown(error.to_string())),
         };
         self.exclusive().give_back(connection);

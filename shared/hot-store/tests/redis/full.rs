@@ -141,7 +141,14 @@ async fn a_full_server_can_be_opened() {
         version: version(5),
     };
     let clean = Restore::Clean { record: record(0), version: versions[0], image: row(1) };
-    open_with(&b, false, vec![event, request, clean], *versions.last().unwrap()).await;
+    // What is new in a call by itself: the plain commands for it are refused then, and the script is not.
+    let (store, shard, opener) = (b.store(), b.shard(), token("opener"));
+    let claim = store.claim(shard, &opener).await.unwrap().unwrap();
+    store.begin_opening(shard, &opener, Epoch(claim.epoch.0 + 1), start(false)).await.unwrap();
+    for part in [vec![event, request], vec![clean]] {
+        store.restore(shard, &opener, part, LONG).await.unwrap();
+    }
+    store.finish_opening(shard, &opener, *versions.last().unwrap(), Checkpoint(points(100))).await.unwrap();
     assert_eq!(read(&b, record(77_777)).await, image_slot(version(5), row(1), true));
     assert_eq!(b.store.header(b.shard()).await.unwrap().dirty, versions.len() as u64);
     let backlog = payments_backlog(&b).await;

@@ -5,8 +5,9 @@ use model::Epoch;
 use redis::AsyncCommands as _;
 
 use super::{
+    OnRedis,
     contract::{Backend as _, kit::*},
-    on_redis,
+    server::RedisServer,
 };
 
 /// Records of one call, so that there is time between its look and its transaction.
@@ -16,9 +17,10 @@ const ROUNDS: u32 = 150;
 /// What an opener puts back is there before another one has taken over, or never: it looks whether it still is the opener
 /// and whether anything is there, and writes in a second step.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a server: ./tests/run starts one"]
+#[ignore = "needs redis-server: ./tests/run installs it"]
 async fn nothing_is_put_back_behind_a_takeover() {
-    let b = on_redis().await;
+    let server = RedisServer::start(&[]).await;
+    let b = OnRedis::at(&server.options().url).await;
     let (store, shard) = (b.store(), b.shard());
     let mut raw = b.raw.clone();
     let (mut landed, mut refused) = (0, 0);
@@ -53,5 +55,9 @@ async fn nothing_is_put_back_behind_a_takeover() {
             }
         }
     }
-    assert!(refused > 0 && landed > 0, "no takeover came in between: {landed} landed, {refused} refused");
+    // Some transactions were begun and given up: a takeover came between the look and them.
+    let info: String = redis::cmd("INFO").arg("commandstats").query_async(&mut b.raw.clone()).await.unwrap();
+    let execs = info.split("cmdstat_exec:calls=").nth(1).and_then(|rest| rest.split(',').next()).unwrap();
+    assert!(landed > 0 && refused > 0, "{landed} landed, {refused} refused");
+    assert!(execs.parse::<u32>().unwrap() > landed, "{execs} transactions for {landed} that landed");
 }
