@@ -46,6 +46,18 @@ impl Process {
         Ok(Self { name: name.to_owned(), child: Some(child), log, pid_file })
     }
 
+    /// What it holds in memory, in bytes.
+    ///
+    /// # Errors
+    /// If it doesn't run.
+    pub fn resident_bytes(&self) -> Result<u64> {
+        let id = self.child.as_ref().map(Child::id).with_context(|| format!("{} doesn't run", self.name))?;
+        let status = fs::read_to_string(format!("/proc/{id}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
+        let kib: u64 = line.with_context(|| format!("{} has no memory", self.name))?.trim().parse()?;
+        Ok(kib * 1024)
+    }
+
     /// What it was named.
     pub fn name(&self) -> &str {
         &self.name

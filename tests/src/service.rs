@@ -146,6 +146,14 @@ impl Service {
         Ok(text)
     }
 
+    /// What it holds in memory, in bytes.
+    ///
+    /// # Errors
+    /// If it doesn't run.
+    pub fn resident_bytes(&self) -> Result<u64> {
+        self.process.resident_bytes()
+    }
+
     /// Everything it has printed.
     pub fn log(&self) -> String {
         self.process.log()

@@ -390,7 +390,10 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
             Some(alone) if batch.is_empty() => {
                 let patience = self.parts.options.dependent_patience;
                 match of_the_database(error, alone.dependent_for(Instant::now()) >= patience) {
-                    Some(reason) => self.give_up(alone, reason),
+                    Some(reason) => {
+                        self.lane.with(|gathered| gathered.found_among(&alone.ticket));
+                        self.give_up(alone, reason);
+                    }
                     None => self.hold(alone, error),
                 }
             }

@@ -11,6 +11,9 @@ use tokio::time::Instant;
 
 use super::{Entry, Gathered, Ticket};
 
+/// More rows than any batch has.
+const MAX_SUSPECTS: usize = 8192;
+
 /// One assignment of a partition to this process; another assignment has another generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Generation(pub(crate) u64);
@@ -39,7 +42,7 @@ pub(crate) enum Due {
 pub(crate) enum Verdict {
     /// Not their fault.
     Innocent,
-    /// One of them can't be written: they come again in batches of half the size.
+    /// One of them can't be written: half of them come again, then the others as that tells.
     Suspect,
     /// This one alone can't be written now.
     HeldUntil(Instant),
@@ -68,6 +71,7 @@ pub(crate) struct Coalescer {
     queued_bytes: usize,
     taken_bytes: usize,
     next_sequence: u64,
+    next_suspicion: u64,
     /// Whether the last batch was a held one: they take turns with the others.
     held_last: bool,
 }
@@ -148,6 +152,11 @@ impl Coalescer {
             Vec::new()
         };
         let taken: Vec<Entry> = keys.iter().filter_map(|key| self.withdraw(key)).collect();
+        if let Some(suspicion) = taken.first().and_then(|entry| entry.ticket.suspicion) {
+            // Should these land it is one of the others, which needn't be tried together once more.
+            let others = self.suspects(suspicion);
+            self.set_companions(&others, (others.len() / 2).max(1), Some(suspicion));
+        }
         self.taken_bytes += taken.iter().map(|entry| entry.ticket.memory).sum::<usize>();
         taken
     }
@@ -155,6 +164,13 @@ impl Coalescer {
     /// Puts entries back that were taken and not written. Those of assignments that are over are dropped.
     pub(crate) fn put_back(&mut self, entries: Vec<Entry>, verdict: Verdict, now: Instant) {
         let half = (entries.len() / 2).max(1);
+        let suspicion = self.next_suspicion;
+        self.next_suspicion += 1;
+        if verdict != Verdict::Innocent
+            && let Some(first) = entries.first()
+        {
+            self.found_among(&first.ticket);
+        }
         for mut entry in entries {
             self.taken_bytes -= entry.ticket.memory;
             if !self.is_assigned(entry.change.shard, entry.ticket.generation) {
@@ -166,12 +182,14 @@ impl Coalescer {
                 Verdict::Suspect => {
                     entry.ticket.attempts += 1;
                     entry.ticket.companions = half;
+                    entry.ticket.suspicion = Some(suspicion);
                 }
                 Verdict::HeldUntil(until) | Verdict::DependentUntil(until) => {
                     entry.ticket.attempts += 1;
                     entry.ticket.failures += 1;
                     entry.ticket.first_refused.get_or_insert(now);
                     entry.ticket.held_until = Some(until);
+                    entry.ticket.suspicion = None;
                     // What is refused for something else says nothing of the other row: that is waited for anew.
                     let is_dependent = matches!(verdict, Verdict::DependentUntil(_));
                     let since = is_dependent.then(|| entry.ticket.dependent_since.unwrap_or(now));
@@ -179,6 +197,30 @@ impl Coalescer {
                 }
             }
             self.merge(entry);
+        }
+    }
+
+    /// What can't be written is this entry, or is in the batch that it was taken with: those that were suspected with it
+    /// and have not been tried since are as good as any other.
+    pub(crate) fn found_among(&mut self, ticket: &Ticket) {
+        if let Some(suspicion) = ticket.suspicion {
+            let acquitted = self.suspects(suspicion);
+            self.set_companions(&acquitted, usize::MAX, None);
+        }
+    }
+
+    /// Who waits under a suspicion.
+    fn suspects(&self, suspicion: u64) -> Vec<KeyBytes> {
+        // They are the oldest, and not more than a batch can have.
+        let oldest = self.queued().take(MAX_SUSPECTS);
+        oldest.filter(|entry| entry.ticket.suspicion == Some(suspicion)).map(|e| e.ticket.key.clone()).collect()
+    }
+
+    fn set_companions(&mut self, keys: &[KeyBytes], companions: usize, suspicion: Option<u64>) {
+        for key in keys {
+            if let Some(entry) = self.waiting.get_mut(key) {
+                (entry.ticket.companions, entry.ticket.suspicion) = (companions, suspicion);
+            }
         }
     }
 

@@ -101,8 +101,10 @@ pub(crate) struct Ticket {
     /// The place in the queue: that of its oldest record.
     pub(super) sequence: u64,
     pub(super) since: Instant,
-    /// How many rows a batch may have that holds it: halved each time such a batch was refused.
+    /// How many rows a batch may have that holds it: fewer while it is suspected.
     pub(super) companions: usize,
+    /// Which refused batch it is suspected with.
+    pub(super) suspicion: Option<u64>,
     /// Not before this time, and then alone.
     pub(super) held_until: Option<Instant>,
 }
@@ -126,6 +128,7 @@ impl Entry {
             sequence,
             since: now,
             companions: usize::MAX,
+            suspicion: None,
             held_until: None,
         };
         Self { change, ticket }
@@ -156,7 +159,7 @@ impl Entry {
         let Some((_, (change, origin))) = ticket.older.pop_last() else { return GivenUp::Wholly(self) };
         ticket.origin = origin;
         (ticket.failures, ticket.attempts, ticket.first_refused, ticket.held_until) = (0, 0, None, Some(now));
-        ticket.companions = 1;
+        (ticket.companions, ticket.suspicion) = (1, None);
         self.change = change;
         GivenUp::UpTo(self)
     }

@@ -27,14 +27,14 @@ async fn while_a_database_is_away_it_is_asked_seldom_and_no_row_is_tried() {
     for n in 0..500 {
         world.write(n, Some(n)).await;
     }
-    let hour = Duration::from_secs(3600);
-    sleep(hour).await;
+    let long = Duration::from_secs(300);
+    sleep(long).await;
     let attempts = world.db.attempts().len();
     let longest = limited(100.0).retry_max;
     let probes = world.db.probes.load(Ordering::SeqCst);
     assert!(attempts <= 4, "{attempts} attempts: each lane finds it out at most once or twice");
-    let fewest = hour.as_secs_f64() / longest.as_secs_f64();
-    assert!((fewest..3.0 * fewest + 30.0).contains(&(probes as f64)), "{probes} probes in an hour");
+    let fewest = long.as_secs_f64() / longest.as_secs_f64();
+    assert!((fewest..3.0 * fewest + 30.0).contains(&(probes as f64)), "{probes} probes in {long:?}");
     assert!(drain.told.lock().unwrap().paused.is_empty(), "there is room, so it goes on reading");
 
     world.db.away.store(false, Ordering::SeqCst);

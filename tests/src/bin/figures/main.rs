@@ -1,8 +1,11 @@
 //! Measures what is promised, one subject at a time, on real servers of its own, and says whether it is reached.
 
 mod limit;
+mod poison;
 mod rebalance;
 mod report;
+mod shop;
+mod stall;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -27,6 +30,10 @@ enum Subject {
     Limit,
     /// While replicas join, leave and are killed, nothing is lost or stale, and no key waits long
     Rebalance,
+    /// Rows that can't be written are found, set aside with their cause, and hold nobody up
+    Poison,
+    /// A database that stands still costs no membership, no memory, and no row
+    Stall,
 }
 
 #[tokio::main]
@@ -35,6 +42,8 @@ async fn main() -> Result<()> {
     let report = match subject {
         Subject::Limit => limit::measure(quick).await?,
         Subject::Rebalance => rebalance::measure(quick).await?,
+        Subject::Poison => poison::measure(quick).await?,
+        Subject::Stall => stall::measure(quick).await?,
     };
     report.print(json)?;
     // Figures that are not reached are no error of the measurement, and still not to be overlooked.
