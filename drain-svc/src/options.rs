@@ -20,6 +20,10 @@ pub struct TableOptions {
     pub transactions_per_second: Option<f64>,
     /// Rows of one transaction, at most; a limit makes batches smaller.
     pub batch_rows: usize,
+    /// Batches are made smaller than that by slow or failing transactions, and not below this.
+    pub min_batch_rows: usize,
+    /// A transaction that takes longer is slow.
+    pub batch_target: Duration,
     /// Bytes of one transaction, at most, unless one row alone has more.
     pub batch_bytes: usize,
     /// A batch that is not full waits at most so long for more.
@@ -79,6 +83,8 @@ impl DrainOptions {
                 rows_per_second: table.rows_per_second,
                 transactions_per_second: table.transactions_per_second,
                 batch_rows: table.batch_rows,
+                min_batch_rows: table.min_batch_rows,
+                batch_target: drain.batch_target,
                 batch_bytes: drain.batch_bytes,
                 batch_age: table.batch_age,
                 ttl: table.ttl,

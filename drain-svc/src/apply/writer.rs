@@ -161,6 +161,7 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
         let begun = Instant::now();
         let (outcome, changes) = self.transact(&table, &owners, changes, granted.leave).await;
         let took = begun.elapsed();
+        self.gate.ended(changes.len(), took, &outcome);
         match outcome {
             Ok(applied) => {
                 breaker.answered();

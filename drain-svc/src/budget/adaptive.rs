@@ -13,6 +13,7 @@ use model::DatabaseName;
 use tokio::time::{self, Instant};
 
 pub(crate) use health::Pulse;
+pub(super) use health::is_trouble;
 pub use law::Bounds;
 
 use super::follow::tell;

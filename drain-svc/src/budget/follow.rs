@@ -11,7 +11,7 @@ use hot_store::Budget;
 use model::TableRef;
 use tokio::time;
 
-use super::Rates;
+use super::gates::InForce;
 use crate::{apply::without_values, parts::Parts, status::TableMetrics};
 
 /// How often the limits and pauses are looked at; all replicas have a new one within twice this.
@@ -82,7 +82,7 @@ async fn set_rates<H: Budget, D: Database>(
     }
     let pauses = holds.clone();
     let in_force = parts.gates.set(set, holds, &parts.options);
-    for (table, _) in &in_force {
+    for InForce { table, .. } in &in_force {
         let pause = pauses.of(HoldKind::Pause, table).next();
         parts.board.paused(table, pause.map(|pause| format!("{}: {}", pause.by, pause.reason)).as_deref());
     }
@@ -91,10 +91,10 @@ async fn set_rates<H: Budget, D: Database>(
 }
 
 /// Tells what is in force now.
-pub(super) fn tell<H, D>(parts: &Parts<H, D>, in_force: Vec<(TableRef, Rates)>) {
-    for (table, rates) in in_force {
+pub(super) fn tell<H, D>(parts: &Parts<H, D>, in_force: Vec<InForce>) {
+    for InForce { table, rates, batch_rows } in in_force {
         let limit = rates.rows_per_second();
-        parts.metrics.of(&TableMetrics::new(&table)).limited(limit);
-        parts.board.limited(&table, limit, rates.batch_rows(parts.options.table(&table).batch_rows));
+        parts.metrics.of(&TableMetrics::new(&table)).limited(limit, batch_rows);
+        parts.board.limited(&table, limit, batch_rows);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use database::DatabaseError;
 use hot_store::{Budget, Grant, HotStoreError, Permit, PermitId};
 use model::{Chance, TableRef};
 use tokio::{
@@ -11,17 +12,25 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    adaptive::is_trouble,
+    batch_size::{BatchSize, SizeBounds},
     cap::Cap,
     ledger::{self, Leave, Ledger},
     rates::{GRANTED_AND_UNFINISHED, Rates},
 };
 use crate::backoff::Backoff;
 
-/// How soon the store is asked again at the earliest after it has refused, and how often while nobody can say when there
-/// will be room.
+/// How soon the store is asked again at the earliest after it has said when there will be room, and how often while nobody
+/// can say so.
+const ASK_SOONEST_AFTER: Duration = Duration::from_millis(1);
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(20);
 /// How much later than the others a replica asks that was served last, at most.
 const COURTESY: Duration = Duration::from_millis(5);
+
+/// From the end of a batch until the next one of its lane is granted.
+const ASKED_WITHIN: Duration = Duration::from_millis(5);
+/// As long as a batch may take: then it is as large as can be.
+const LONGEST_TIME: Duration = Duration::from_secs(1);
 
 /// Leave to write so many rows now, until what it holds is dropped.
 pub(crate) struct Granted {
@@ -33,7 +42,7 @@ pub(crate) struct Granted {
 /// Lets batches of one table pass, no faster than its limits over all replicas.
 pub(crate) struct Gate<B> {
     table: TableRef,
-    batch_rows: usize,
+    size: BatchSize,
     rates: watch::Sender<Rates>,
     budget: Arc<B>,
     chance: Chance,
@@ -60,20 +69,20 @@ struct Turn {
 }
 
 impl<B: Budget> Gate<B> {
-    /// A gate for batches of at most `batch_rows` rows.
+    /// A gate for batches of such sizes.
     pub(crate) fn new(
         table: TableRef,
         rates: Rates,
-        batch_rows: usize,
+        sizes: SizeBounds,
         budget: Arc<B>,
         chance: Chance,
         backoff: Backoff,
     ) -> Self {
-        let capped = rates.ceiling();
-        let cap = Cap::new(capped.rows_per_second(), capped.batch_rows(batch_rows));
+        let (capped, size) = (rates.ceiling(), BatchSize::new(sizes));
+        let cap = Cap::new(capped.rows_per_second(), capped.batch_rows(size.most(), LONGEST_TIME));
         Self {
             table,
-            batch_rows,
+            size,
             rates: watch::Sender::new(rates),
             budget,
             chance,
@@ -97,7 +106,20 @@ impl<B: Budget> Gate<B> {
 
     /// Rows of one batch, at most.
     pub(crate) fn batch_rows(&self) -> usize {
-        self.rates().batch_rows(self.batch_rows)
+        self.batch_rows_at(&self.rates())
+    }
+
+    fn batch_rows_at(&self, rates: &Rates) -> usize {
+        rates.batch_rows(self.size.rows(), self.ledger.takes() + ASKED_WITHIN)
+    }
+
+    /// A transaction of so many rows took so long: what follows for the size of the next ones.
+    pub(crate) fn ended<T>(&self, rows: usize, took: Duration, outcome: &Result<T, DatabaseError>) {
+        match outcome {
+            Ok(_) => self.size.succeeded(rows, took),
+            Err(error) if is_trouble(error) => self.size.failed(rows),
+            Err(_) => {}
+        }
     }
 
     /// Waits until a batch may be written. `rows` says how many rows it would have; it is asked again whenever the
@@ -114,8 +136,8 @@ impl<B: Budget> Gate<B> {
         let mut backoff = self.backoff.clone();
         loop {
             let rates = *changes.borrow_and_update();
-            turn.follow(rates, self.batch_rows);
-            let wanted = u32::try_from(rows().min(rates.batch_rows(self.batch_rows))).unwrap_or(u32::MAX);
+            turn.follow(rates, self.size.most());
+            let wanted = u32::try_from(rows().min(self.batch_rows_at(&rates))).unwrap_or(u32::MAX);
             if wanted == 0 || rates.is_free() {
                 return Granted { rows: wanted as usize, leave: None };
             }
@@ -149,8 +171,8 @@ impl<B: Budget> Gate<B> {
                 Ok(Grant::After(wait)) => {
                     place = leave.refused();
                     // Not all at once, or the one that is nearest to the store would always be the first.
-                    let spread = COURTESY.mul_f64(self.chance.jitter(0.0..1.0));
-                    turn.ready = Instant::now() + wait.max(ASK_AGAIN_AFTER) + spread;
+                    let spread = wait.min(COURTESY).mul_f64(self.chance.jitter(0.0..1.0));
+                    turn.ready = Instant::now() + wait.max(ASK_SOONEST_AFTER) + spread;
                 }
                 Ok(Grant::Busy) => {
                     place = leave.refused();
@@ -230,7 +252,7 @@ impl Turn {
     fn follow(&mut self, rates: Rates, batch_rows: usize) {
         if self.capped != rates.ceiling() {
             self.capped = rates.ceiling();
-            self.cap = Cap::new(self.capped.rows_per_second(), self.capped.batch_rows(batch_rows));
+            self.cap = Cap::new(self.capped.rows_per_second(), self.capped.batch_rows(batch_rows, LONGEST_TIME));
         }
         if self.rates != rates {
             self.rates = rates;

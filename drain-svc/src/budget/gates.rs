@@ -9,8 +9,16 @@ use database::{HoldKind, Holds, SetRate};
 use hot_store::Budget;
 use model::{DatabaseName, TableRef};
 
-use super::{Gate, Rates, rates::Adaptive};
+use super::{Gate, Rates, SizeBounds, rates::Adaptive};
 use crate::{DrainOptions, backoff::Backoff};
+
+/// What holds for a table now.
+pub(super) struct InForce {
+    pub(super) table: TableRef,
+    pub(super) rates: Rates,
+    /// Rows of one batch, at most.
+    pub(super) batch_rows: usize,
+}
 
 /// One gate per table: all that writes to it passes the same one.
 pub(crate) struct Gates<B>(Mutex<Known<B>>);
@@ -43,9 +51,11 @@ impl<B: Budget> Gates<B> {
         if let Some(gate) = known.gates.get(table) {
             return gate.clone();
         }
-        let (rates, rows) = (known.in_force(table, options), options.table(table).batch_rows);
+        let (rates, of_table) = (known.in_force(table, options), options.table(table));
+        let sizes =
+            SizeBounds { min: of_table.min_batch_rows, max: of_table.batch_rows, target: of_table.batch_target };
         let backoff = Backoff::new(options.retry_initial, options.retry_max, options.chance.clone());
-        let gate = Gate::new(table.clone(), rates, rows, budget.clone(), options.chance.clone(), backoff);
+        let gate = Gate::new(table.clone(), rates, sizes, budget.clone(), options.chance.clone(), backoff);
         known.gates.entry(table.clone()).or_insert(Arc::new(gate)).clone()
     }
 
@@ -56,7 +66,7 @@ impl<B: Budget> Gates<B> {
         mut set: BTreeMap<TableRef, Option<SetRate>>,
         holds: Holds,
         options: &DrainOptions,
-    ) -> Vec<(TableRef, Rates)> {
+    ) -> Vec<InForce> {
         let mut known = self.known();
         if let Some(before) = &known.set {
             set.retain(|table, rate| {
@@ -75,18 +85,13 @@ impl<B: Budget> Gates<B> {
                 let (rows_per_second, paused) = (rates.rows_per_second(), rates.paused);
                 tracing::info!(%table, rows_per_second, paused, "another limit is in force");
             }
-            all.push((table.clone(), rates));
+            all.push(InForce { table: table.clone(), rates, batch_rows: gate.batch_rows() });
         }
         all
     }
 
     /// Puts in force what is agreed on for a database; answers what holds for which of its tables now.
-    pub(super) fn adapt(
-        &self,
-        database: &DatabaseName,
-        rows_per_second: f64,
-        options: &DrainOptions,
-    ) -> Vec<(TableRef, Rates)> {
+    pub(super) fn adapt(&self, database: &DatabaseName, rows_per_second: f64, options: &DrainOptions) -> Vec<InForce> {
         let mut known = self.known();
         known.agreed.insert(database.clone(), rows_per_second);
         let of_database = known.gates.iter().filter(|(table, _)| table.database == *database);
@@ -94,7 +99,7 @@ impl<B: Budget> Gates<B> {
             .map(|(table, gate)| {
                 let rates = known.in_force(table, options);
                 gate.set_rates(rates);
-                (table.clone(), rates)
+                InForce { table: table.clone(), rates, batch_rows: gate.batch_rows() }
             })
             .collect()
     }

@@ -14,8 +14,12 @@ use tokio::{
 
 /// How long before its end a permit is renewed: three renewals may fail.
 const RENEWED_AFTER: Duration = Duration::from_millis(PERMIT_LEASE.as_millis() as u64 / 4);
-/// For how long an end is kept back if it can be told with a question that is asked by then: one call a batch.
-const KEPT_BACK: Duration = Duration::from_millis(50);
+/// For how long after its grant a batch may seem unfinished, though it has ended, if its end can be told with a question
+/// that is asked by then: one call a batch. One that took longer is told of at once, for others may wait for its place.
+const KEPT_BACK: Duration = Duration::from_millis(60);
+/// Of the durations of batches, how much the newest counts, and which is the longest that counts.
+const NEWEST: f64 = 0.125;
+const LONGEST: Duration = Duration::from_millis(100);
 /// How late such a question may be.
 const ASKED_LATE: Duration = Duration::from_millis(10);
 
@@ -29,12 +33,21 @@ pub(super) struct Ledger {
     pub(super) freed: Notify,
 }
 
+#[derive(Debug)]
+struct Held {
+    permit: Permit,
+    /// When the store was last asked to let it stand.
+    renewed: Instant,
+}
+
 #[derive(Debug, Default)]
 struct State {
-    /// What is held, and when the store was last asked to let it stand.
-    held: BTreeMap<PermitId, (Permit, Instant)>,
-    /// What has ended, and when; not told yet.
-    ended: BTreeMap<PermitId, (Permit, Instant)>,
+    /// What is held.
+    held: BTreeMap<PermitId, Held>,
+    /// What has ended, when, and until when that may be kept back; not told yet.
+    ended: BTreeMap<PermitId, (Permit, Instant, Instant)>,
+    /// How long batches take, from their grant to their end.
+    takes: Duration,
     /// When the store is asked next.
     asked_at: Option<Instant>,
 }
@@ -47,9 +60,10 @@ impl Ledger {
     /// A permit that the store is about to be asked for. Unless it turns out that it was not granted, the store is told
     /// that it has ended once this is dropped.
     pub(super) fn begin(self: &Arc<Self>, permit: Permit, place: Option<OwnedSemaphorePermit>) -> Leave {
-        self.state().held.insert(permit.id, (permit, Instant::now()));
+        let now = Instant::now();
+        self.state().held.insert(permit.id, Held { permit, renewed: now });
         self.changed.notify_one();
-        Leave { ledger: self.clone(), permit, refused: false, _place: place }
+        Leave { ledger: self.clone(), permit, begun: now, refused: false, _place: place }
     }
 
     /// When the store is asked next: what has ended by then can be told with it.
@@ -59,24 +73,29 @@ impl Ledger {
 
     /// What has ended, to be told now. What can't be is given back.
     pub(super) fn take_ended(&self) -> Vec<(Permit, Instant)> {
-        std::mem::take(&mut self.state().ended).into_values().collect()
+        std::mem::take(&mut self.state().ended).into_values().map(|(permit, at, _)| (permit, at)).collect()
     }
 
     pub(super) fn put_back(&self, ended: Vec<(Permit, Instant)>) {
         let mut state = self.state();
         for (permit, at) in ended {
-            state.ended.entry(permit.id).or_insert((permit, at));
+            state.ended.entry(permit.id).or_insert((permit, at, at));
         }
+    }
+
+    /// How long batches take of late, from their grant to their end.
+    pub(super) fn takes(&self) -> Duration {
+        self.state().takes
     }
 
     /// What has to be renewed by now.
     pub(super) fn take_renewals(&self) -> Vec<Permit> {
         let now = Instant::now();
         let mut state = self.state();
-        let due = state.held.values_mut().filter(|(_, since)| now >= *since + RENEWED_AFTER);
-        due.map(|(permit, since)| {
-            *since = now;
-            *permit
+        let due = state.held.values_mut().filter(|held| now >= held.renewed + RENEWED_AFTER);
+        due.map(|held| {
+            held.renewed = now;
+            held.permit
         })
         .collect()
     }
@@ -107,11 +126,11 @@ impl Ledger {
 impl State {
     fn due_at(&self) -> Option<Instant> {
         let now = Instant::now();
-        let end = self.ended.values().map(|(_, at)| *at).min().map(|at| match self.asked_at {
-            Some(asked) if asked <= at + KEPT_BACK && now <= asked + ASKED_LATE => asked + ASKED_LATE,
+        let end = self.ended.values().map(|(_, _, until)| *until).min().map(|until| match self.asked_at {
+            Some(asked) if asked <= until && now <= asked + ASKED_LATE => asked + ASKED_LATE,
             _ => now,
         });
-        let renewal = self.held.values().map(|(_, since)| *since + RENEWED_AFTER).min();
+        let renewal = self.held.values().map(|held| held.renewed + RENEWED_AFTER).min();
         [end, renewal].into_iter().flatten().min()
     }
 }
@@ -126,6 +145,7 @@ pub(super) fn ago(ended: &[(Permit, Instant)]) -> Vec<Ended> {
 pub(crate) struct Leave {
     ledger: Arc<Ledger>,
     permit: Permit,
+    begun: Instant,
     refused: bool,
     _place: Option<OwnedSemaphorePermit>,
 }
@@ -148,7 +168,10 @@ impl Drop for Leave {
         let mut state = self.ledger.state();
         state.held.remove(&self.permit.id);
         if !self.refused {
-            state.ended.insert(self.permit.id, (self.permit, Instant::now()));
+            let now = Instant::now();
+            let took = now.saturating_duration_since(self.begun).min(LONGEST);
+            state.takes = state.takes.mul_f64(1.0 - NEWEST) + took.mul_f64(NEWEST);
+            state.ended.insert(self.permit.id, (self.permit, now, self.begun + KEPT_BACK));
             self.ledger.freed.notify_one();
         }
         self.ledger.changed.notify_one();

@@ -1,5 +1,7 @@
 //! The limits in force for a table.
 
+use std::time::Duration;
+
 use hot_store::{Limit, Limits, Unit};
 use model::TableRef;
 
@@ -55,15 +57,32 @@ impl Rates {
     }
 
     /// How large a batch may be. Under a limit it holds at most a twentieth of a second's worth, or one row, so that what
-    /// the limit allows flows evenly and a window of one second holds hardly more.
-    pub(crate) fn batch_rows(&self, configured: usize) -> usize {
-        const BATCHES_PER_SECOND: f64 = 20.0;
-        let limited = match self.rows_per_second() {
-            // Saturates where the limit is beyond any batch.
-            Some(limit) => (limit / BATCHES_PER_SECOND) as usize,
-            None => usize::MAX,
+    /// the limit allows flows evenly and a window of one second holds hardly more. Where a batch takes longer than that
+    /// until it has ended, it holds as much as is due by then: a lane that writes one after the other would otherwise fall
+    /// behind. But no more than 80 ms' worth, so that a second still has room for what it adds to the limit.
+    pub(crate) fn batch_rows(&self, wanted: usize, takes: Duration) -> usize {
+        const SHARE: f64 = 1.0 / 20.0;
+        const LONGEST_SHARE: f64 = 0.08;
+        let Some(limit) = self.rows_per_second() else { return wanted.max(1) };
+        // Saturates where the limit is beyond any batch.
+        let due = (limit * takes.as_secs_f64()).ceil() as usize;
+        let (usual, most) = ((limit * SHARE) as usize, (limit * LONGEST_SHARE) as usize);
+        if due <= usual {
+            return wanted.min(usual).max(1);
+        }
+        // Of sizes that are nearly the same, one of which whole batches fill a second.
+        let (second, most, due) = (limit * (1.0 + SHARE), most as f64, due.min(most).max(1) as f64);
+        let filled = |rows: f64| (second / rows).floor() * rows;
+        let smaller = (second / (second / due).ceil()).floor();
+        let larger = (second / (second / due).floor()).floor().min(most).max(due);
+        let rows = if smaller >= 0.96 * due {
+            smaller
+        } else if larger < most && filled(larger + 1.0) > filled(larger) {
+            larger + 1.0
+        } else {
+            larger
         };
-        configured.min(limited).max(1)
+        wanted.min(rows as usize).max(1)
     }
 
     /// As the store knows them.
@@ -101,16 +120,23 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_batch_is_never_empty_nor_above_a_twentieth_of_the_limit(
+        fn a_batch_is_never_empty_nor_above_its_share_of_the_limit(
             configured in 1usize..2000, limit in 0.001f64..1e7, other in prop::option::of(0.001f64..1e7),
+            takes in 0..10_000u64,
         ) {
             for (rows, database_rows) in [(Some(limit), other), (other, Some(limit))] {
                 let rates = Rates { rows, database_rows, ..Rates::default() };
-                let most = rates.batch_rows(configured);
+                let (least, takes) = (limit.min(other.unwrap_or(limit)), Duration::from_millis(takes));
+                let most = rates.batch_rows(configured, takes);
                 prop_assert!((1..=configured).contains(&most));
-                prop_assert!(most == 1 || most as f64 <= limit.min(other.unwrap_or(limit)) / 20.0);
+                let share = if takes <= Duration::from_millis(50) { 0.05 } else { 0.08 };
+                prop_assert!(most == 1 || most as f64 <= (least * share).max(least * takes.as_secs_f64() + 1.0));
+                prop_assert!(most == 1 || most as f64 <= least * 0.08);
+                // About what is due when it has ended, if it may be as much.
+                let enough = most as f64 / least >= 0.95 * takes.as_secs_f64();
+                prop_assert!(enough || most == configured || (most + 1) as f64 > least * 0.08);
             }
-            prop_assert_eq!(Rates::default().batch_rows(configured), configured);
+            prop_assert_eq!(Rates::default().batch_rows(configured, Duration::ZERO), configured);
         }
     }
 }

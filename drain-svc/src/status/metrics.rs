@@ -31,6 +31,7 @@ enum Metric {
     BudgetWait,
     Limit,
     AdaptiveLimit,
+    BatchRows,
     HorizonAge,
     Purged,
     Breaker,
@@ -57,6 +58,7 @@ impl Metric {
             Self::BudgetWait => "shock_absorber.drain.budget.wait",
             Self::Limit => "shock_absorber.drain.budget.limit",
             Self::AdaptiveLimit => "shock_absorber.drain.budget.adaptive_limit",
+            Self::BatchRows => "shock_absorber.drain.batch.rows",
             Self::HorizonAge => "shock_absorber.drain.horizon.age",
             Self::Purged => "shock_absorber.drain.tombstones_purged",
             Self::Breaker => "shock_absorber.drain.breaker",
@@ -87,6 +89,9 @@ impl Metric {
             Self::BudgetWait => "How long a batch that was due waited for its budget",
             Self::Limit => "Rows per second that all replicas together may write",
             Self::AdaptiveLimit => "Rows per second that a database may be written with by how it fares",
+            Self::BatchRows => {
+                "Rows of one transaction of this replica, at most, by its limit and how long transactions take"
+            }
             Self::HorizonAge => "Age of the horizon: accepted writes that are older are in the database",
             Self::Purged => "Marks of deleted rows that were forgotten",
             Self::Breaker => "Whether writes to a database are tried: 0 closed (they are), 1 half-open, 2 open",
@@ -114,6 +119,7 @@ pub(crate) struct Metrics {
     budget_wait: Histogram<f64>,
     limit: Gauge<f64>,
     adaptive_limit: Gauge<f64>,
+    batch_rows: Gauge<u64>,
     horizon_age: Gauge<f64>,
     purged: Counter<u64>,
     breaker: Gauge<u64>,
@@ -157,6 +163,7 @@ impl Metrics {
             budget_wait: seconds(Metric::BudgetWait),
             limit: rate(Metric::Limit),
             adaptive_limit: rate(Metric::AdaptiveLimit),
+            batch_rows: gauge(Metric::BatchRows),
         }
     }
 
@@ -252,8 +259,9 @@ impl ForTable<'_> {
         self.metrics.budget_wait.record(waited.as_secs_f64(), &self.table.attributes);
     }
 
-    /// The limit in force; none is infinite.
-    pub(crate) fn limited(&self, rows_per_second: Option<f64>) {
+    /// The limit in force, where none is infinite, and how many rows one transaction may have.
+    pub(crate) fn limited(&self, rows_per_second: Option<f64>, batch_rows: usize) {
+        self.metrics.batch_rows.record(batch_rows as u64, &self.table.attributes);
         self.metrics.limit.record(rows_per_second.unwrap_or(f64::INFINITY), &self.table.attributes);
     }
 

@@ -93,3 +93,29 @@ async fn the_least_of_all_limits_counts() {
     assert!((97.0..=105.0).contains(&of_database), "{of_database} rows/s");
     replica.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn batches_become_smaller_while_transactions_are_slow_or_fail_and_larger_again_afterwards() {
+    let world = backlog(12_000).await;
+    let mut sizes = options();
+    sizes.default_table.min_batch_rows = 10;
+    sizes.default_table.batch_target = Duration::from_millis(50);
+    let replica = world.start(sizes);
+    let largest_of_late = async || {
+        let before = world.db.attempts().len();
+        crate::world::until("some are written", || async { world.db.attempts().len() >= before + 20 }).await;
+        world.db.attempts()[before + 10..].iter().map(|attempt| attempt.changes.len()).max().unwrap()
+    };
+    crate::world::until("it writes", || async { world.db.rows_applied() > 2000 }).await;
+    assert_eq!(largest_of_late().await, 100);
+    world.db.takes(Duration::from_millis(60));
+    assert_eq!(largest_of_late().await, 10);
+    world.db.takes(USUAL);
+    crate::world::until("it goes on", || async { world.db.rows_applied() > 7000 }).await;
+    assert_eq!(largest_of_late().await, 100);
+    world.db.lose_next_answer.store(true, std::sync::atomic::Ordering::SeqCst);
+    let before = world.db.attempts().len();
+    crate::world::until("it goes on", || async { world.db.attempts().len() >= before + 5 }).await;
+    assert!(world.db.attempts()[before + 2..before + 5].iter().all(|attempt| attempt.changes.len() <= 70));
+    replica.stop().await;
+}

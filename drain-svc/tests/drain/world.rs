@@ -137,6 +137,8 @@ pub(crate) fn options() -> DrainOptions {
             rows_per_second: None,
             transactions_per_second: None,
             batch_rows: 100,
+            min_batch_rows: 100,
+            batch_target: Duration::from_millis(200),
             batch_bytes: 1 << 20,
             batch_age: Duration::from_millis(5),
             ttl: Duration::from_secs(60),

@@ -111,9 +111,10 @@ pub struct Agreement {
 /// - **Evenly:** after a grant of n nothing is granted for n / R seconds (the generic cell rate algorithm, ITU-T I.371).
 ///   Who comes late for that may come as much too early the next time, up to a twentieth of a second; so what the limit
 ///   allows is reached though nobody asks at the very moment.
-/// - **In any second:** what is unfinished or has ended within the last second is at most R, whatever the batch itself
-///   adds. A batch is committed at some moment between its grant and its end; so, however long each takes, no second
-///   sees commits of more than R and one batch.
+/// - **In any second:** what is unfinished or has ended within the last second is at most R, and together with the batch
+///   itself at most R and a twentieth of it (or 1 more): a larger batch must find room. A batch is committed at some moment
+///   between its grant and its end; so, however long each takes, no second sees commits of more than that. A batch that is
+///   larger than all of it waits until a second has seen nothing else.
 /// - **Unfinished:** there are fewer than [`Limit::unfinished`] permits, those counted that were refused for it before
 ///   ([`Grant::Busy`]) and have asked again of late, under the same name: who waits for longer goes first. A permit that
 ///   is not renewed ([`Budget::tell`]) within [`PERMIT_LEASE`] is taken for ended.

@@ -228,6 +228,8 @@ fn drain_options(nature: &Nature, shards: u16, replica: &str) -> DrainOptions {
             rows_per_second: None,
             transactions_per_second: None,
             batch_rows: 4,
+            min_batch_rows: 1,
+            batch_target: Duration::from_millis(50),
             batch_bytes: 1 << 20,
             batch_age: climate.batch_age,
             ttl: climate.hot_ttl,

@@ -133,7 +133,7 @@ impl Drop for Flight {
 }
 
 /// Deadlocks, timeouts, lost connections.
-fn is_trouble(error: &DatabaseError) -> bool {
+pub(crate) fn is_trouble(error: &DatabaseError) -> bool {
     use database::ErrorClass::Transient;
     match error {
         DatabaseError::Statement { class, .. } => *class == Transient,

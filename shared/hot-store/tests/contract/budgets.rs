@@ -221,9 +221,9 @@ pub async fn who_waits_for_longer_goes_first_while_it_asks(b: &impl Backend) {
 }
 
 pub async fn what_was_held_up_counts_when_it_ends(b: &impl Backend) {
-    // Ten at once fill a second; a database that stands still for longer than that commits both when it goes on.
-    let limits = limits([Limit { unfinished: Some(2), ..rows("table", 10.0) }]);
-    let (first, second) = (permit(5), permit(5));
+    // Both fill a second; a database that stands still for longer than that commits both when it goes on.
+    let limits = limits([Limit { unfinished: Some(2), ..rows("table", 100.0) }]);
+    let (first, second) = (permit(50), permit(50));
     granted(b, &limits, first, &[]).await;
     granted(b, &limits, second, &[]).await;
     sleep(Duration::from_millis(1500)).await;
@@ -234,6 +234,18 @@ pub async fn what_was_held_up_counts_when_it_ends(b: &impl Backend) {
     assert!(waited < Duration::from_millis(300), "{waited:?}");
     let wait = after(b.store().take(&limits, permit(5), &[just_now(third)]).await.unwrap());
     assert!(wait > Duration::from_millis(600), "{wait:?}");
+}
+
+pub async fn what_a_larger_batch_adds_must_find_room(b: &impl Backend) {
+    let limits = limits([rows("table", 100.0)]);
+    let first = permit(50);
+    granted(b, &limits, first, &[]).await;
+    b.store().tell(&limits, &[], &[just_now(first)]).await.unwrap();
+    // What is ended and what is asked for may be the limit and a twentieth of it: 55 more, but not 56.
+    sleep(Duration::from_millis(600)).await;
+    let wait = after(b.store().take(&limits, permit(56), &[]).await.unwrap());
+    assert!(wait > Duration::from_millis(100) && wait < Duration::from_millis(500), "{wait:?}");
+    assert!(matches!(b.store().take(&limits, permit(55), &[]).await.unwrap(), Grant::Now(_)));
 }
 
 pub async fn an_end_may_be_told_twice_and_of_what_is_not_known(b: &impl Backend) {

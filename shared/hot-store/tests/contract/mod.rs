@@ -175,6 +175,7 @@ macro_rules! contract_tests {
             so_many_are_unfinished_at_most
             who_waits_for_longer_goes_first_while_it_asks
             what_was_held_up_counts_when_it_ends
+            what_a_larger_batch_adds_must_find_room
             an_end_may_be_told_twice_and_of_what_is_not_known
             a_permit_falls_free_unless_it_is_renewed
             no_rate_grants_nothing_and_no_rows_cost_nothing

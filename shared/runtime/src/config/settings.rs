@@ -91,6 +91,11 @@ pub struct DrainSettings {
     pub transactions_per_second: f64,
     /// Rows of one transaction.
     pub batch_rows: usize,
+    /// What slow transactions make of it at least.
+    pub min_batch_rows: usize,
+    /// A transaction that takes longer is slow.
+    #[serde(with = "duration::text")]
+    pub batch_target: Duration,
     /// Bytes of one transaction.
     pub batch_bytes: usize,
     /// How long a batch that is not full waits for more.

@@ -79,6 +79,9 @@ pub struct TableOverrides {
     /// Rows of one transaction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_rows: Option<usize>,
+    /// What slow transactions make of it at least.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_batch_rows: Option<usize>,
     /// How long a batch that is not full waits for more.
     #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
     pub batch_age: Option<Duration>,
@@ -125,6 +128,8 @@ pub struct EffectiveTable {
     pub transactions_per_second: Option<f64>,
     /// Rows of one transaction.
     pub batch_rows: usize,
+    /// What slow transactions make of it at least.
+    pub min_batch_rows: usize,
     /// How long a batch that is not full waits for more.
     pub batch_age: Duration,
     /// Under what its records lie in the hot store; `database.table` unless set.
@@ -152,6 +157,7 @@ impl Settings {
             rows_per_second: (rate > 0.0).then_some(rate),
             transactions_per_second: (transactions > 0.0).then_some(transactions),
             batch_rows: own.batch_rows.unwrap_or(self.drain.batch_rows),
+            min_batch_rows: own.min_batch_rows.unwrap_or(self.drain.min_batch_rows),
             batch_age: own.batch_age.unwrap_or(self.drain.batch_age),
             namespace: own.namespace.unwrap_or_else(|| name.to_owned()),
             group_by: own.group_by.unwrap_or_default(),

@@ -90,6 +90,8 @@ impl Settings {
         problems.rate("drain.rows_per_second", drain.rows_per_second);
         problems.rate("drain.transactions_per_second", drain.transactions_per_second);
         problems.at_least_one("drain.batch_rows", drain.batch_rows);
+        problems.at_least_one("drain.min_batch_rows", drain.min_batch_rows);
+        problems.some_time("drain.batch_target", drain.batch_target);
         problems.at_least_one("drain.batch_bytes", drain.batch_bytes);
         problems.at_least_one("drain.lanes", drain.lanes);
         problems.at_least_one("drain.lane_capacity", drain.lane_capacity);
@@ -135,6 +137,9 @@ fn check_table(key: &str, own: &TableOverrides, problems: &mut Problems) {
     }
     if let Some(rows) = own.batch_rows {
         problems.at_least_one(&format!("{key}.batch_rows"), rows);
+    }
+    if let Some(rows) = own.min_batch_rows {
+        problems.at_least_one(&format!("{key}.min_batch_rows"), rows);
     }
     if let Some(namespace) = &own.namespace {
         let fine = !namespace.is_empty() && !namespace.contains(|c: char| c.is_control() || matches!(c, '{' | '}'));

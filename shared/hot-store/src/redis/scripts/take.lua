@@ -115,7 +115,9 @@ local function meter(i)
   end
   -- How long it takes until the limit lets the batch pass; nothing if time alone does not bring it about.
   local function wait()
-    local count, excess = 0, -rate
+    -- The batch itself may add a twentieth of a second's worth, or one; what it has beyond that must find room.
+    local beyond = math.max(0, amount - math.max(rate / 20, 1))
+    local count, excess = 0, -math.max(0, rate - beyond)
     for _, n in pairs(permits) do
       count = count + 1
       excess = excess + n
