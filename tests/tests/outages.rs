@@ -102,6 +102,55 @@ async fn a_redis_that_lost_everything_is_filled_again_from_the_log() -> Result<(
     drained(&system, "SELECT COUNT(*) FROM entries WHERE note = 'second'", 49).await
 }
 
+/// What drains have told of their partitions, in order.
+fn assignments(system: &System) -> Vec<String> {
+    let told = |line: &&str| line.contains("partitions were") && !line.contains("librdkafka");
+    system.services[1..]
+        .iter()
+        .flat_map(|drain| drain.log().lines().filter(told).map(str::to_owned).collect::<Vec<_>>())
+        .collect()
+}
+
+/// It stands still for longer than a member may go without a poll, and than a session lasts.
+async fn a_database_that_stands_still_costs_no_membership(protocol: &str) -> Result<()> {
+    const POLLS: Duration = Duration::from_secs(6);
+    let settings = ServiceSettings::new()
+        .set("kafka.group_protocol", protocol)
+        .set("kafka.max_poll_interval", format!("{}s", POLLS.as_secs()));
+    let system = System::on_own_servers(TABLES, settings).await?;
+    let count = "SELECT COUNT(*) FROM entries";
+    for n in 0..50 {
+        system.client.put("entries", entry(n, "before")).await?;
+    }
+    drained(&system, count, 50).await?;
+    let own = system.own.as_ref().context("no servers of its own")?;
+    let before = assignments(&system);
+    ensure!(!before.is_empty(), "the drains tell nothing of their partitions");
+    own.mariadb.freeze();
+    for n in 50..150 {
+        system.client.put("entries", entry(n, "meanwhile")).await?;
+    }
+    // What is measured is that nothing happens for so long.
+    tokio::time::sleep(POLLS * 3).await;
+    own.mariadb.thaw();
+    drained(&system, count, 150).await?;
+    let after = assignments(&system);
+    ensure!(after == before, "partitions moved while the database stood still: {before:?}, then {after:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a server: ./tests/run starts one"]
+async fn a_database_that_stands_still_costs_no_membership_in_the_classic_protocol() -> Result<()> {
+    a_database_that_stands_still_costs_no_membership("classic").await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a server: ./tests/run starts one"]
+async fn a_database_that_stands_still_costs_no_membership_in_the_new_protocol() -> Result<()> {
+    a_database_that_stands_still_costs_no_membership("consumer").await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a server: ./tests/run starts one"]
 async fn a_database_that_is_away_stops_neither_writes_nor_hot_reads() -> Result<()> {

@@ -9,7 +9,7 @@ use database::Owner;
 use model::{KeyBytes, Shard, Version};
 use tokio::time::Instant;
 
-use super::{Entry, Gathered, Ticket};
+use super::{Entry, Gathered, Ticket, entry::Dependent};
 
 /// More rows than any batch has.
 const MAX_SUSPECTS: usize = 8192;
@@ -192,8 +192,8 @@ impl Coalescer {
                     entry.ticket.suspicion = None;
                     // What is refused for something else says nothing of the other row: that is waited for anew.
                     let is_dependent = matches!(verdict, Verdict::DependentUntil(_));
-                    let since = is_dependent.then(|| entry.ticket.dependent_since.unwrap_or(now));
-                    entry.ticket.dependent_since = since;
+                    let earlier = entry.ticket.dependent;
+                    entry.ticket.dependent = is_dependent.then(|| Dependent::refused(earlier, now, until));
                 }
             }
             self.merge(entry);

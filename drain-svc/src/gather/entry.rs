@@ -75,6 +75,35 @@ pub(crate) enum GivenUp {
     Wholly(Entry),
 }
 
+/// How long a key has been waited for. Only the time counts in which it was tried as it should: while the database was
+/// away, or its table paused, the other row had no chance to come either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Dependent {
+    /// When it was refused first, moved on by the time that does not count.
+    since: Instant,
+    /// When it was to be tried again.
+    until: Instant,
+}
+
+impl Dependent {
+    /// A try may be so late, for want of budget or in a queue, without anything being amiss.
+    const LATE: Duration = Duration::from_secs(10);
+
+    /// Refused, once more or for the first time; to be tried again at `until`.
+    pub(super) fn refused(earlier: Option<Self>, now: Instant, until: Instant) -> Self {
+        let since = earlier.map_or(now, |earlier| earlier.since + earlier.missed(now));
+        Self { since, until }
+    }
+
+    fn waited(self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.since).saturating_sub(self.missed(now))
+    }
+
+    fn missed(self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.until + Self::LATE)
+    }
+}
+
 /// What an entry is besides its change.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Ticket {
@@ -95,9 +124,9 @@ pub(crate) struct Ticket {
     /// How many transactions with the change failed for a row that can't be written.
     pub(super) attempts: u32,
     pub(super) first_refused: Option<Instant>,
-    /// Since when versions of the key, this or earlier ones, have been refused for what another row is: what a key is
+    /// For how long versions of the key, this or earlier ones, have been refused for what another row is: what a key is
     /// waited for is not waited for again with each of its versions.
-    pub(super) dependent_since: Option<Instant>,
+    pub(super) dependent: Option<Dependent>,
     /// The place in the queue: that of its oldest record.
     pub(super) sequence: u64,
     pub(super) since: Instant,
@@ -124,7 +153,7 @@ impl Entry {
             older: BTreeMap::new(),
             attempts: 0,
             first_refused: None,
-            dependent_since: None,
+            dependent: None,
             sequence,
             since: now,
             companions: usize::MAX,
@@ -136,7 +165,7 @@ impl Entry {
 
     /// For how long another row has been in the way of the key by now, whichever of its versions was tried.
     pub(crate) fn dependent_for(&self, now: Instant) -> Duration {
-        self.ticket.dependent_since.map_or(Duration::ZERO, |first| now.saturating_duration_since(first))
+        self.ticket.dependent.map_or(Duration::ZERO, |dependent| dependent.waited(now))
     }
 
     /// The change was refused for good: the next older one takes its place, to be tried alone. If the key was waited for
@@ -181,7 +210,7 @@ impl Entry {
         newest.ticket.records.extend(ticket.records);
         newest.ticket.sequence = newest.ticket.sequence.min(ticket.sequence);
         newest.ticket.since = newest.ticket.since.min(ticket.since);
-        newest.ticket.dependent_since = newest.ticket.dependent_since.into_iter().chain(ticket.dependent_since).min();
+        newest.ticket.dependent = newest.ticket.dependent.into_iter().chain(ticket.dependent).min();
         newest.ticket.refused.extend(ticket.refused);
         newest.ticket.memory += ticket.memory;
         let mut superseded = ticket.older;

@@ -202,6 +202,31 @@ async fn what_a_row_waits_for_lets_the_newest_version_through_whichever_was_refu
     assert!(world.letters().await.is_empty());
 }
 
+/// The other row could not come either.
+#[tokio::test(start_paused = true)]
+async fn a_row_is_not_given_up_for_the_time_that_the_database_was_away() {
+    let world = Still::still().await;
+    world.refuse_bad_amounts(ErrorClass::Dependent);
+    let drain = world.start(DrainOptions {
+        dependent_patience: Duration::from_secs(400),
+        retry_initial: Duration::from_secs(1),
+        retry_max: Duration::from_secs(5),
+        ..options()
+    });
+    world.write(5, Some(BAD)).await;
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    world.db.away.store(true, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(500)).await;
+    world.db.away.store(false, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert!(world.letters().await.is_empty(), "it was waited for while nothing could come");
+    world.db.bad_amount.lock().unwrap().take();
+    world.until_clean().await;
+    drain.stop().await;
+    world.assert_all_committed().await;
+    world.assert_rows_are_as_written().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_create_that_is_refused_by_an_older_row_is_lettered_at_once() {
     let world = World::new().await;

@@ -632,6 +632,29 @@ fn what_another_fault_holds_up_is_waited_for_anew_when_a_row_is_in_its_way() {
 }
 
 #[test]
+fn a_key_is_not_waited_for_while_it_can_not_be_tried() {
+    let (begun, mut lane) = (Instant::now(), lane());
+    let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3600));
+    lane.gather(record(1, 5, 0), begun);
+    let refused = |lane: &mut Coalescer, at: Duration| {
+        let now = begun + LIMITS.age + at;
+        let entry = take(lane, 9, now).remove(0);
+        let waited = entry.dependent_for(now);
+        lane.put_back(vec![entry], Verdict::DependentUntil(now + second), now);
+        waited
+    };
+    assert_eq!(refused(&mut lane, Duration::ZERO), Duration::ZERO);
+    assert_eq!(refused(&mut lane, 3 * second), 3 * second, "a little late");
+    // The database is away: tries fail for that, and tell nothing of the other row.
+    let now = begun + LIMITS.age + 4 * second;
+    let entries = take(&mut lane, 9, now);
+    lane.put_back(entries, Verdict::Innocent, now);
+    let waited = refused(&mut lane, hour);
+    assert!((3 * second..20 * second).contains(&waited), "{waited:?}");
+    assert_eq!(refused(&mut lane, hour + 2 * second), waited + 2 * second);
+}
+
+#[test]
 fn what_can_not_be_read_takes_room_until_it_is_lettered_or_its_partition_goes() {
     let mut lane = lane();
     lane.give_up_unreadable(Shard(0), GENERATION, 3, 100);
