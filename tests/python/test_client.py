@@ -273,6 +273,28 @@ class ClientTest(unittest.TestCase):
             time.sleep(0.05)
         raise TimeoutError(f"there is no dead letter, but {letters}")
 
+    def test_tables_are_stopped_and_let_go_on_and_status_tells(self):
+        o = self.operators
+        held = self.operator.Pause(o.PauseRequest(table=self.payments, reason="look", by="py")).hold
+        self.assertEqual((held.kind, held.by, held.table.table), (o.HOLD_KIND_PAUSE, "py", "payments"))
+        status = self.operator.GetStatus(o.GetStatusRequest(table=self.payments))
+        self.assertEqual([(t.state, t.why) for t in status.tables], [(o.TABLE_STATE_PAUSED, "py: look")])
+        self.assertTrue(status.tables[0].HasField("backlog") and status.shards > 0)
+        self.assertTrue(self.operator.Resume(o.ResumeRequest(table=self.payments)).was_held)
+
+        self.operator.StartDrainDown(o.StartDrainDownRequest(table=self.payments, reason="look", by="py"))
+        try:
+            put = self.records.PutRecordRequest(table=self.payments, row=self.payment())
+            self.refused(grpc.StatusCode.UNAVAILABLE, "DRAINING_DOWN", self.record.PutRecord, put)
+            deadline = time.monotonic() + 30
+            while not self.operator.GetDrainDown(o.GetDrainDownRequest(table=self.payments)).ready:
+                self.assertLess(time.monotonic(), deadline, "it never got ready")
+                time.sleep(0.1)
+        finally:
+            ended = self.operator.EndDrainDown(o.EndDrainDownRequest(table=self.payments))
+        self.assertTrue(ended.was_held)
+        self.record.PutRecord(put)
+
     def test_tables_and_reflection(self):
         tables = self.table_service.ListTables(self.tables.ListTablesRequest()).tables
         payments = [t for t in tables if t.table.table == "payments"]

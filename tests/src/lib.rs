@@ -22,5 +22,5 @@ mod system;
 pub use eventually::eventually;
 pub use history;
 pub use process::Process;
-pub use service::{Service, ServiceSettings};
+pub use service::{Service, ServiceSettings, binary};
 pub use system::{OwnServers, System};

@@ -226,6 +226,14 @@ fn command(binary: &Path, settings: &ServiceSettings, api: SocketAddr, admin: So
 }
 
 /// Beside the test that runs: `target/PROFILE/deps/TEST` and `target/PROFILE/BINARY`.
+/// Where one of our binaries is, for tests that call it.
+///
+/// # Errors
+/// If it is not built.
+pub fn binary(name: &str) -> Result<PathBuf> {
+    path_of(name, None)
+}
+
 fn path_of(binary: &str, dir: Option<&Path>) -> Result<PathBuf> {
     let test = env::current_exe()?;
     let profile = test.ancestors().skip(1).find(|dir| dir.file_name().is_some_and(|name| name != "deps"));

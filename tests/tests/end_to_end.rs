@@ -55,4 +55,6 @@ scenarios! {
     tables_are_enabled_and_disabled_for_good with settings;
     applied_means_that_the_database_has_it with settings;
     an_orderly_stop_leaves_nothing_behind with settings;
+    a_pause_holds_across_restarts_and_status_tells_of_it with settings;
+    drained_down_means_that_nothing_comes_in_and_nothing_waits with settings;
 }

@@ -1,10 +1,12 @@
 //! What the system must do, whatever it runs on.
 
 mod durability;
+mod operate;
 mod payments;
 mod semantics;
 mod tables;
 
 pub(crate) use durability::*;
+pub(crate) use operate::*;
 pub(crate) use semantics::*;
 pub(crate) use tables::*;
