@@ -107,6 +107,8 @@ pub struct Climate {
     pub slow_upkeep: f64,
     /// Whether there are rows that the database refuses for good.
     pub poison: bool,
+    /// Whether an operator pauses tables and drains them down.
+    pub operator: bool,
 }
 
 /// Weights of the blows.
@@ -189,12 +191,18 @@ impl Climate {
             batch_age: millis(rng, &[1, 5, 40]),
             slow_upkeep,
             poison: false,
+            operator: false,
         }
     }
 
     /// Some rows are refused for good. What was parked is not put back in a store that an opening finds empty.
     pub(crate) fn with_poison(self) -> Self {
         Self { poison: true, blows: Blows { lose_all: 0, ..self.blows }, ..self }
+    }
+
+    /// An operator pauses tables and drains them down.
+    pub(crate) fn with_operator(self) -> Self {
+        Self { operator: true, ..self }
     }
 
     /// The power fails now and then. What is queued is in two places, the log and the hot store, and the log loses its

@@ -8,6 +8,7 @@ mod driver;
 mod faulty;
 mod letters;
 pub mod nature;
+mod operator;
 mod process;
 mod queued;
 mod replicas;

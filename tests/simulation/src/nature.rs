@@ -23,6 +23,8 @@ const BEGINNING_MICROS: u64 = 1_700_000_000_000_000;
 const POWER_CUTS: f64 = 0.1;
 /// In how many there are rows that the database refuses for good.
 const POISON: f64 = 0.2;
+/// How many of all seeds have an operator who stops things.
+const OPERATOR: f64 = 0.2;
 
 /// How long what a drain says of its progress is on its way, at most.
 const SLOW_UPKEEP: Duration = Duration::from_millis(1500);
@@ -69,6 +71,9 @@ impl Nature {
         }
         if SmallRng::seed_from_u64(seed.rotate_left(32) ^ u64::MAX).random_bool(POISON) {
             climate = climate.with_poison();
+        }
+        if SmallRng::seed_from_u64(seed.rotate_left(16) ^ u64::MAX).random_bool(OPERATOR) {
+            climate = climate.with_operator();
         }
         let nature = Self {
             rng: Mutex::new(rng),

@@ -14,8 +14,8 @@ use drain_svc::{Drain, DrainOptions, DrainParts};
 use event_log::LogSettings;
 use futures::FutureExt as _;
 use ingest_svc::{
-    Core, HotTtl, IngestOptions, WallClock, accept::Writer, applied::Waiter, backlog, opening, opening::checkpoint,
-    read::Reader, relay, startup, tables, tables::TableOptions,
+    Core, HotTtl, IngestOptions, WallClock, accept::Writer, applied::Waiter, backlog, holds, holds::Operators, opening,
+    opening::checkpoint, read::Reader, relay, startup, tables, tables::TableOptions,
 };
 use jiff::Timestamp;
 use model::Chance;
@@ -26,7 +26,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    backends::{ReplicaCore, ReplicaDrain, ReplicaReader, ReplicaWaiter, ReplicaWriter},
+    backends::{ReplicaCore, ReplicaDrain, ReplicaOperators, ReplicaReader, ReplicaWaiter, ReplicaWriter},
     faulty::{Faulty, FaultySource},
     nature::Nature,
     process::Process,
@@ -79,6 +79,7 @@ impl Ingest {
                     backlog::run(core.clone(), never()),
                     relay::run(core.clone(), never()),
                     tables::run(core.clone(), never()),
+                    holds::run(core.clone(), never()),
                 );
                 Err("the background tasks ended".to_owned())
             }
@@ -103,6 +104,10 @@ impl Ingest {
 
     pub(crate) fn is_ready(&self) -> bool {
         self.is_ready.load(Ordering::Relaxed) && !self.process.is_dead()
+    }
+
+    pub(crate) fn operators(&self) -> ReplicaOperators {
+        Operators::new(self.core.clone())
     }
 
     pub(crate) fn writer(&self) -> ReplicaWriter {

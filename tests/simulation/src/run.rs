@@ -12,7 +12,7 @@ use tokio::{task::JoinSet, time::sleep};
 use crate::{
     driver,
     nature::{Nature, lock},
-    verdict,
+    operator, verdict,
     workload::{Client, Work},
     world::{Unmade, World},
 };
@@ -93,6 +93,7 @@ async fn run_seed(seed: u64, trace: bool) -> Report {
     let mut weather = JoinSet::new();
     weather.spawn(driver::take_snapshots(world.clone()));
     weather.spawn(driver::strike(world.clone()));
+    weather.spawn(operator::operate(world.clone()));
     let sampling = tokio::spawn(verdict::sample(world.clone()));
 
     let work = Work::new(nature.climate().operations);
@@ -115,6 +116,7 @@ async fn run_seed(seed: u64, trace: bool) -> Report {
 /// Faults end, and everything that is needed is started; then it must come right by itself.
 async fn heal(world: &Arc<World>) {
     world.nature.calm_down();
+    operator::let_all_go_on(world).await;
     for ingest in world.living_ingests() {
         ingest.process.go_on();
     }

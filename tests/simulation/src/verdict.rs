@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use database::{Applied, Batch, Change, Database as _, DatabaseError, DatabaseRow, Owner, ShardClaim};
 use event_log::{LogReader as _, TopicPartition};
 use history::{Action, Image, Operation, Outcome, Sample, Seen, Span};
-use hot_store::HotStore as _;
+use hot_store::{HaltedTables, HotStore as _};
 use ingest_svc::read::ReadError;
 use model::{Epoch, Event, EventBody, Mutation, Version};
 use tokio::time::sleep;
@@ -87,6 +87,9 @@ pub(crate) async fn unhealed(world: &World) -> Option<String> {
             Ok(header) if !header.open => return Some(format!("shard {shard} is closed")),
             Ok(header) if header.dirty > 0 || header.unqueued > 0 => {
                 return Some(format!("shard {shard} has {} dirty, {} unqueued", header.dirty, header.unqueued));
+            }
+            Ok(header) if header.halt.tables != HaltedTables::default() => {
+                return Some(format!("shard {shard} takes no writes: {:?}", header.halt));
             }
             Ok(_) => {}
             Err(error) => return Some(error.to_string()),

@@ -407,6 +407,7 @@ impl Client {
                     AckLevel::Applied => Level::Applied,
                 };
                 let stamp = Stamp { version: etag.version.get(), epoch: etag.epoch.0 };
+                self.world.heard_of(&self.world.records[write.at], stamp);
                 return Outcome::Acked { level, stamp };
             }
             Err(WriteError::OutcomeUnknown(_) | WriteError::LevelNotReached { .. } | WriteError::DeadLettered) => {

@@ -14,16 +14,17 @@ use database::{
     memory::{MemoryCheck, MemoryDatabaseOptions, MemoryTable},
 };
 use event_log::{EventPublisher as _, LogSettings, TopicPartition, memory::MemoryLogOptions};
-use history::{Base, History, Image, Loss, Span};
+use history::{Base, History, Image, Loss, Span, Stamp};
 use hot_store::memory::{MemorySnapshot, Survives};
 use model::{
-    Column, ColumnDefault, ColumnName, ColumnType, DatabaseName, InvalidName, Key, Namespace, Row, Shard, ShardCount,
-    ShardCountError, TableName, TableRef, TableSchema, Topic, Value, VersionGuard,
+    Column, ColumnDefault, ColumnName, ColumnType, DatabaseName, Epoch, InvalidName, Key, Namespace, Row, Shard,
+    ShardCount, ShardCountError, TableName, TableRef, TableSchema, Topic, Value, Version, VersionGuard,
 };
 
 use crate::{
     backends::{Db, Hot, Log, Stores},
     nature::{Nature, lock},
+    operator::DrainedDown,
     replicas::{DrainProcess, Ingest},
     witness::Witness,
 };
@@ -91,6 +92,7 @@ pub(crate) struct World {
     made_up: Mutex<Vec<usize>>,
     ticks: AtomicU64,
     numbers: AtomicU64,
+    drained_down: Mutex<Option<DrainedDown>>,
 }
 
 /// What a value leaves over, divided by this, decides whether the database takes it, if there is poison at all.
@@ -170,6 +172,7 @@ impl World {
             ticks: AtomicU64::new(0),
             // Below are the values of the rows that were there before.
             numbers: AtomicU64::new(records_planted),
+            drained_down: Mutex::default(),
         }))
     }
 
@@ -218,6 +221,19 @@ impl World {
     /// Notes what must not be.
     pub(crate) fn complain(&self, what: String) {
         self.nature.complain(what);
+    }
+
+    /// A drain-down was told to be ready, or is over.
+    pub(crate) fn is_drained_down(&self, newest: Option<DrainedDown>) {
+        *lock(&self.drained_down) = newest;
+    }
+
+    /// A write was acknowledged.
+    pub(crate) fn heard_of(&self, record: &Record, stamp: Stamp) {
+        let (epoch, version) = (Epoch(stamp.epoch), Version::new(stamp.version).unwrap_or_default());
+        if lock(&self.drained_down).as_ref().is_some_and(|down| down.is_broken_by(record.shard, epoch, version)) {
+            self.complain(format!("{} was accepted at {stamp:?} after all was told to be drained down", record.name));
+        }
     }
 
     pub(crate) fn start_ingest(self: &Arc<Self>) {

@@ -181,7 +181,9 @@ impl<D: Database> Database for Faulty<D> {
     }
 
     async fn holds(&self) -> Result<Holds, DatabaseError> {
-        self.inner.holds().await
+        let inner = self.inner.clone();
+        let what = self.process.shown(|| "holds".to_owned());
+        self.process.call(Place::Database, what, async move { inner.holds().await }).await
     }
 
     async fn set_hold(&self, hold: &Hold) -> Result<u64, DatabaseError> {
