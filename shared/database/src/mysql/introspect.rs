@@ -8,7 +8,7 @@ use super::{session::MysqlSession, types::Described};
 use crate::{
     DatabaseError,
     relational::{
-        is_system_table, is_version_column,
+        cascading, is_system_table, is_version_column,
         session::{Expected, INT, Session as _, TEXT},
         statement::Statement,
     },
@@ -48,6 +48,7 @@ pub(super) async fn introspect(
 ) -> Result<TableSchema, DatabaseError> {
     let unsupported = |reason: String| DatabaseError::Unsupported { table: table.clone(), reason };
     check_kind(session, table).await?;
+    check_cascades(session, table).await?;
     let described = columns(session, is_mariadb, table).await?;
     let keys = unique_keys(session, table).await?;
 
@@ -113,6 +114,23 @@ async fn check_kind(session: &mut MysqlSession, table: &TableName) -> Result<(),
         return unsupported(format!("its engine {engine} has no transactions: ALTER TABLE {table} ENGINE = InnoDB"));
     }
     Ok(())
+}
+
+/// A foreign key of the table that changes or removes its rows together with their parents: nobody would tell the hot
+/// store, which goes on answering with what it has.
+async fn check_cascades(session: &mut MysqlSession, table: &TableName) -> Result<(), DatabaseError> {
+    let mut select = Statement::new(
+        "SELECT CONSTRAINT_NAME FROM information_schema.REFERENTIAL_CONSTRAINTS \
+         WHERE CONSTRAINT_SCHEMA = DATABASE() \
+         AND (DELETE_RULE NOT IN ('RESTRICT', 'NO ACTION') OR UPDATE_RULE NOT IN ('RESTRICT', 'NO ACTION')) \
+         AND TABLE_NAME = ",
+    );
+    select.bind(table.as_str());
+    let rows = session.fetch(select, &[TEXT]).await.map_err(|failure| failure.on(table.as_str()))?;
+    match rows.into_iter().next().map(|row| text(row.into_iter().next()).unwrap_or_default()) {
+        Some(constraint) => Err(cascading(table, &constraint)),
+        None => Ok(()),
+    }
 }
 
 async fn columns(

@@ -221,3 +221,12 @@ pub(crate) fn is_system_table(name: &str) -> bool {
 pub(crate) fn is_version_column(name: &str) -> bool {
     name.eq_ignore_ascii_case(VERSION_COLUMN)
 }
+
+/// Why a table is refused whose rows the database itself changes together with others.
+pub(crate) fn cascading(table: &TableName, constraint: &str) -> DatabaseError {
+    let reason = format!(
+        "its foreign key {constraint} changes or deletes rows of it when their parents change (CASCADE, SET NULL), and the hot \
+         store would go on with the rows as they were: make it RESTRICT or NO ACTION, and let clients delete the children"
+    );
+    DatabaseError::Unsupported { table: table.clone(), reason }
+}

@@ -6,7 +6,7 @@ use super::{session::SqliteSession, types::Described};
 use crate::{
     DatabaseError,
     relational::{
-        is_system_table, is_version_column,
+        cascading, is_system_table, is_version_column,
         session::{INT, Session as _, TEXT},
         statement::Statement,
     },
@@ -37,6 +37,7 @@ pub(super) async fn introspect(
 ) -> Result<TableSchema, DatabaseError> {
     let unsupported = |reason: String| DatabaseError::Unsupported { table: table.clone(), reason };
     check_kind(session, table).await?;
+    check_cascades(session, table).await?;
     let described = columns(session, table).await?;
 
     let mut guard = VersionGuard::Ledger;
@@ -103,6 +104,20 @@ async fn check_kind(session: &mut SqliteSession, table: &TableName) -> Result<()
         return unsupported("it is a virtual table");
     }
     Ok(())
+}
+
+/// A foreign key of the table that changes or removes its rows together with their parents: nobody would tell the hot
+/// store, which goes on answering with what it has.
+async fn check_cascades(session: &mut SqliteSession, table: &TableName) -> Result<(), DatabaseError> {
+    let mut select = Statement::new("SELECT \"from\" FROM pragma_foreign_key_list(");
+    select
+        .bind(table.as_str())
+        .push(") WHERE on_delete NOT IN ('RESTRICT', 'NO ACTION') OR on_update NOT IN ('RESTRICT', 'NO ACTION')");
+    let rows = session.fetch(select, &[TEXT]).await.map_err(|failure| failure.on(table.as_str()))?;
+    match rows.into_iter().next().map(|row| text(row.into_iter().next()).unwrap_or_default()) {
+        Some(column) => Err(cascading(table, &format!("of column {column}"))),
+        None => Ok(()),
+    }
 }
 
 async fn columns(session: &mut SqliteSession, table: &TableName) -> Result<Vec<(i64, Described)>, DatabaseError> {

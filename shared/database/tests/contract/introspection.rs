@@ -9,6 +9,7 @@ use crate::harness::*;
 on_every_sql_database!(
     a_table_is_seen_as_it_is,
     what_can_not_be_carried_is_refused_with_the_reason,
+    a_foreign_key_is_carried_unless_it_changes_rows_by_itself,
     tables_are_listed_without_ours,
     a_default_is_what_the_database_would_have_written,
     a_version_column_that_may_be_null_is_refused,
@@ -78,6 +79,33 @@ async fn what_can_not_be_carried_is_refused_with_the_reason(h: Harness) {
             other => panic!("{create}: {other:?}"),
         }
         h.sql(if create.contains("VIEW") { "DROP VIEW x" } else { "DROP TABLE x" }).await;
+    }
+}
+
+async fn a_foreign_key_is_carried_unless_it_changes_rows_by_itself(h: Harness) {
+    h.sql("CREATE TABLE parent (id BIGINT NOT NULL PRIMARY KEY)").await;
+    let rules = [
+        ("", true),
+        ("ON DELETE RESTRICT ON UPDATE NO ACTION", true),
+        ("ON DELETE CASCADE", false),
+        ("ON DELETE SET NULL", false),
+        ("ON UPDATE CASCADE", false),
+    ];
+    for (rule, is_carried) in rules {
+        h.sql(&format!(
+            "CREATE TABLE child (id BIGINT NOT NULL PRIMARY KEY, parent BIGINT NULL, \
+             FOREIGN KEY (parent) REFERENCES parent (id) {rule})"
+        ))
+        .await;
+        match h.introspect("child").await {
+            Ok(_) => assert!(is_carried, "{rule}"),
+            Err(DatabaseError::Unsupported { reason, .. }) => {
+                assert!(!is_carried && reason.contains("foreign key"), "{rule}: {reason}");
+            }
+            other => panic!("{rule}: {other:?}"),
+        }
+        assert!(h.introspect("parent").await.is_ok(), "its own rows are changed by nobody");
+        h.sql("DROP TABLE child").await;
     }
 }
 
