@@ -19,9 +19,9 @@ use tokio::sync::Notify;
 pub(crate) use assignor::MemberId;
 pub(crate) use group::Group;
 pub(crate) use member::{Commit, Commits, GroupMember, Membership, Parting};
-pub(crate) use records::{Limits, Records, Room};
 #[cfg(feature = "embedded")]
-pub(crate) use records::{cost_of, deleted};
+pub(crate) use records::deleted;
+pub(crate) use records::{Limits, Records, Room};
 
 use crate::log::LogError;
 

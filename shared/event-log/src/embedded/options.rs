@@ -42,7 +42,7 @@ impl fmt::Debug for LastWords {
 pub struct EmbeddedOptions {
     /// The directory of the log's file; made if it is not there. One process at a time.
     pub dir: PathBuf,
-    /// Undrained bytes at most; past it records are refused.
+    /// Undrained bytes at most, and as many of dead letters; past it records are refused.
     pub max_log_bytes: u64,
     /// Key and payload of one record at most.
     pub max_message_bytes: usize,

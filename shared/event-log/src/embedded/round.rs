@@ -11,7 +11,7 @@ use super::{
     file::{Changes, WriteError},
 };
 use crate::{
-    in_process::{Commit, Limits, MemberId, Records, State, cost_of},
+    in_process::{Commit, Limits, MemberId, Records, State},
     log::{LogError, LogRecord, Outgoing, PublishError, TopicPartition},
 };
 
@@ -129,13 +129,13 @@ impl Plan {
             plan.changes.committed.extend(progress.iter().cloned());
             plan.commits.push((progress, done));
         }
-        let mut undrained = state.records.undrained_bytes();
+        let mut held = state.records.held();
         for append in round.appends {
             let mut verdicts = Vec::with_capacity(append.0.len());
             for record in &append.0 {
-                let verdict = state.records.admit(record, undrained, limits);
+                let verdict = state.records.admit(record, held, limits);
                 if verdict.is_ok() {
-                    undrained += cost_of(record);
+                    held.add(record);
                     if !plan.first_offsets.contains_key(&record.to) {
                         let next = state.records.bounds(&record.to).map_or(0, |(_, next)| next);
                         plan.first_offsets.insert(record.to.clone(), next);

@@ -1,4 +1,7 @@
 //! The records of the log in memory: topics, partitions, offsets, and how much of it waits to be drained.
+//!
+//! Dead letters wait for nobody: they are kept for ever, so they would fill the room of what waits once and for all. They
+//! have a room of their own, as large: a log that is full of events takes the letters without which it would never empty.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -20,7 +23,7 @@ fn cost(key: &Bytes, payload: &Bytes) -> u64 {
 /// What the log takes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// Undrained bytes at most.
+    /// Undrained bytes at most, and as many of dead letters.
     pub(crate) log_bytes: u64,
     /// Key and payload of one record at most.
     pub(crate) message_bytes: usize,
@@ -32,6 +35,27 @@ impl Limits {
         let more = bytes as u64 + records as u64 * RECORD_OVERHEAD_BYTES;
         // What does not fit into an empty log is not a matter of room.
         used == 0 || used.saturating_add(more) <= self.log_bytes / 8 * 7
+    }
+}
+
+/// How many bytes are held.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Held {
+    /// Those that wait to be drained.
+    pub(crate) undrained: u64,
+    /// Those of dead letters.
+    letters: u64,
+}
+
+impl Held {
+    /// The bytes of what shares its room with the records of a topic.
+    fn of(&mut self, topic: &Topic) -> &mut u64 {
+        if topic.is_dead_letters() { &mut self.letters } else { &mut self.undrained }
+    }
+
+    /// Counts a record.
+    pub(crate) fn add(&mut self, record: &Outgoing) {
+        *self.of(&record.to.topic) += cost(&record.key, &record.payload);
     }
 }
 
@@ -61,7 +85,7 @@ pub(crate) struct Records {
     /// Topics and their numbers of partitions.
     pub(crate) topics: BTreeMap<Topic, u16>,
     partitions: BTreeMap<TopicPartition, Partition>,
-    undrained_bytes: u64,
+    held: Held,
 }
 
 impl Records {
@@ -69,8 +93,12 @@ impl Records {
         self.topics.get(&partition.topic).is_some_and(|count| partition.partition < *count)
     }
 
+    pub(crate) fn held(&self) -> Held {
+        self.held
+    }
+
     pub(crate) fn undrained_bytes(&self) -> u64 {
-        self.undrained_bytes
+        self.held.undrained
     }
 
     /// Checks that a topic has, or can be made with, so many partitions.
@@ -106,8 +134,8 @@ impl Records {
             })
     }
 
-    /// Whether the log takes the record, if so many bytes are undrained.
-    pub(crate) fn admit(&self, record: &Outgoing, undrained: u64, limits: &Limits) -> Result<(), PublishError> {
+    /// Whether the log takes the record, if so much is held.
+    pub(crate) fn admit(&self, record: &Outgoing, mut held: Held, limits: &Limits) -> Result<(), PublishError> {
         let bytes = record.key.len() + record.payload.len();
         let letter = if record.to.topic.is_dead_letters() { DeadLetter::MAX_OVERHEAD_BYTES } else { 0 };
         if bytes > limits.message_bytes + letter {
@@ -118,11 +146,10 @@ impl Records {
             return Err(PublishError::Refused(format!("there is no partition {partition} of topic {topic}")));
         }
         let reserve = if record.key.is_empty() { FENCE_RESERVE_BYTES } else { 0 };
-        if undrained.saturating_add(cost_of(record)) > limits.log_bytes.saturating_add(reserve) {
-            return Err(PublishError::Refused(format!(
-                "it is full: {undrained} of {} bytes wait to be drained",
-                limits.log_bytes
-            )));
+        let used = *held.of(&record.to.topic);
+        if used.saturating_add(cost(&record.key, &record.payload)) > limits.log_bytes.saturating_add(reserve) {
+            let what = if record.to.topic.is_dead_letters() { "are dead letters" } else { "wait to be drained" };
+            return Err(PublishError::Refused(format!("it is full: {used} of {} bytes {what}", limits.log_bytes)));
         }
         Ok(())
     }
@@ -132,15 +159,16 @@ impl Records {
         let partition = self.partitions.entry(record.to.clone()).or_default();
         let offset = partition.next();
         partition.records.push_back((record.key.clone(), record.payload.clone()));
-        self.undrained_bytes += cost_of(record);
+        self.held.add(record);
         offset
     }
 
     /// Takes a committed offset over. The records stay until [`Records::forget`].
     pub(crate) fn commit(&mut self, partition: &TopicPartition, committed: Committed) {
+        let held = self.held.of(&partition.topic);
         let partition = self.partitions.entry(partition.clone()).or_default();
         let before = partition.committed.map_or(partition.first, |committed| committed.done.offset);
-        self.undrained_bytes -= partition.cost(before, committed.done.offset);
+        *held -= partition.cost(before, committed.done.offset);
         partition.committed = Some(committed);
     }
 
@@ -156,13 +184,14 @@ impl Records {
     /// Loses the last records of a partition, as many as that and not what is drained.
     #[cfg(feature = "memory")]
     pub(crate) fn lose_last(&mut self, partition: &TopicPartition, many: usize) {
+        let held = self.held.of(&partition.topic);
         let Some(partition) = self.partitions.get_mut(partition) else { return };
         let drained = partition.committed.map_or(partition.first, |committed| committed.done.offset);
         for _ in 0..many {
             if partition.next() > drained
                 && let Some((key, payload)) = partition.records.pop_back()
             {
-                self.undrained_bytes -= cost(&key, &payload);
+                *held -= cost(&key, &payload);
             }
         }
     }
@@ -178,12 +207,13 @@ impl Records {
     /// Takes a record that is not drained from where it was kept. Answers the offset that must come if it is another.
     #[cfg(feature = "embedded")]
     pub(crate) fn restore(&mut self, record: LogRecord) -> Result<(), i64> {
+        let held = self.held.of(&record.from.topic);
         let partition = self.partitions.entry(record.from).or_default();
         let expected = partition.next();
         if record.offset != expected {
             return Err(expected);
         }
-        self.undrained_bytes += cost(&record.key, &record.payload);
+        *held += cost(&record.key, &record.payload);
         partition.records.push_back((record.key, record.payload));
         Ok(())
     }
@@ -210,11 +240,6 @@ impl Records {
         }
         Ok(())
     }
-}
-
-/// What the record costs in the count of undrained bytes.
-pub(crate) fn cost_of(record: &Outgoing) -> u64 {
-    cost(&record.key, &record.payload)
 }
 
 /// What was to be read is not there any more.
@@ -301,6 +326,33 @@ mod tests {
         assert!(records.copy(&partition(0), 3, 5, &mut Room::default(), &mut read).is_err());
         records.copy(&partition(0), 4, 5, &mut Room::default(), &mut read).unwrap();
         assert_eq!(read.iter().map(|record| record.offset).collect::<Vec<_>>(), [4]);
+    }
+
+    #[test]
+    fn dead_letters_take_no_room_from_what_waits_and_a_full_log_takes_them() {
+        let mut records = records();
+        let letters = Topic::new("orders").unwrap().dead_letters().unwrap();
+        records.topics.insert(letters.clone(), 3);
+        let letter = || Outgoing { to: TopicPartition { topic: letters.clone(), partition: 0 }, ..outgoing(0) };
+        let one = cost(&outgoing(0).key, &outgoing(0).payload);
+        let limits = Limits { log_bytes: 2 * one, message_bytes: 100 };
+        for _ in 0..2 {
+            records.append(&letter());
+        }
+        assert_eq!(records.undrained_bytes(), 0);
+        let full = records.admit(&letter(), records.held(), &limits).unwrap_err().to_string();
+        assert!(full.contains("dead letters"), "{full}");
+        for _ in 0..2 {
+            records.admit(&outgoing(0), records.held(), &limits).unwrap();
+            records.append(&outgoing(0));
+        }
+        let full = records.admit(&outgoing(0), records.held(), &limits).unwrap_err().to_string();
+        assert!(full.contains("drained"), "{full}");
+        let mut records = Records { held: Held { letters: 0, ..records.held }, ..records };
+        records.admit(&letter(), records.held(), &limits).unwrap();
+        records.append(&letter());
+        records.commit(&partition(0), committed(2, 2));
+        assert_eq!((records.undrained_bytes(), records.held().letters), (0, one));
     }
 
     #[test]

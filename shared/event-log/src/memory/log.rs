@@ -90,7 +90,7 @@ impl EventPublisher for MemoryLog {
     async fn publish(&self, outgoing: Vec<Outgoing>) -> Vec<Result<i64, PublishError>> {
         let append = |record: &Outgoing| {
             let records = &mut self.inner.shared.state().records;
-            records.admit(record, records.undrained_bytes(), &self.inner.limits)?;
+            records.admit(record, records.held(), &self.inner.limits)?;
             Ok(records.append(record))
         };
         let answers = outgoing.iter().map(append).collect();
