@@ -72,11 +72,25 @@ fn print_line(table: &Table) {
         (false, "") => "disabled".to_owned(),
         (false, reason) => format!("refused   {reason}"),
     };
-    println!("{:<40} {state}", table.table.to_string());
+    println!("{:<40} {:<12} {state}", table.table.to_string(), rate(table));
+}
+
+/// How fast operators have it written.
+fn rate(table: &Table) -> String {
+    match &table.unreadable_rate {
+        Some(_) => "unreadable".to_owned(),
+        None => table.rate.to_string(),
+    }
 }
 
 fn print(table: &Table) {
     print_line(table);
+    match (&table.unreadable_rate, table.rate) {
+        (Some(why), _) => println!("  its limit can't be read, and nothing is drained until it is set again: {why}"),
+        (None, Rate::RowsPerSecond(rate)) => println!("  written with at most {rate} rows per second, as it was set"),
+        (None, Rate::Unlimited) => println!("  written without a limit of its own, as it was set"),
+        (None, Rate::Configured) => println!("  written as fast as the configuration says"),
+    }
     for column in &table.columns {
         let key = if table.primary_key.contains(&column.name) { "key " } else { "" };
         let null = if column.nullable { "null" } else { "not null" };

@@ -6,7 +6,7 @@ mod reuse;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use database::{CatalogEntry, Database, DatabaseError, SetRate, TableSettings};
+use database::{CatalogEntry, Database, DatabaseError, SetRate, StoredRates, TableSettings};
 use event_log::{EventPublisher, LogReader};
 use hot_store::HotStore;
 use model::{DatabaseName, TableRef, TableSchema, Topic};
@@ -30,6 +30,29 @@ pub struct TableInfo {
     pub topic: Option<Topic>,
     /// Its schema, or why it can't be enabled.
     pub schema: Result<TableSchema, String>,
+    /// How fast it is drained.
+    pub rate: TableRate,
+}
+
+/// How fast a table is drained.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TableRate {
+    /// As is configured.
+    Configured,
+    /// As an operator has set it.
+    Set(SetRate),
+    /// An operator has set it, and what is stored can't be read: why.
+    Unreadable(String),
+}
+
+impl TableRate {
+    fn of(table: &TableRef, rates: &StoredRates) -> Self {
+        match rates.iter().find(|(of, _)| of == table) {
+            None => Self::Configured,
+            Some((_, Ok(rate))) => Self::Set(*rate),
+            Some((_, Err(error))) => Self::Unreadable(error.to_string()),
+        }
+    }
 }
 
 impl TableInfo {
@@ -91,11 +114,12 @@ where
     /// If a database can't be asked.
     pub async fn list(&self) -> Result<Vec<TableInfo>, TableError> {
         self.core.directory.refresh(false).await?;
+        let rates = self.core.directory.catalog_database()?.rates().await?;
         let mut infos = BTreeMap::new();
         for (name, database) in self.core.directory.databases() {
             for table in database.list_tables().await? {
                 let table = TableRef { database: name.clone(), table };
-                match self.inspect(&table).await {
+                match self.inspect_beside(&table, &rates).await {
                     // Dropped since it was listed.
                     Err(TableError::NotFound(_)) => {}
                     info => drop(infos.insert(table, info?)),
@@ -175,7 +199,7 @@ where
         let info = self.get(table).await?;
         self.core.directory.catalog_database()?.set_rate(table, rate).await?;
         tracing::info!(%table, ?rate, "set a table's limit");
-        Ok(info)
+        Ok(TableInfo { rate: rate.map_or(TableRate::Configured, TableRate::Set), ..info })
     }
 
     fn database(&self, name: &DatabaseName) -> Result<&Arc<D>, TableError> {
@@ -183,12 +207,19 @@ where
     }
 
     async fn inspect(&self, table: &TableRef) -> Result<TableInfo, TableError> {
+        let rates = self.core.directory.catalog_database()?.rates().await?;
+        self.inspect_beside(table, &rates).await
+    }
+
+    async fn inspect_beside(&self, table: &TableRef, rates: &StoredRates) -> Result<TableInfo, TableError> {
+        let rate = TableRate::of(table, rates);
         let database = self.database(&table.database)?;
         if let Some(enabled) = self.core.directory.table(table) {
             return Ok(TableInfo {
                 table: table.clone(),
                 topic: Some(enabled.settings.topic.clone()),
                 schema: Ok(enabled.schema.clone()),
+                rate,
             });
         }
         let schema = match database.introspect(&table.database, &table.table).await {
@@ -196,6 +227,6 @@ where
             Err(DatabaseError::Unsupported { reason, .. }) => Err(reason),
             Err(error) => return Err(TableError::of(table, error)),
         };
-        Ok(TableInfo { table: table.clone(), topic: None, schema })
+        Ok(TableInfo { table: table.clone(), topic: None, schema, rate })
     }
 }

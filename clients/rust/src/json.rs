@@ -231,6 +231,8 @@ mod tests {
             primary_key: vec!["i".into()],
             topic: String::new(),
             unsupported_reason: String::new(),
+            rate: crate::Rate::Configured,
+            unreadable_rate: None,
         }
     }
 

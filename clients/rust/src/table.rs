@@ -64,7 +64,7 @@ pub struct Column {
 }
 
 /// A table.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Table {
     /// Its name.
     pub table: TableRef,
@@ -78,6 +78,10 @@ pub struct Table {
     pub topic: String,
     /// Why it can't be enabled; empty if it can.
     pub unsupported_reason: String,
+    /// How fast operators have its rows written; [`Rate::Configured`]: nobody has set that.
+    pub rate: Rate,
+    /// What operators have set can't be read: why. The table is not drained until its limit is set again.
+    pub unreadable_rate: Option<String>,
 }
 
 impl Table {
@@ -87,7 +91,14 @@ impl Table {
     }
 
     pub(crate) fn from_proto(table: v1::Table) -> Self {
+        use v1::table::SetRate;
         let name = table.table.unwrap_or_default();
+        let (rate, unreadable_rate) = match table.set_rate {
+            Some(SetRate::RowsPerSecond(rate)) => (Rate::RowsPerSecond(rate), None),
+            Some(SetRate::Unlimited(_)) => (Rate::Unlimited, None),
+            Some(SetRate::UnreadableRate(why)) => (Rate::Configured, Some(why)),
+            None => (Rate::Configured, None),
+        };
         Self {
             table: TableRef { database: name.database, table: name.table },
             enabled: table.enabled,
@@ -104,6 +115,8 @@ impl Table {
             primary_key: table.primary_key,
             topic: table.topic,
             unsupported_reason: table.unsupported_reason,
+            rate,
+            unreadable_rate,
         }
     }
 
@@ -130,6 +143,17 @@ impl Rate {
             Self::RowsPerSecond(rate) => Some(Rate::RowsPerSecond(rate)),
             Self::Unlimited => Some(Rate::Unlimited(true)),
             Self::Configured => None,
+        }
+    }
+}
+
+/// As it is read: `50/s`, `unlimited`, `default`.
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RowsPerSecond(rate) => write!(f, "{rate}/s"),
+            Self::Unlimited => f.write_str("unlimited"),
+            Self::Configured => f.write_str("default"),
         }
     }
 }
@@ -190,6 +214,7 @@ mod tests {
             ("default", Rate::Configured),
         ] {
             assert_eq!(text.parse(), Ok(rate), "{text}");
+            assert_eq!(rate.to_string().parse(), Ok(rate), "{text}");
         }
         for text in ["", "50", "/s", "50/", "50/d", "0/s", "-1/s", "inf/s", "NaN/s", "1e-330/s", "50/s/s", "Default"] {
             assert!(text.parse::<Rate>().is_err(), "{text}");

@@ -1,5 +1,6 @@
 //! Answers of the use cases as messages of the API.
 
+use database::SetRate;
 use model::{ColumnDefault, TableRef, ValueKind};
 use proto::v1;
 
@@ -7,7 +8,7 @@ use super::value::row_to_proto;
 use crate::{
     accept::{Accepted, AckLevel},
     read::Found,
-    tables::TableInfo,
+    tables::{TableInfo, TableRate},
 };
 
 pub(super) fn write_result(accepted: Accepted) -> v1::WriteResult {
@@ -39,6 +40,16 @@ pub(super) fn table(info: TableInfo) -> v1::Table {
         primary_key,
         topic: info.topic.map_or_else(String::new, |topic| topic.as_str().to_owned()),
         unsupported_reason,
+        set_rate: set_rate(info.rate),
+    }
+}
+
+fn set_rate(rate: TableRate) -> Option<v1::table::SetRate> {
+    match rate {
+        TableRate::Configured => None,
+        TableRate::Set(SetRate::RowsPerSecond(rate)) => Some(v1::table::SetRate::RowsPerSecond(rate)),
+        TableRate::Set(SetRate::Unlimited) => Some(v1::table::SetRate::Unlimited(true)),
+        TableRate::Unreadable(why) => Some(v1::table::SetRate::UnreadableRate(why)),
     }
 }
 

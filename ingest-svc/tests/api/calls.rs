@@ -83,7 +83,13 @@ async fn tables_are_listed_described_enabled_and_disabled() {
     assert!(client.enable_table("orders").await.unwrap().enabled);
     assert!(!client.disable_table("orders").await.unwrap().enabled);
     for rate in [Rate::RowsPerSecond(0.5), Rate::Unlimited, Rate::Configured] {
-        assert!(client.set_table_rate("payments", rate).await.unwrap().enabled);
+        let set = client.set_table_rate("payments", rate).await.unwrap();
+        assert!(set.enabled && set.rate == rate, "{set:?}");
+        let shown = client.get_table("payments").await.unwrap();
+        assert_eq!((shown.rate, shown.unreadable_rate), (rate, None));
+        let listed = client.list_tables().await.unwrap();
+        let rates: Vec<_> = listed.iter().filter(|table| table.enabled).map(|table| table.rate).collect();
+        assert_eq!(rates, [rate]);
     }
     for rate in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         let refused = client.set_table_rate("payments", Rate::RowsPerSecond(rate)).await.unwrap_err();
