@@ -8,6 +8,9 @@ mod holds;
 mod record;
 mod status;
 mod table;
+mod verify;
+
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -59,15 +62,18 @@ enum Command {
     /// Dead letters, which the database refused for good: list, show, replay, purge
     #[command(subcommand)]
     Dlq(dlq::DlqCommand),
+    /// Compare what log, hot store and database hold of a table, while writes go on; ends with 1 if records differ
+    Verify(verify::VerifyArgs),
     /// Configuration: show what is in effect
     #[command(subcommand)]
     Config(config::ConfigCommand),
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
+async fn main() -> Result<ExitCode> {
     let Cli { config, endpoint, command } = Cli::parse();
     match command {
+        Command::Verify(arguments) => return Ok(verify::run(arguments, &endpoint).await),
         Command::Dev(arguments) => dev::run(arguments, &config).await,
         Command::Demo(arguments) => demo::run(arguments, &config).await,
         Command::Get(arguments) => record::get(arguments, &endpoint).await,
@@ -82,5 +88,6 @@ async fn main() -> Result<()> {
         Command::Table(command) => table::run(command, &config, &endpoint).await,
         Command::Dlq(command) => dlq::run(command, &endpoint).await,
         Command::Config(command) => config::run(command, &config),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }

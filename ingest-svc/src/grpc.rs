@@ -21,6 +21,7 @@ mod server;
 mod status;
 mod tables;
 mod value;
+mod verify;
 mod work;
 
 pub use admission::Gate;

@@ -295,6 +295,21 @@ class ClientTest(unittest.TestCase):
         self.assertTrue(ended.was_held)
         self.record.PutRecord(put)
 
+    def test_a_table_is_verified(self):
+        put = self.records.PutRecordRequest(table=self.payments, row=self.payment())
+        token = self.record.PutRecord(put).result.token
+        wait = self.records.WaitAppliedRequest(tokens=[token])
+        wait.wait.FromSeconds(20)
+        self.assertTrue(self.record.WaitApplied(wait).applied)
+        verify = self.operators.VerifyTableRequest(table=self.payments, records_per_second=100_000)
+        told = list(self.operator.VerifyTable(verify))
+        self.assertEqual([t.complete for t in told], [False] * (len(told) - 1) + [True])
+        progress = told[-1].progress
+        self.assertEqual(([d for t in told for d in t.differences], progress.differ), ([], 0))
+        self.assertGreater(progress.agree, 0)
+        never = self.operators.VerifyTableRequest(table=self.values.TableRef(table="nothing"))
+        self.refused(grpc.StatusCode.FAILED_PRECONDITION, "TABLE_NOT_ENABLED", lambda it: list(self.operator.VerifyTable(it)), never)
+
     def test_tables_and_reflection(self):
         tables = self.table_service.ListTables(self.tables.ListTablesRequest()).tables
         payments = [t for t in tables if t.table.table == "payments"]

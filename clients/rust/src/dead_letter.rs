@@ -253,7 +253,7 @@ fn from_proto(at: Option<prost_types::Timestamp>) -> Result<Timestamp, ClientErr
 }
 
 /// The API counts nanoseconds forward from the second, in whole microseconds.
-fn to_proto(at: Timestamp) -> prost_types::Timestamp {
+pub(crate) fn to_proto(at: Timestamp) -> prost_types::Timestamp {
     let micros = at.as_microsecond();
     prost_types::Timestamp {
         seconds: micros.div_euclid(1_000_000),

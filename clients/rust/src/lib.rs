@@ -48,6 +48,7 @@ mod retry;
 mod row;
 mod table;
 mod value;
+mod verify;
 mod write;
 
 pub use batcher::{Batcher, BatcherOptions, Pending};
@@ -69,4 +70,7 @@ pub use row::Row;
 pub use table::{Column, ColumnKind, Rate, RateError, Table, TableRef};
 pub use tonic::Code;
 pub use value::{Value, ValueError};
+pub use verify::{
+    Verification, Verified, VerifyDifference, VerifyDifferenceKind, VerifyImageStage, VerifyOptions, VerifyProgress,
+};
 pub use write::{Accepted, AckLevel, Acknowledge, Precondition, Write};

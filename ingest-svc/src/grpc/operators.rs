@@ -11,20 +11,25 @@ use proto::{
     Reason,
     v1::{self, operator_service_server::OperatorService},
 };
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::{dead_letters as convert, failure::Failure, request::Databases, status, work::Work};
+use super::{dead_letters as convert, failure::Failure, request::Databases, status, verify, work::Work};
 use crate::{
     Core,
     dead_letters::{DeadLetters, LetterName},
     holds::Operators,
     status as use_case,
+    verify::Verifier,
 };
 
 pub(super) struct OperatorCalls<H, L, D> {
     pub(super) core: Arc<Core<H, L, D>>,
     pub(super) letters: DeadLetters<H, L, D>,
     pub(super) operators: Operators<H, L, D>,
+    pub(super) verifier: Verifier<H, L, D>,
+    /// Ends what would go on for hours.
+    pub(super) stopping: CancellationToken,
     pub(super) databases: Arc<Databases>,
     pub(super) max_batch_items: usize,
     pub(super) work: Work,
@@ -148,6 +153,20 @@ where
     ) -> Result<Response<v1::EndDrainDownResponse>, Status> {
         let answer = |was_held, still| v1::EndDrainDownResponse { was_held, still };
         self.go_on("EndDrainDown", HoldKind::DrainDown, request.map(|request| request.table), answer).await
+    }
+
+    type VerifyTableStream = BoxStream<'static, Result<v1::VerifyTableResponse, Status>>;
+
+    async fn verify_table(
+        &self,
+        request: Request<v1::VerifyTableRequest>,
+    ) -> Result<Response<Self::VerifyTableStream>, Status> {
+        let (verifier, databases, stopping) = (self.verifier.clone(), self.databases.clone(), self.stopping.clone());
+        let verify = |request, tell| async move {
+            let request = verify::request(&databases, request)?;
+            Ok(verifier.verify(&request, &tell, &stopping).await.map(drop)?)
+        };
+        Ok(Response::new(self.work.in_pages("VerifyTable", request, verify, verify::told)))
     }
 }
 

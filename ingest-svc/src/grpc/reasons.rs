@@ -11,6 +11,7 @@ use crate::{
     dead_letters::{DeadLetterError, Problem},
     read::ReadError,
     tables::TableError,
+    verify::VerifyError,
 };
 
 impl From<WriteError> for Failure {
@@ -121,6 +122,20 @@ impl From<DeadLetterError> for Failure {
             DeadLetterError::LogDown(_) => Self::new(Reason::LogUnavailable, message),
             DeadLetterError::LogUnfit(_) => Self::new(Reason::Internal, message),
             DeadLetterError::NobodyListens => Self::new(Reason::Overloaded, message),
+        }
+    }
+}
+
+impl From<VerifyError> for Failure {
+    fn from(error: VerifyError) -> Self {
+        let message = error.to_string();
+        match error {
+            VerifyError::Store(error) => error.into(),
+            VerifyError::NoSuchTable(table) => Self::new(Reason::TableNotEnabled, message).with("table", table),
+            VerifyError::Busy(_) | VerifyError::NobodyListens => Self::new(Reason::Overloaded, message),
+            VerifyError::LogDown(_) => Self::new(Reason::LogUnavailable, message),
+            VerifyError::LogUnfit(_) => Self::new(Reason::Internal, message),
+            VerifyError::Stopping => Self::new(Reason::NotServing, message),
         }
     }
 }

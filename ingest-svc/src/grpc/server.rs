@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     Core, accept::Writer, applied::Waiter, dead_letters::DeadLetters, holds::Operators, read::Reader, tables::Tables,
+    verify::Verifier,
 };
 
 /// When the last request has been answered, connections get so long to take the answer and close. One that somebody
@@ -107,6 +108,8 @@ where
         core: core.clone(),
         letters: DeadLetters::new(core.clone()),
         operators: Operators::new(core.clone()),
+        verifier: Verifier::new(core.clone()),
+        stopping: stopping.clone(),
         databases: databases.clone(),
         max_batch_items: options.max_batch_items,
         work: work.clone(),

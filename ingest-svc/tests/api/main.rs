@@ -7,4 +7,5 @@ mod errors;
 mod limits;
 mod operate;
 mod server;
+mod verify;
 mod world;

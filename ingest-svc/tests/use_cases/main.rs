@@ -18,4 +18,5 @@ mod requests;
 mod store;
 mod superseded;
 mod tables;
+mod verify;
 mod world;

@@ -171,6 +171,19 @@ pub trait LogReader: Send + Sync + 'static {
         partitions: &[TopicPartition],
     ) -> impl Future<Output = Result<Vec<Option<Committed>>, LogError>> + Send;
 
+    /// An offset of each partition behind which, or at which, everything lies that was appended at that time or later, in
+    /// milliseconds since 1970. A log that keeps no times answers where its partitions begin.
+    fn first_since(
+        &self,
+        partitions: &[TopicPartition],
+        millis: i64,
+    ) -> impl Future<Output = Result<Vec<i64>, LogError>> + Send {
+        async move {
+            let _ = millis;
+            Ok(self.bounds(partitions).await?.into_iter().map(|(first, _)| first).collect())
+        }
+    }
+
     /// Reads a partition from `from` up to, not including, `to`: calls `each` for the records in order, none left out:
     /// where one does not come the reading fails. `each` breaks off by `false`. Only a record at `to - 1` or behind it proves that all were read, so one must be there: an opening
     /// appends a fence, and reads up to that.

@@ -141,6 +141,35 @@ where
     }
 }
 
+/// The first offset of each partition at which something was appended at that time or later; its end, if there is none.
+/// Blocks.
+pub(super) fn first_since<X, C>(client: &C, partitions: &[TopicPartition], millis: i64) -> Result<Vec<i64>, LogError>
+where
+    X: ConsumerContext,
+    C: Consumer<X>,
+{
+    let bounds = bounds(client, partitions)?;
+    let mut question = list(partitions);
+    let asked = Offset::Offset(millis);
+    question.set_all_offsets(asked).map_err(|error| failed("offsets by time", &error))?;
+    let answer =
+        client.offsets_for_times(question, REQUEST_TIMEOUT).map_err(|error| failed("offsets by time", &error))?;
+    let first = |(at, (low, high)): (&TopicPartition, (i64, i64))| {
+        let TopicPartition { topic, partition } = at;
+        let unanswered = || LogError::Unavailable(format!("no offset by time of {topic}/{partition} came back"));
+        let element = answer.find_partition(topic.as_str(), i32::from(*partition)).ok_or_else(unanswered)?;
+        element.error().map_err(|error| failed(&format!("the offset by time of {topic}/{partition}"), &error))?;
+        match element.offset() {
+            Offset::End => Ok(high),
+            // What was not answered for still has the question, which is no offset there is.
+            offset if offset == asked && millis > high => Err(unanswered()),
+            Offset::Offset(offset) => Ok(offset.max(low)),
+            _ => Err(unanswered()),
+        }
+    };
+    partitions.iter().zip(bounds).map(first).collect()
+}
+
 /// The logical offsets "beginning" and "end" are the timestamps -2 and -1 of Kafka's ListOffsets, so the question
 /// for timestamps asks for the ends of all partitions of a broker at once.
 fn ends_once<X, C>(

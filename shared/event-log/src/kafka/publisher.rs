@@ -190,6 +190,10 @@ impl LogReader for KafkaLog {
         self.inner.reader.bounds_of_each(partitions).await
     }
 
+    async fn first_since(&self, partitions: &[TopicPartition], millis: i64) -> Result<Vec<i64>, LogError> {
+        self.inner.reader.first_since(partitions.to_vec(), millis).await
+    }
+
     async fn committed(&self, partitions: &[TopicPartition]) -> Result<Vec<Option<Committed>>, LogError> {
         self.inner.reader.committed(partitions.to_vec()).await
     }

@@ -16,7 +16,7 @@ use rdkafka::{
 use tokio::sync::mpsc;
 
 use super::{
-    bounds::{bounds, bounds_of_each},
+    bounds::{bounds, bounds_of_each, first_since},
     client::{QuietContext, REQUEST_TIMEOUT, blocking, drop_aside, failed, refused_settings, says_no_such_topic},
     commit::{committed_from, list},
     contiguous::{Contiguous, Met},
@@ -72,6 +72,19 @@ impl Reader {
         blocking(move || {
             serve(&client);
             bounds(&*client, &partitions)
+        })
+        .await
+    }
+
+    /// Where what was appended at that time or later begins.
+    pub(super) async fn first_since(&self, partitions: Vec<TopicPartition>, millis: i64) -> Result<Vec<i64>, LogError> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let client = Arc::clone(&self.client);
+        blocking(move || {
+            serve(&client);
+            first_since(&*client, &partitions, millis)
         })
         .await
     }
