@@ -6,12 +6,14 @@
 //! - [`proxy`]: what stands between two parts and hurts their connections.
 //! - [`given`]: the servers that `./tests/run` has started for all tests that break none.
 //! - [`System`]: the whole of it, embedded or on real servers.
+//! - [`operator`]: what an operator types.
 //! - [`history`]: what clients saw, and whether that can be.
 //! - [`eventually`]: waiting for what must come to be, within a bound.
 
 mod eventually;
 pub mod given;
 pub mod http;
+pub mod operator;
 pub mod port;
 mod process;
 pub mod proxy;

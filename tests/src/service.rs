@@ -225,7 +225,6 @@ fn command(binary: &Path, settings: &ServiceSettings, api: SocketAddr, admin: So
     command
 }
 
-/// Beside the test that runs: `target/PROFILE/deps/TEST` and `target/PROFILE/BINARY`.
 /// Where one of our binaries is, for tests that call it.
 ///
 /// # Errors
@@ -234,6 +233,7 @@ pub fn binary(name: &str) -> Result<PathBuf> {
     path_of(name, None)
 }
 
+/// Beside the test that runs: `target/PROFILE/deps/TEST` and `target/PROFILE/BINARY`.
 fn path_of(binary: &str, dir: Option<&Path>) -> Result<PathBuf> {
     let test = env::current_exe()?;
     let profile = test.ancestors().skip(1).find(|dir| dir.file_name().is_some_and(|name| name != "deps"));

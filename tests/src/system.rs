@@ -1,12 +1,14 @@
 //! A whole Shock Absorber: embedded in one process, or ingest and drains on real servers. Scenarios run on either.
 
+use std::process::Command;
+
 use anyhow::{Context as _, Result};
 use database::{AnyDatabase, DatabaseOptions};
 use model::{DatabaseName, Topic};
 use shock_absorber_client::{Client, TableRef};
 
 use crate::{
-    Service, ServiceSettings, given,
+    Service, ServiceSettings, given, operator,
     servers::{KafkaServer, MariaDbServer, RedisServer},
 };
 
@@ -166,6 +168,32 @@ impl System {
             service.restart().await?;
         }
         Ok(())
+    }
+
+    /// Runs an operator's command against the first ingest replica, to its end.
+    ///
+    /// # Errors
+    /// If it can't be run; how it ends is in the answer.
+    pub async fn operator(&self, arguments: &[&str]) -> Result<operator::Told> {
+        let service = self.services.first().context("nothing runs")?;
+        operator::run(&service.api_url(), arguments).await
+    }
+
+    /// Deletes images of the hot store whose name has this in it, as nobody does who is right. How many there were; none
+    /// in the embedded edition.
+    ///
+    /// # Errors
+    /// If Redis can't be asked.
+    pub async fn delete_images(&self, of: &str) -> Result<u64> {
+        const DELETE: &str = "local keys = redis.call('KEYS', ARGV[1]) \
+                              for _, key in ipairs(keys) do redis.call('DEL', key) end return #keys";
+        let Some(name) = &self.topics else { return Ok(0) };
+        let redis = self.own.as_ref().map_or_else(given::redis, |own| own.redis.url());
+        let mut command = Command::new("redis-cli");
+        command.args(["-u", &redis, "EVAL", DELETE, "0"]).arg(format!("{name}:*:r:*{of}*"));
+        let output = tokio::task::spawn_blocking(move || command.output()).await??;
+        let told = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        told.parse().with_context(|| format!("redis-cli said {told:?}"))
     }
 
     /// The one number that a query gives.

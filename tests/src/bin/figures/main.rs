@@ -1,5 +1,6 @@
 //! Measures what is promised, one subject at a time, on real servers of its own, and says whether it is reached.
 
+mod coalesce;
 mod limit;
 mod poison;
 mod rebalance;
@@ -28,6 +29,8 @@ struct Arguments {
 enum Subject {
     /// The database is never written faster than its limit, and with a backlog not much slower
     Limit,
+    /// Few rows are written where few keys are written most of the time, and each is the last one
+    Coalesce,
     /// While replicas join, leave and are killed, nothing is lost or stale, and no key waits long
     Rebalance,
     /// Rows that can't be written are found, set aside with their cause, and hold nobody up
@@ -41,6 +44,7 @@ async fn main() -> Result<()> {
     let Arguments { subject, json, quick } = Arguments::parse();
     let report = match subject {
         Subject::Limit => limit::measure(quick).await?,
+        Subject::Coalesce => coalesce::measure(quick).await?,
         Subject::Rebalance => rebalance::measure(quick).await?,
         Subject::Poison => poison::measure(quick).await?,
         Subject::Stall => stall::measure(quick).await?,
