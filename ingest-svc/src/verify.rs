@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-use database::{CatalogTable, Database};
+use database::{CatalogEntry, CatalogTable, Database};
 use event_log::{EventPublisher, LogReader, TopicPartition};
 use hot_store::{HotStore, Stage};
 use jiff::Timestamp;
@@ -284,6 +284,9 @@ where
                 return Ok(());
             }
             sleep(pause).await;
+            if self.table_was_altered().await? {
+                seen.clear();
+            }
             let mut left = std::mem::take(&mut suspects);
             while !left.is_empty() {
                 let some = first(&mut left, MAX_CALL);
@@ -318,6 +321,9 @@ where
                     break;
                 }
                 self.pace.take(some.len() as u64).await;
+                if self.table_was_altered().await? {
+                    seen.clear();
+                }
                 let judged = self.judged(window, std::mem::take(&mut some), Depth::Everything).await?;
                 let mut looks: BTreeMap<KeyBytes, Look> = BTreeMap::new();
                 for (verdict, (key, met), look) in judged {
@@ -380,6 +386,24 @@ where
             forget_superseded(some, &stretch);
         }
         Ok(())
+    }
+
+    /// Looks at the table again, since nobody notices at once when it is altered: a difference may be no more than that.
+    async fn table_was_altered(&mut self) -> Result<bool, VerifyError> {
+        let CatalogTable { schema, enabled, settings } = &*self.table;
+        let entry = CatalogEntry { table: schema.table.clone(), enabled: *enabled, settings: settings.clone() };
+        let patience = Patience::new();
+        let now = loop {
+            match self.core.directory.introspect(&entry).await {
+                Ok(schema) => break schema,
+                Err(error) => patience.after(VerifyError::Store(error.into())).await?,
+            }
+        };
+        if now == *schema {
+            return Ok(false);
+        }
+        self.table = Arc::new(CatalogTable { schema: now, enabled: *enabled, settings: settings.clone() });
+        Ok(true)
     }
 
     /// Looks at records, and says what follows.
