@@ -12,7 +12,7 @@ use super::{
 
 /// Records of one call, so that there is time between its look and its transaction.
 const RECORDS: u32 = 200;
-const ROUNDS: u32 = 150;
+const ROUNDS: u32 = 60;
 
 /// What an opener puts back is there before another one has taken over, or never: it looks whether it still is the opener
 /// and whether anything is there, and writes in a second step.
