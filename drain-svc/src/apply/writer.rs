@@ -172,8 +172,8 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
             Err(error) => {
                 self.parts.metrics.of(&self.metrics).failed(took);
                 let entries = changes.into_iter().zip(tickets).map(|(change, ticket)| Entry { change, ticket });
-                self.met(&breaker, closing, &error).await;
-                self.refused(&table, &error, entries.collect(), &owners).await
+                let way = self.met(&breaker, closing, &error).await;
+                self.refused(&table, way, &error, entries.collect(), &owners).await
             }
         }
     }
@@ -183,20 +183,25 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
         self.parts.breakers.of(&self.lane.table.schema.table.database).cloned()
     }
 
-    /// Tells the breaker what an attempt has met. Where nobody knows what that means, the database is asked whether it
-    /// takes writes at all.
-    async fn met(&mut self, breaker: &Breaker, closing: Closing, error: &DatabaseError) {
-        match Refusal::of(error) {
-            Refusal::Away => breaker.failed(closing, error),
-            Refusal::Unclear => {
-                let database = self.parts.directory.database(&self.lane.table.schema.table.database);
-                let Some(database) = database else { return };
-                match database.probe().await {
-                    Err(error) if error.class().may_pass() => breaker.failed(closing, &error),
-                    Ok(()) | Err(_) => self.unclear += 1,
-                }
+    /// Tells the breaker what an attempt has met, and answers what it means. What looks like an outage, and what nobody
+    /// understands, may concern this table or this batch only (a table that is full, a statement that always breaks off):
+    /// so the database is asked whether it takes writes at all.
+    async fn met(&mut self, breaker: &Breaker, closing: Closing, error: &DatabaseError) -> Refusal {
+        let way = Refusal::of(error);
+        if !matches!(way, Refusal::Away | Refusal::Unclear) {
+            breaker.answered();
+            return way;
+        }
+        let Some(database) = self.parts.directory.database(&self.lane.table.schema.table.database) else { return way };
+        match database.probe().await {
+            Err(error) if error.class().may_pass() => {
+                breaker.failed(closing, &error);
+                Refusal::Away
             }
-            Refusal::Later | Refusal::NotOwner | Refusal::Schema | Refusal::Rows => breaker.answered(),
+            Ok(()) | Err(_) => {
+                self.unclear += 1;
+                Refusal::Unclear
+            }
         }
     }
 
@@ -315,11 +320,11 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
     async fn refused(
         &mut self,
         table: &CatalogTable,
+        way: Refusal,
         error: &DatabaseError,
         batch: Vec<Entry>,
         owners: &[(Shard, Owner)],
     ) -> Next {
-        let way = Refusal::of(error);
         self.parts.metrics.of(&self.metrics).retry(way.name());
         self.parts.board.failed(&table.schema.table, &without_values(error));
         if planted::is(Bug::DropRefused) && self.backoff.failures() + batch[0].ticket.failures >= 3 {

@@ -49,15 +49,26 @@ async fn while_a_database_is_away_it_is_asked_seldom_and_no_row_is_tried() {
 
 #[tokio::test(start_paused = true)]
 async fn a_row_whose_statement_always_breaks_off_is_neither_given_up_nor_in_the_way_of_others() {
+    one_row_is_never_written(ErrorClass::Unclassified).await;
+}
+
+/// A full or broken table says the same as a database that is.
+#[tokio::test(start_paused = true)]
+async fn what_looks_like_an_outage_and_is_none_holds_up_nobody_else() {
+    one_row_is_never_written(ErrorClass::Transient).await;
+}
+
+async fn one_row_is_never_written(class: ErrorClass) {
     let world = Still::still().await;
-    world.db.poison.lock().unwrap().replace((id(7), ErrorClass::Unclassified));
+    world.db.poison.lock().unwrap().replace((id(7), class));
     for n in 0..300 {
         world.write(n, Some(n)).await;
     }
     let drain = world.start(options());
-    sleep(Duration::from_secs(300)).await;
+    sleep(Duration::from_secs(30)).await;
     let rows = world.rows((0..300).filter(|n| *n != 7)).await;
     assert!(rows.values().all(|row| *row != DatabaseRow::Absent));
+    sleep(Duration::from_secs(270)).await;
     assert!(world.letters().await.is_empty(), "nobody knows that it is to blame");
     world.db.poison.lock().unwrap().take();
     world.until_clean().await;
