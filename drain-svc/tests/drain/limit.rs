@@ -69,7 +69,7 @@ async fn a_lane_that_is_full_pauses_its_partitions_and_goes_on_when_there_is_roo
     let mut small = options();
     small.lane_capacity = 20;
     small.default_table.batch_rows = 10;
-    world.db.poison.lock().unwrap().replace((crate::db::id(0), database::ErrorClass::Transient));
+    world.db.poison.lock().unwrap().replace((crate::db::id(0), database::ErrorClass::Contended));
     // Neither lane gets through while its first key is refused.
     world.write(0, Some(0)).await;
     let drain = world.start(small);
