@@ -100,8 +100,9 @@ pub(crate) async fn drain_down(arguments: DrainDownArgs, endpoint: &str) -> Resu
         print_rest(&resumed, HoldKind::DrainDown);
         return Ok(());
     }
-    // Whoever comes back to wait takes nothing from what is known of it.
-    let known: Option<Hold> = client.drain_down(table).await?.hold;
+    // Whoever comes back to wait takes nothing from what is known of it. Another one's, of everything, may end before.
+    let is_same = |hold: &Hold| hold.table.as_ref().map(|t| TableRef::new(&t.database, &t.table)).as_ref() == table;
+    let known: Option<Hold> = client.drain_down(table).await?.hold.filter(is_same);
     let hold = match known {
         Some(hold) => hold,
         None => client.start_drain_down(table, &why.reason, &why.by).await?,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use database::{CatalogTable, Database, Hold, HoldKind, HoldScope};
 use event_log::{EventPublisher, LogReader};
 use futures::{StreamExt as _, stream};
-use hot_store::{HaltedTables, HotStore, HotStoreError};
+use hot_store::{Backlog, HaltedTables, HotStore, HotStoreError};
 use model::{Namespace, Shard, TableRef};
 
 use super::{HoldError, Operators};
@@ -48,6 +48,8 @@ impl DrainDown {
 
 /// One shard.
 struct Look {
+    /// Which of the operators' wishes it follows.
+    revision: u64,
     refuses: bool,
     records: u64,
     parked: u64,
@@ -83,10 +85,13 @@ where
         let namespaces: Vec<Namespace> = tables.iter().map(|table| table.settings.namespace.clone()).collect();
         let (mut refusing, mut unknown, mut records, mut parked) = (0, 0, 0, 0);
         let mut problem = None;
-        for (shard, look) in looks(core, scope, &namespaces).await {
+        let looks = looks(core, scope, &namespaces).await;
+        // The looks are of different moments: an end and another beginning may lie between them.
+        let newest = looks.iter().filter_map(|(_, look)| Some(look.as_ref().ok()?.as_ref()?.revision)).max();
+        for (shard, look) in looks {
             match look {
                 Ok(Some(look)) => {
-                    refusing += u16::from(look.refuses);
+                    refusing += u16::from(look.refuses && Some(look.revision) == newest);
                     records += look.records;
                     parked += look.parked;
                 }
@@ -114,7 +119,8 @@ where
         let is_paused =
             |table: &&std::sync::Arc<CatalogTable>| holds.of(HoldKind::Pause, &table.schema.table).next().is_some();
         Ok(DrainDown {
-            hold: holds.list.iter().find(covers).cloned(),
+            // Its own, before one of everything.
+            hold: holds.list.iter().filter(covers).max_by_key(|hold| hold.scope == *scope).cloned(),
             shards: core.shards.get(),
             refusing,
             unknown,
@@ -162,8 +168,15 @@ async fn look<H: HotStore, L, D>(
     };
     match core.hot.backlog(shard, namespaces.to_vec()).await {
         Ok((epoch, backlogs)) if epoch == header.epoch => {
-            let (records, parked) = backlogs.iter().fold((0, 0), |(r, p), b| (r + b.records, p + b.parked));
-            Ok(Some(Look { refuses, records, parked }))
+            // A power cut of the hot store may have left one of which only this is known.
+            let records_of = |b: &Backlog| b.records.max(u64::from(b.oldest.is_some()));
+            let (records, parked) = backlogs.iter().fold((0, 0), |(r, p), b| (r + records_of(b), p + b.parked));
+            let records = match scope {
+                // Also those of tables that nobody knows any more.
+                HoldScope::Everything => records.max(header.dirty),
+                HoldScope::Table(_) => records,
+            };
+            Ok(Some(Look { revision: header.halt.revision, refuses, records, parked }))
         }
         Ok(_) | Err(HotStoreError::Closed { .. }) => Ok(None),
         Err(error) => Err(error),

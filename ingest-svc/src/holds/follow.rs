@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use database::Database;
 use event_log::{EventPublisher, LogReader};
-use hot_store::HotStore;
+use hot_store::{Halt, HotStore};
 use model::Shard;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -39,7 +39,7 @@ where
 /// What this replica has told which shard.
 #[derive(Debug, Default)]
 struct Follower {
-    told: BTreeMap<Shard, u64>,
+    told: BTreeMap<Shard, Halt>,
     failing: bool,
 }
 
@@ -61,12 +61,11 @@ impl Follower {
         if std::mem::take(&mut self.failing) {
             tracing::info!("what operators have stopped can be read again");
         }
-        // At 0 nothing was ever stopped.
-        let ignorant: Vec<Shard> = core
-            .shards
-            .all()
-            .filter(|shard| self.told.get(shard).copied().unwrap_or_default() != halt.revision)
-            .collect();
+        // At revision 0 nothing was ever stopped. The tables of a wish may change though it does not: one that is stopped is
+        // enabled again.
+        let nothing = Halt::default();
+        let ignorant: Vec<Shard> =
+            core.shards.all().filter(|shard| *self.told.get(shard).unwrap_or(&nothing) != halt).collect();
         for (shard, told) in tell(core, ignorant, &halt).await {
             match told {
                 Ok(in_force) => {
@@ -77,7 +76,7 @@ impl Follower {
                              `shock-absorber drain-down --end` lets writes in again"
                         );
                     }
-                    self.told.insert(shard, halt.revision);
+                    self.told.insert(shard, halt.clone());
                 }
                 // It is told the next time.
                 Err(error) => tracing::debug!(%shard, %error, "a shard could not be told what is stopped"),

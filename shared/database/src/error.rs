@@ -2,6 +2,9 @@
 
 use model::{Shard, TableName};
 
+/// The code of [`DatabaseError::Statement`] where there is none: the connection broke.
+pub const CONNECTION_LOST: &str = "connection";
+
 /// What an error means for the record that caused it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorClass {

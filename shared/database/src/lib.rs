@@ -28,6 +28,6 @@ pub use any::AnyDatabase;
 pub use catalog::{CatalogEntry, CreateCheck, SetRate, StoredRates, TableSettings};
 pub use database::{Applied, Batch, Change, Database, DatabaseRow, Horizon, Owner, ShardClaim, ShardRow};
 pub use directory::{CatalogTable, TableDirectory};
-pub use error::{DatabaseError, ErrorClass};
+pub use error::{CONNECTION_LOST, DatabaseError, ErrorClass};
 pub use hold::{Hold, HoldKind, HoldScope, Holds, MAX_BY, MAX_REASON};
 pub use options::DatabaseOptions;

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use database::DatabaseError;
+use database::{DatabaseError, ErrorClass};
 use model::TableRef;
 use tokio::time::Instant;
 
@@ -134,10 +134,10 @@ impl Drop for Flight {
 
 /// Deadlocks, timeouts, lost connections.
 pub(crate) fn is_trouble(error: &DatabaseError) -> bool {
-    use database::ErrorClass::Transient;
     match error {
-        DatabaseError::Statement { class, .. } => *class == Transient,
-        DatabaseError::Unknown(_) => true,
+        DatabaseError::Statement { class: ErrorClass::Transient | ErrorClass::Contended, .. }
+        | DatabaseError::Unknown(_) => true,
+        DatabaseError::Statement { class: ErrorClass::Unclassified, code, .. } => code == database::CONNECTION_LOST,
         _ => false,
     }
 }
@@ -177,7 +177,7 @@ impl State {
         match median(&mut ratios) {
             None => Health::Unclear,
             Some(ratio) if ratio > SLOW && ratios.len() > 1 => Health::Bad,
-            Some(ratio) if ratio > WELL => Health::Unclear,
+            Some(ratio) if ratio > WELL => Health::Fair,
             Some(_) => Health::Good,
         }
     }
@@ -252,7 +252,11 @@ mod tests {
     }
 
     fn failure(class: ErrorClass) -> DatabaseError {
-        let (table, code) = ("payments".to_owned(), "40001/1213".to_owned());
+        coded(class, "40001/1213")
+    }
+
+    fn coded(class: ErrorClass, code: &str) -> DatabaseError {
+        let (table, code) = ("payments".to_owned(), code.to_owned());
         DatabaseError::Statement { table, class, code, message: String::new() }
     }
 
@@ -344,7 +348,12 @@ mod tests {
         let (database, table) = (Database::new(), table("payments"));
         let name = table.table.clone();
         let none = [failure(ErrorClass::Permanent), failure(ErrorClass::Dependent), DatabaseError::NotOwner(name)];
-        let trouble = [failure(ErrorClass::Transient), DatabaseError::Unknown("lost".into())];
+        let trouble = [
+            failure(ErrorClass::Transient),
+            failure(ErrorClass::Contended),
+            coded(ErrorClass::Unclassified, database::CONNECTION_LOST),
+            DatabaseError::Unknown("lost".into()),
+        ];
         for (errors, expected) in [(&none[..], Health::Good), (&trouble[..], Health::Bad)] {
             for error in errors {
                 database.live(&table, 5, |_| 10).await;

@@ -32,7 +32,9 @@ pub struct Bounds {
 pub(super) enum Health {
     /// As quick as it uses to be.
     Good,
-    /// Nothing was tried, or it is neither good nor bad.
+    /// Neither good nor bad: the limit stays.
+    Fair,
+    /// Nothing was tried.
     Unclear,
     /// Slow, or attempts fail.
     Bad,
@@ -53,6 +55,7 @@ pub(super) fn next(current: AgreedLimit, health: Health, bounds: Bounds, now: u6
     let per_second = within(current.per_second, bounds);
     match health {
         Health::Unclear => None,
+        Health::Fair => (raised < now).then_some(AgreedLimit { per_second, raised: now, lowered, troubled }),
         Health::Bad if now < lowered + REACTION => {
             Some(AgreedLimit { per_second, raised: now, lowered, troubled: now })
         }
@@ -93,7 +96,7 @@ mod tests {
     const BOUNDS: Bounds = Bounds { min: 10.0, max: 1010.0 };
 
     fn health() -> impl Strategy<Value = Health> {
-        prop_oneof![Just(Health::Good), Just(Health::Unclear), Just(Health::Bad)]
+        prop_oneof![Just(Health::Good), Just(Health::Fair), Just(Health::Unclear), Just(Health::Bad)]
     }
 
     fn bounds() -> impl Strategy<Value = Bounds> {
@@ -212,6 +215,16 @@ mod tests {
         }
         // And not in a leap either once somebody does.
         assert!(last(&run(3, 5, BOUNDS, |_| Health::Good)) <= BOUNDS.min + 150.0 + 1e-6);
+    }
+
+    #[test]
+    fn a_database_that_is_a_little_slower_for_hours_keeps_its_limit() {
+        let full = AgreedLimit { per_second: BOUNDS.max, ..begin(BOUNDS, 0) };
+        let mut current = full;
+        for second in 1..7200 {
+            current = next(current, Health::Fair, BOUNDS, second * SECOND).unwrap_or(current);
+        }
+        assert_eq!(current.per_second, BOUNDS.max);
     }
 
     #[test]

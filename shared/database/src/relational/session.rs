@@ -6,7 +6,7 @@ use model::{ColumnType, DatabaseName, TableName, TableSchema, Value};
 
 use super::{dialect::Dialect, statement::Statement};
 use crate::error::UNREADABLE;
-use crate::{DatabaseError, ErrorClass};
+use crate::{CONNECTION_LOST, DatabaseError, ErrorClass};
 
 /// Why a statement failed, before anybody has said on which table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl Failure {
     pub(crate) fn on(self, table: &str) -> DatabaseError {
         let (class, code, message) = match self {
             Self::Refused { class, code, message } => (class, code.into_owned(), message),
-            Self::Broken(message) => (ErrorClass::Unclassified, "connection".to_owned(), message),
+            Self::Broken(message) => (ErrorClass::Unclassified, CONNECTION_LOST.to_owned(), message),
             Self::Unreadable { column, problem } => {
                 (ErrorClass::Permanent, UNREADABLE.to_owned(), format!("column {column}: {problem}"))
             }
