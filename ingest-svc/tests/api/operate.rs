@@ -114,6 +114,10 @@ async fn a_table_that_is_drained_down_takes_no_writes_and_is_ready_when_nothing_
     let down = client.drain_down(Some(&payments())).await.unwrap();
     assert!(!down.ready && down.refusing == 4 && down.records == 2, "{down:?}");
     assert_refused(&client, "payments").await;
+    // Each is told of its own: that of everything may end before.
+    assert!(down.hold.is_some_and(|hold| hold.table.is_none()));
+    let own = client.drain_down(Some(&orders())).await.unwrap().hold.and_then(|hold| hold.table);
+    assert_eq!(own.map(|table| table.table), Some("orders".to_owned()));
     assert_eq!(client.get("payments", id("b")).await.unwrap().row.len(), 4);
     // What the drains hold counts as well, and what is paused is named.
     let table = TableReport { database: "main".into(), table: "orders".into(), gathered: 3, ..Default::default() };
