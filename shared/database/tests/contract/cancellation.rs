@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use database::{Applied, Change, Database, ErrorClass};
+use database::{Applied, Change, Database};
 use model::{TableSchema, VersionGuard};
 
 use crate::{harness::*, tested::Tested};
@@ -180,13 +180,14 @@ async fn a_connection_in_doubt_is_never_used_again(h: Harness) {
             let changes = batch(&schema, 10);
             let call = apply_as(&database, &schema, &changes, &me);
             if let Some(outcome) = drop_after(Duration::from_millis(round * 40), call).await {
-                assert_eq!(outcome.unwrap_err().class(), ErrorClass::Transient);
+                let error = outcome.unwrap_err();
+                assert!(error.class().may_pass(), "{error}");
             }
             // What comes next is never told what was meant for the call that was given up.
             let read = loop {
                 match database.read(&schema, &[id("k1")]).await {
                     Ok(read) => break read,
-                    Err(error) => assert_eq!(error.class(), ErrorClass::Transient, "{error}"),
+                    Err(error) => assert!(error.class().may_pass(), "{error}"),
                 }
             };
             assert_eq!(read, [present(1, item("k1", 1))], "nothing was written while the row is locked");
@@ -261,7 +262,8 @@ mod slow_read {
             let keys = [id("a")];
             let read = drop_after(Duration::from_millis(round * 40), database.read(&schema, &keys)).await;
             if let Some(outcome) = read {
-                assert_eq!(outcome.unwrap_err().class(), ErrorClass::Transient);
+                let error = outcome.unwrap_err();
+                assert!(error.class().may_pass(), "{error}");
             }
             eventually("a connection in doubt is left behind", async || connection(&h, &database).await != before)
                 .await;
