@@ -480,3 +480,26 @@ async fn figures() {
     log.bounds(&all).await.unwrap();
     eprintln!("Kafka, bounds of 64 partitions: {:?}", begun.elapsed());
 }
+
+#[tokio::test]
+#[ignore = "needs a server: ./tests/run starts one"]
+async fn it_tells_where_what_was_appended_since_a_time_begins() {
+    fn now() -> i64 {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        i64::try_from(now.as_millis()).unwrap()
+    }
+    let backend = Classic::start().await;
+    let topic = backend.topic("since");
+    backend.log.ensure_topic(&topic, 2, SETTINGS).await.unwrap();
+    fill(&backend.log, &topic, 0, 0..3).await;
+    let between = now() + 1;
+    // The broker's clock is this machine's.
+    while now() <= between {
+        tokio::task::yield_now().await;
+    }
+    fill(&backend.log, &topic, 0, 3..5).await;
+    let partitions = [at(&topic, 0), at(&topic, 1)];
+    for (since, expected) in [(0, [0, 0]), (between, [3, 0]), (now() + 3_600_000, [5, 0])] {
+        assert_eq!(backend.log.first_since(&partitions, since).await, Ok(expected.to_vec()), "{since}");
+    }
+}
