@@ -50,8 +50,8 @@ enum State {
 }
 
 /// Open while the database can write nothing: no attempt is made, no leave is held. After a while that grows with each
-/// failure one probe, which writes nothing, finds out whether it can; then all may try again, and the first that fails for
-/// the same reason opens it at once and for longer.
+/// failure one probe, which writes nothing, finds out whether it can; then all may try again, and the first that fails, and
+/// finds the database failing too, opens it for longer.
 pub(crate) struct Breaker {
     database: DatabaseName,
     state: watch::Sender<State>,
