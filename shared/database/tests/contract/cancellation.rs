@@ -93,10 +93,9 @@ async fn a_dropped_apply_is_done_or_not_begun_and_its_connection_is_whole(h: Har
 
 async fn no_transaction_is_open(h: &Harness) {
     if h.is_mysql() {
-        // InnoDB makes this table anew only when nobody has looked for a tenth of a second.
         let open = "SELECT count(*) FROM information_schema.INNODB_TRX t JOIN information_schema.PROCESSLIST p \
                     ON p.ID = t.trx_mysql_thread_id WHERE p.DB = DATABASE()";
-        eventually("no transaction is left open", async || h.number(open).await == Some(0)).await;
+        eventually("no transaction is left open", async || h.about_transactions(open).await == Some(0)).await;
     }
 }
 

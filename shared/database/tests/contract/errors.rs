@@ -257,7 +257,7 @@ mod mysql {
             let waiting = "SELECT t.trx_mysql_thread_id FROM information_schema.INNODB_TRX t \
                            JOIN information_schema.PROCESSLIST p ON p.ID = t.trx_mysql_thread_id \
                            WHERE p.DB = DATABASE() AND t.trx_state = 'LOCK WAIT'";
-            let id = h.number(waiting).await.unwrap();
+            let id = h.about_transactions(waiting).await.unwrap();
             theirs.run(&format!("{kill} {id}")).await;
             let error = ours.await.unwrap().unwrap_err();
             assert!(expected.contains(&(error.class(), code(&error))), "{kill}: {error}");
