@@ -9,6 +9,9 @@ pub const KAFKA: &str = "SHOCK_ABSORBER_TEST_KAFKA";
 /// `mysql://root@127.0.0.1:PORT/DB`.
 pub const MYSQL: &str = "SHOCK_ABSORBER_TEST_MYSQL";
 
+/// `postgres://postgres@127.0.0.1:PORT/DB`.
+pub const POSTGRES: &str = "SHOCK_ABSORBER_TEST_POSTGRES";
+
 /// The Redis of the tests.
 ///
 /// # Panics
@@ -31,6 +34,14 @@ pub fn kafka() -> String {
 /// If there is none.
 pub fn mysql() -> String {
     required(MYSQL)
+}
+
+/// The PostgreSQL of the tests.
+///
+/// # Panics
+/// If there is none.
+pub fn postgres() -> String {
+    required(POSTGRES)
 }
 
 fn required(variable: &str) -> String {

@@ -1,7 +1,7 @@
 //! The test kit: real servers and our own processes, started on free ports in temporary directories, and hurt as tests
 //! need it: killed, stopped, frozen, restarted on the same port and data.
 //!
-//! - [`servers`]: Redis, Kafka and MariaDB.
+//! - [`servers`]: Redis, Kafka, MariaDB and PostgreSQL.
 //! - [`Service`]: `ingest-svc`, `drain-svc` and `shock-absorber` as processes.
 //! - [`proxy`]: what stands between two parts and hurts their connections.
 //! - [`given`]: the servers that `./tests/run` has started for all tests that break none.

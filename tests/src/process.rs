@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::eventually;
 
@@ -86,7 +86,7 @@ impl Process {
 
     /// Kills it as kill -9 does, with what it has started, and waits until it is gone.
     pub fn kill9(&mut self) {
-        self.signal(Signal::KILL);
+        self.signal_all(Signal::KILL);
         if let Some(mut child) = self.child.take() {
             // If the group was gone, or could not be signalled.
             let _ = child.kill();
@@ -101,10 +101,18 @@ impl Process {
     /// # Errors
     /// If it takes longer than `within`; then it is killed.
     pub async fn stop(&mut self, within: Duration) -> Result<ExitStatus> {
+        self.stop_by(Signal::TERM, within).await
+    }
+
+    /// Asks it to stop by another signal than TERM, and waits until it has.
+    ///
+    /// # Errors
+    /// As for [`Process::stop`].
+    pub async fn stop_by(&mut self, signal: Signal, within: Duration) -> Result<ExitStatus> {
         if self.child.is_none() {
             return Ok(ExitStatus::from_raw(0));
         }
-        self.signal(Signal::TERM);
+        self.signal(signal);
         // A frozen process only hears it once thawed.
         self.thaw();
         let child = &mut self.child;
@@ -120,12 +128,12 @@ impl Process {
 
     /// Freezes it: it keeps its connections and answers nothing.
     pub fn freeze(&self) {
-        self.signal(Signal::STOP);
+        self.signal_all(Signal::STOP);
     }
 
     /// Lets it go on.
     pub fn thaw(&self) {
-        self.signal(Signal::CONT);
+        self.signal_all(Signal::CONT);
     }
 
     /// The end of its log.
@@ -135,13 +143,38 @@ impl Process {
         lines[lines.len().saturating_sub(TAIL)..].join("\n")
     }
 
+    fn id(&self) -> Option<Pid> {
+        self.child.as_ref().and_then(|child| Pid::from_raw(i32::try_from(child.id()).ok()?))
+    }
+
     fn signal(&self, signal: Signal) {
-        let group = self.child.as_ref().and_then(|child| Pid::from_raw(i32::try_from(child.id()).ok()?));
-        if let Some(group) = group {
+        if let Some(group) = self.id() {
             // That it is gone already is as well.
             let _ = kill_process_group(group, signal);
         }
     }
+
+    /// The same for those of its children that have left its group, as PostgreSQL's do.
+    fn signal_all(&self, signal: Signal) {
+        let children = self.id().map(children_of).unwrap_or_default();
+        self.signal(signal);
+        for child in children {
+            let _ = kill_process(child, signal);
+        }
+    }
+}
+
+fn children_of(parent: Pid) -> Vec<Pid> {
+    let is_child = |stat: String| {
+        // What follows the name in parentheses: state, parent.
+        let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+        (fields.nth(1)? == parent.as_raw_nonzero().to_string()).then_some(())
+    };
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| fs::read_to_string(format!("/proc/{pid}/stat")).ok().and_then(is_child).is_some())
+        .filter_map(Pid::from_raw)
+        .collect()
 }
 
 impl Drop for Process {

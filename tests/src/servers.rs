@@ -2,6 +2,7 @@
 
 mod kafka;
 mod mariadb;
+mod postgres;
 mod redis;
 
 use std::{
@@ -12,11 +13,13 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 pub use self::{
     kafka::{Door, Kafka},
     mariadb::MariaDb,
+    postgres::Postgres,
     redis::Redis,
 };
 use crate::{Process, eventually, port};
@@ -27,6 +30,8 @@ pub type RedisServer = Server<Redis>;
 pub type KafkaServer = Server<Kafka>;
 /// A MariaDB.
 pub type MariaDbServer = Server<MariaDb>;
+/// A PostgreSQL.
+pub type PostgresServer = Server<Postgres>;
 
 /// How one kind of server is started and asked.
 pub trait Kind: Send + Sync {
@@ -34,6 +39,8 @@ pub trait Kind: Send + Sync {
     const NAME: &'static str;
     /// How long it may take to start, or to stop.
     const PATIENCE: Duration;
+    /// What asks it to stop, now and not when its last client has gone.
+    const STOP: Signal = Signal::TERM;
 
     /// Lays its data out, once.
     fn prepare(&mut self, place: &Place) -> impl Future<Output = Result<()>> + Send;
@@ -104,7 +111,7 @@ impl<K: Kind> Server<K> {
     /// # Errors
     /// If it doesn't in time; then it is killed.
     pub async fn stop(&mut self) -> Result<()> {
-        self.process.stop(K::PATIENCE).await.map(drop)
+        self.process.stop_by(K::STOP, K::PATIENCE).await.map(drop)
     }
 
     /// Freezes it: it keeps its connections and answers nothing.

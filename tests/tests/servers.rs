@@ -5,7 +5,7 @@ use std::{net::Ipv4Addr, time::Duration};
 
 use shock_absorber_tests::{
     eventually,
-    servers::{KafkaServer, Kind, MariaDbServer, RedisServer, Server},
+    servers::{KafkaServer, Kind, MariaDbServer, PostgresServer, RedisServer, Server},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -78,6 +78,42 @@ async fn mariadb_survives_being_killed_and_stopped() {
     assert!(refuses_connections(&mariadb).await);
     mariadb.restart().await.unwrap();
     assert_eq!(mariadb.sql("kit", "SELECT COUNT(*) FROM t").await.unwrap(), "1\n");
+}
+
+#[tokio::test]
+#[ignore = "needs a server: ./tests/run installs it"]
+async fn postgres_survives_being_killed_stopped_and_frozen() {
+    let mut postgres = PostgresServer::start().await.unwrap();
+    postgres.create_database("kit").await.unwrap();
+    postgres.sql("kit", "CREATE TABLE t (id INT PRIMARY KEY, name TEXT); INSERT INTO t VALUES (1, 'ß')").await.unwrap();
+    postgres.kill9();
+    assert!(refuses_connections(&postgres).await);
+    postgres.restart().await.unwrap();
+    assert_eq!(postgres.sql("kit", "SELECT * FROM t").await.unwrap(), "1\tß\n");
+    // A client that stays doesn't keep it from stopping.
+    let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, postgres.port())).await.unwrap();
+    let opening = b"\0\0\0\x24\0\x03\0\0user\0postgres\0database\0kit\0\0";
+    client.write_all(&opening[..]).await.unwrap();
+    let mut answer = [0; 1];
+    client.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"R");
+    postgres.stop().await.unwrap();
+    assert!(refuses_connections(&postgres).await);
+    postgres.restart().await.unwrap();
+
+    // Its sessions are processes of their own, in groups of their own: they must stand still as well.
+    let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, postgres.port())).await.unwrap();
+    client.write_all(&opening[..]).await.unwrap();
+    let mut greeting = Vec::new();
+    while !greeting.windows(6).any(|window| window == b"Z\0\0\0\x05I") {
+        let _ = client.read_buf(&mut greeting).await.unwrap();
+    }
+    postgres.freeze();
+    client.write_all(b"Q\0\0\0\x0dSELECT 1\0").await.unwrap();
+    assert!(timeout(Duration::from_millis(300), client.read_exact(&mut answer)).await.is_err());
+    postgres.thaw();
+    client.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"T");
 }
 
 #[tokio::test]

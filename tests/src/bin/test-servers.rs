@@ -7,7 +7,7 @@ use clap::{Parser, ValueEnum};
 use futures::future::OptionFuture;
 use shock_absorber_tests::{
     given,
-    servers::{KafkaServer, MariaDbServer, RedisServer},
+    servers::{KafkaServer, MariaDbServer, PostgresServer, RedisServer},
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -17,7 +17,7 @@ const SCHEMA: &str = "shock_absorber_test";
 #[derive(Parser)]
 struct Arguments {
     /// Which servers
-    #[arg(long, value_delimiter = ',', default_value = "redis,kafka,mariadb")]
+    #[arg(long, value_delimiter = ',', default_value = "redis,kafka,mariadb,postgres")]
     only: Vec<Server>,
 }
 
@@ -26,6 +26,7 @@ enum Server {
     Redis,
     Kafka,
     Mariadb,
+    Postgres,
 }
 
 #[tokio::main]
@@ -33,10 +34,11 @@ async fn main() -> Result<()> {
     let wanted = Arguments::parse().only;
     let wants = |server| wanted.contains(&server);
     let begun = Instant::now();
-    let (redis, kafka, mariadb) = tokio::try_join!(
+    let (redis, kafka, mariadb, postgres) = tokio::try_join!(
         started(wants(Server::Redis).then(RedisServer::start)),
         started(wants(Server::Kafka).then(KafkaServer::start)),
         started(wants(Server::Mariadb).then(mariadb)),
+        started(wants(Server::Postgres).then(postgres)),
     )?;
     if let Some(redis) = &redis {
         println!("export {}={}", given::REDIS, redis.url());
@@ -46,6 +48,9 @@ async fn main() -> Result<()> {
     }
     if let Some(mariadb) = &mariadb {
         println!("export {}={}", given::MYSQL, mariadb.url(SCHEMA));
+    }
+    if let Some(postgres) = &postgres {
+        println!("export {}={}", given::POSTGRES, postgres.url(SCHEMA));
     }
     println!("# up after {:.1} s", begun.elapsed().as_secs_f64());
 
@@ -58,13 +63,19 @@ async fn main() -> Result<()> {
         _ = interrupt.recv() => {}
     }
     // What was started is killed as it goes out of scope. A read of the input may still block a thread: so no waiting.
-    drop((redis, kafka, mariadb));
+    drop((redis, kafka, mariadb, postgres));
     std::process::exit(0)
 }
 
 async fn mariadb() -> Result<MariaDbServer> {
     let server = MariaDbServer::start().await?;
     server.create_schema(SCHEMA).await?;
+    Ok(server)
+}
+
+async fn postgres() -> Result<PostgresServer> {
+    let server = PostgresServer::start().await?;
+    server.create_database(SCHEMA).await?;
     Ok(server)
 }
 
