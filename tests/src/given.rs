@@ -7,8 +7,9 @@ pub const REDIS: &str = "SHOCK_ABSORBER_TEST_REDIS";
 /// `127.0.0.1:PORT`.
 pub const KAFKA: &str = "SHOCK_ABSORBER_TEST_KAFKA";
 /// `mysql://root@127.0.0.1:PORT/DB`.
+pub const MARIADB: &str = "SHOCK_ABSORBER_TEST_MARIADB";
+/// `mysql://root@127.0.0.1:PORT/DB`.
 pub const MYSQL: &str = "SHOCK_ABSORBER_TEST_MYSQL";
-
 /// `postgres://postgres@127.0.0.1:PORT/DB`.
 pub const POSTGRES: &str = "SHOCK_ABSORBER_TEST_POSTGRES";
 
@@ -28,12 +29,12 @@ pub fn kafka() -> String {
     required(KAFKA)
 }
 
-/// The MySQL or MariaDB of the tests.
+/// The MariaDB of the tests.
 ///
 /// # Panics
 /// If there is none.
-pub fn mysql() -> String {
-    required(MYSQL)
+pub fn mariadb() -> String {
+    required(MARIADB)
 }
 
 /// The PostgreSQL of the tests.

@@ -2,6 +2,7 @@
 
 mod kafka;
 mod mariadb;
+mod mysql;
 mod postgres;
 mod redis;
 
@@ -19,6 +20,7 @@ use tempfile::TempDir;
 pub use self::{
     kafka::{Door, Kafka},
     mariadb::MariaDb,
+    mysql::MySql,
     postgres::Postgres,
     redis::Redis,
 };
@@ -30,6 +32,8 @@ pub type RedisServer = Server<Redis>;
 pub type KafkaServer = Server<Kafka>;
 /// A MariaDB.
 pub type MariaDbServer = Server<MariaDb>;
+/// A MySQL.
+pub type MySqlServer = Server<MySql>;
 /// A PostgreSQL.
 pub type PostgresServer = Server<Postgres>;
 

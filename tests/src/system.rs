@@ -74,7 +74,7 @@ impl System {
     /// If it does not start.
     pub async fn on_shared_servers(tables: &str, settings: ServiceSettings) -> Result<Self> {
         let name = format!("e2e_{:016x}", rand::random::<u64>());
-        let shared = given::mysql();
+        let shared = given::mariadb();
         let (server, _) = shared.rsplit_once('/').context("the address of the test database names no schema")?;
         admin(&shared, &format!("CREATE SCHEMA {name} CHARACTER SET utf8mb4")).await?;
         let stores = Stores { redis: given::redis(), kafka: given::kafka(), database: format!("{server}/{name}") };

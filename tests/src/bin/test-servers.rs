@@ -7,7 +7,7 @@ use clap::{Parser, ValueEnum};
 use futures::future::OptionFuture;
 use shock_absorber_tests::{
     given,
-    servers::{KafkaServer, MariaDbServer, PostgresServer, RedisServer},
+    servers::{KafkaServer, MariaDbServer, MySqlServer, PostgresServer, RedisServer},
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -26,6 +26,7 @@ enum Server {
     Redis,
     Kafka,
     Mariadb,
+    Mysql,
     Postgres,
 }
 
@@ -34,10 +35,11 @@ async fn main() -> Result<()> {
     let wanted = Arguments::parse().only;
     let wants = |server| wanted.contains(&server);
     let begun = Instant::now();
-    let (redis, kafka, mariadb, postgres) = tokio::try_join!(
+    let (redis, kafka, mariadb, mysql, postgres) = tokio::try_join!(
         started(wants(Server::Redis).then(RedisServer::start)),
         started(wants(Server::Kafka).then(KafkaServer::start)),
         started(wants(Server::Mariadb).then(mariadb)),
+        started(wants(Server::Mysql).then(MySqlServer::start)),
         started(wants(Server::Postgres).then(postgres)),
     )?;
     if let Some(redis) = &redis {
@@ -47,7 +49,11 @@ async fn main() -> Result<()> {
         println!("export {}={}", given::KAFKA, kafka.brokers());
     }
     if let Some(mariadb) = &mariadb {
-        println!("export {}={}", given::MYSQL, mariadb.url(SCHEMA));
+        println!("export {}={}", given::MARIADB, mariadb.url(SCHEMA));
+    }
+    if let Some(mysql) = &mysql {
+        // Its tests make schemas of their own.
+        println!("export {}={}", given::MYSQL, mysql.url("mysql"));
     }
     if let Some(postgres) = &postgres {
         println!("export {}={}", given::POSTGRES, postgres.url(SCHEMA));
@@ -63,7 +69,7 @@ async fn main() -> Result<()> {
         _ = interrupt.recv() => {}
     }
     // What was started is killed as it goes out of scope. A read of the input may still block a thread: so no waiting.
-    drop((redis, kafka, mariadb, postgres));
+    drop((redis, kafka, mariadb, mysql, postgres));
     std::process::exit(0)
 }
 

@@ -49,7 +49,7 @@ impl Kind for MariaDb {
 }
 
 /// A server that is ready opens with protocol version 10; one that is full, or shuts down, with an error packet.
-async fn greets(port: u16) -> Result<bool> {
+pub(super) async fn greets(port: u16) -> Result<bool> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
     let mut greeting = [0; 5];
     stream.read_exact(&mut greeting).await?;
@@ -57,11 +57,11 @@ async fn greets(port: u16) -> Result<bool> {
 }
 
 /// The server refuses to run as root unless it is told to.
-fn as_root() -> Option<&'static str> {
+pub(super) fn as_root() -> Option<&'static str> {
     rustix::process::geteuid().is_root().then_some("--user=root")
 }
 
-fn option(name: &str, path: &Path) -> String {
+pub(super) fn option(name: &str, path: &Path) -> String {
     format!("--{name}={}", path.display())
 }
 

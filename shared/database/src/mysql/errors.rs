@@ -108,6 +108,7 @@ const KNOWN: &[(u16, ErrorClass, bool)] = &[
     (3140, Permanent, false), // invalid JSON
     (3141, Permanent, false), // invalid JSON
     (3156, Permanent, false), // invalid JSON value for a cast
+    (3988, Permanent, true),  // the column's character set lacks a character
     (3157, Permanent, false), // JSON document too deep
     (3819, Permanent, true),  // check constraint
     (4025, Permanent, true),  // MariaDB: check constraint

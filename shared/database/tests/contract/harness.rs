@@ -28,7 +28,7 @@ pub struct Harness {
 
 enum Kind {
     Sqlite { _directory: tempfile::TempDir, path: String },
-    Mysql { schema: String },
+    Mysql(OnServer),
     Memory,
 }
 
@@ -52,24 +52,41 @@ pub fn version(number: u64) -> Version {
     Version::new(number).unwrap()
 }
 
-fn server_url() -> String {
-    std::env::var("SHOCK_ABSORBER_TEST_MYSQL").unwrap_or_else(|_| {
-        panic!(
-            "SHOCK_ABSORBER_TEST_MYSQL is not set: it names the server that this test needs (./tests/run starts one)"
-        )
-    })
+/// A schema of its own on a server that tests share.
+#[derive(Clone)]
+pub struct OnServer {
+    server: String,
+    schema: String,
 }
 
-/// The server's url with another schema.
-fn url_of(schema: &str) -> String {
-    let url = server_url();
-    let (place, _) = url.rsplit_once('/').unwrap();
-    format!("{place}/{schema}")
-}
+impl OnServer {
+    /// A new one on the server that this variable names.
+    async fn create(variable: &str) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let server = std::env::var(variable).unwrap_or_else(|_| {
+            panic!("{variable} is not set: it names the server that this test needs (./tests/run starts one)")
+        });
+        let schema = format!("sa_contract_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let new = Self { server, schema };
+        new.drop().await;
+        new.administer("CREATE DATABASE", "CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci").await;
+        new
+    }
 
-pub async fn drop_schema(schema: &str) {
-    let mut admin = sqlx::MySqlConnection::connect(&server_url()).await.unwrap();
-    sqlx::raw_sql(AssertSqlSafe(format!("DROP DATABASE IF EXISTS {schema}"))).execute(&mut admin).await.unwrap();
+    pub async fn drop(&self) {
+        self.administer("DROP DATABASE IF EXISTS", "").await;
+    }
+
+    async fn administer(&self, verb: &str, how: &str) {
+        let mut admin = sqlx::MySqlConnection::connect(&self.server).await.unwrap();
+        let statement = format!("{verb} {} {how}", self.schema);
+        sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut admin).await.unwrap();
+    }
+
+    fn url(&self) -> String {
+        let (place, _) = self.server.rsplit_once('/').unwrap();
+        format!("{place}/{}", self.schema)
+    }
 }
 
 impl Harness {
@@ -89,15 +106,16 @@ impl Harness {
         Self { database, options: DatabaseOptions::new(main_database(), "memory"), kind: Kind::Memory }
     }
 
+    pub async fn mariadb() -> Self {
+        Self::of_mysql(OnServer::create("SHOCK_ABSORBER_TEST_MARIADB").await).await
+    }
+
     pub async fn mysql() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let schema = format!("sa_contract_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        drop_schema(&schema).await;
-        let mut admin = sqlx::MySqlConnection::connect(&server_url()).await.unwrap();
-        let create = format!("CREATE DATABASE {schema} CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci");
-        sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut admin).await.unwrap();
-        let options = DatabaseOptions::new(main_database(), url_of(&schema));
-        Self::prepared(options, Kind::Mysql { schema }).await
+        Self::of_mysql(OnServer::create("SHOCK_ABSORBER_TEST_MYSQL").await).await
+    }
+
+    async fn of_mysql(schema: OnServer) -> Self {
+        Self::prepared(DatabaseOptions::new(main_database(), schema.url()), Kind::Mysql(schema)).await
     }
 
     async fn prepared(options: DatabaseOptions, kind: Kind) -> Self {
@@ -124,14 +142,14 @@ impl Harness {
     }
 
     pub fn is_mysql(&self) -> bool {
-        matches!(self.kind, Kind::Mysql { .. })
+        matches!(self.kind, Kind::Mysql(_))
     }
 
-    /// The schema to remove afterwards.
-    pub fn schema(&self) -> String {
+    /// The schema to remove afterwards, where there is one on a server.
+    pub fn on_server(&self) -> Option<OnServer> {
         match &self.kind {
-            Kind::Mysql { schema } => schema.clone(),
-            Kind::Sqlite { .. } | Kind::Memory => String::new(),
+            Kind::Mysql(schema) => Some(schema.clone()),
+            Kind::Sqlite { .. } | Kind::Memory => None,
         }
     }
 
@@ -142,9 +160,7 @@ impl Harness {
 
     pub async fn somebody_else(&self) -> SomebodyElse {
         match &self.kind {
-            Kind::Mysql { schema } => {
-                SomebodyElse::Mysql(sqlx::MySqlConnection::connect(&url_of(schema)).await.unwrap())
-            }
+            Kind::Mysql(schema) => SomebodyElse::Mysql(sqlx::MySqlConnection::connect(&schema.url()).await.unwrap()),
             Kind::Sqlite { path, .. } => {
                 let options =
                     sqlx::sqlite::SqliteConnectOptions::new().filename(path).busy_timeout(Duration::from_secs(10));

@@ -1,7 +1,7 @@
 //! What every database must do, whichever it is: the contract of trait `Database`.
 //!
-//! On the database in memory and on SQLite files always; on MySQL or MariaDB where `SHOCK_ABSORBER_TEST_MYSQL` names a server
-//! (`mysql://root@127.0.0.1:3306/any`), each test in a schema of its own.
+//! On the database in memory and on SQLite files always; on MariaDB and MySQL where `SHOCK_ABSORBER_TEST_MARIADB` and
+//! `SHOCK_ABSORBER_TEST_MYSQL` name a server (`mysql://root@127.0.0.1:3306/any`), each test in a schema of its own.
 
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
@@ -42,17 +42,24 @@ macro_rules! on_each {
     };
 }
 
-/// Makes a test on MySQL or MariaDB out of `async fn name(harness: Harness)`.
+/// Makes a test on MariaDB, and one on MySQL, out of `async fn name(harness: Harness)`.
 macro_rules! on_mysql {
     ($($name:ident),* $(,)?) => {
-        mod on_mysql {
+        on_server!(on_mariadb, mariadb: $($name),*);
+        on_server!(on_mysql, mysql: $($name),*);
+    };
+}
+
+macro_rules! on_server {
+    ($module:ident, $harness:ident: $($name:ident),* $(,)?) => {
+        mod $module {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             #[ignore = "needs a server: ./tests/run starts one"]
             async fn $name() {
-                let harness = $crate::harness::Harness::mysql().await;
-                let schema = harness.schema();
+                let harness = $crate::harness::Harness::$harness().await;
+                let schema = harness.on_server().unwrap();
                 super::$name(harness).await;
-                $crate::harness::drop_schema(&schema).await;
+                schema.drop().await;
             })*
         }
     };
