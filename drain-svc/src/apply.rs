@@ -4,6 +4,9 @@
 mod batchings;
 mod cleaning;
 mod refusal;
+mod refused;
+#[cfg(test)]
+mod swaps;
 mod writer;
 
 pub(crate) use refusal::without_values;

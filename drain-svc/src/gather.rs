@@ -3,6 +3,7 @@
 mod coalescer;
 mod entry;
 mod lane;
+mod stepping;
 
 pub(crate) use coalescer::{Coalescer, Due, Generation, Limits, Verdict};
 pub(crate) use entry::{Entry, Gathered, GivenUp, Reason, Refused, Ticket};

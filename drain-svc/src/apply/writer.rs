@@ -2,9 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use database::{
-    Applied, Batch, CatalogEntry, CatalogTable, Change, Database, DatabaseError, ErrorClass, Owner, ShardClaim,
-};
+use database::{Applied, Batch, CatalogTable, Change, Database, DatabaseError, Owner};
 use hot_store::{Budget, HotStore};
 use model::{Shard, TableRef};
 use planted::Bug;
@@ -16,15 +14,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     cleaning::{self, Cleaning},
-    refusal::{Refusal, of_the_database, since_refused, without_values},
+    refusal::{Refusal, since_refused},
 };
 use crate::{
     TableOptions,
     backoff::Backoff,
     breaker::{Breaker, Closing},
     budget::{Gate, Leave},
-    dead_letter::Undeliverable,
-    gather::{Entry, GivenUp, Lane, Limits, Reason, Ticket, Verdict},
+    gather::{Entry, Lane, Limits, Ticket},
     parts::{Parts, Report},
     status::TableMetrics,
 };
@@ -32,15 +29,8 @@ use crate::{
 /// Groups of records (of one shard and transaction) that are written and not marked clean; past it the lane waits.
 const UNMARKED_GROUPS: usize = 256;
 
-/// After so many failures in a row that nobody understands, while the database answers, a row is taken to be in the way.
-const UNCLEAR_AT_MOST: u32 = 3;
-
-/// After so many rows in a row that ask, each alone, for another table than the one that is there, it is the table that
-/// has drifted: the lane pauses rather than set aside one row after the other.
-const MISFITS_AT_MOST: u32 = 3;
-
 /// What a writer does after an attempt.
-enum Next {
+pub(super) enum Next {
     AtOnce,
     After(Duration),
     Stop,
@@ -49,23 +39,23 @@ enum Next {
 /// Writes the batches of one lane, one transaction after the other. Every attempt, the first or a later one, goes the
 /// same way: due, budget, newest versions, transaction; so what waits for another attempt goes on coalescing.
 pub(crate) struct Writer<H, D> {
-    lane: Arc<Lane>,
+    pub(super) lane: Arc<Lane>,
     /// The table's.
     name: Arc<TableRef>,
-    parts: Arc<Parts<H, D>>,
+    pub(super) parts: Arc<Parts<H, D>>,
     gate: Arc<Gate<H>>,
     options: TableOptions,
-    metrics: TableMetrics,
+    pub(super) metrics: TableMetrics,
     stop: CancellationToken,
-    backoff: Backoff,
+    pub(super) backoff: Backoff,
     /// Failures in a row that nobody understands.
-    unclear: u32,
+    pub(super) unclear: u32,
     /// Rows in a row that asked, each alone, for another table.
-    misfits: u32,
+    pub(super) misfits: u32,
     /// Whether it has told that the table has drifted.
-    has_drifted: bool,
+    pub(super) has_drifted: bool,
     /// When the table was last looked at and found to be what batches are made for.
-    found_as_known: Option<Instant>,
+    pub(super) found_as_known: Option<Instant>,
     cleaning: JoinSet<()>,
 }
 
@@ -280,10 +270,8 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
     ) {
         let written = applied.iter().filter(|a| matches!(a, Applied::Written)).count();
         let stale = applied.iter().filter(|a| matches!(a, Applied::Stale { .. })).count();
-        let coalesced = tickets.iter().map(|ticket| ticket.records.len() - 1).sum();
-        let metrics = self.parts.metrics.of(&self.metrics);
-        metrics.committed(written, stale, took);
-        metrics.coalesced(coalesced);
+        let mut coalesced = 0;
+        self.parts.metrics.of(&self.metrics).committed(written, stale, took);
         self.parts.board.wrote(&table.schema.table, written);
 
         let fingerprint = table.schema.fingerprint();
@@ -291,7 +279,12 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
         for ((change, ticket), applied) in changes.into_iter().zip(tickets).zip(applied) {
             let key = ticket.key.clone();
             let Some(clean) = cleaning::mark(&change, applied, key, &table.settings.namespace, fingerprint) else {
-                self.give_up(Entry { change, ticket }, since_refused());
+                let entry = Entry { change, ticket };
+                if entry.is_step() {
+                    self.no_step(entry);
+                } else {
+                    self.give_up(entry, since_refused());
+                }
                 continue;
             };
             if ticket.failures > 0 {
@@ -300,6 +293,15 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
                     "a row that was held has been written"
                 );
             }
+            let entry = Entry { change, ticket };
+            if entry.goes_on() {
+                let until = Instant::now() + self.backoff.delay_after(0);
+                self.lane.with(|gathered| gathered.landed(entry, until));
+                continue;
+            }
+            let Entry { change, mut ticket } = entry;
+            ticket.forget_superseded();
+            coalesced += ticket.records.len() - 1;
             let shard = change.shard;
             let group = groups.entry(shard).or_insert_with(|| Cleaning {
                 shard,
@@ -310,201 +312,19 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
             group.cleans.push(clean);
             group.tickets.push(ticket);
         }
+        self.parts.metrics.of(&self.metrics).coalesced(coalesced);
         for group in groups.into_values() {
             let (parts, lane, metrics) = (self.parts.clone(), self.lane.clone(), self.metrics.clone());
             self.cleaning.spawn(group.run(parts, lane, metrics, self.options.ttl));
         }
     }
 
-    /// Puts a batch back as its error demands.
-    async fn refused(
-        &mut self,
-        table: &CatalogTable,
-        way: Refusal,
-        error: &DatabaseError,
-        batch: Vec<Entry>,
-        owners: &[(Shard, Owner)],
-    ) -> Next {
-        self.parts.metrics.of(&self.metrics).retry(way.name());
-        self.parts.board.failed(&table.schema.table, &without_values(error));
-        if planted::is(Bug::DropRefused) && self.backoff.failures() + batch[0].ticket.failures >= 3 {
-            let (changes, tickets): (Vec<_>, Vec<_>) = batch.into_iter().map(|e| (e.change, e.ticket)).unzip();
-            for (change, ticket) in changes.iter().zip(&tickets) {
-                self.lane.with(|gathered| gathered.release(change.shard, ticket));
-            }
-            self.count_as_done(&changes, &tickets).await;
-            return Next::AtOnce;
-        }
-        match way {
-            Refusal::Rows => {
-                self.single_out(batch, error).await;
-                return Next::AtOnce;
-            }
-            // Some rows ask for another table than the one that is there; the others needn't wait for them. Should it
-            // be all of them after all, they are not tried one after the other as fast as can be.
-            Refusal::Schema if self.is_as_known(table).await => {
-                self.misfits += u32::from(batch.len() == 1);
-                self.single_out(batch, error).await;
-                if self.misfits < MISFITS_AT_MOST {
-                    return Next::After(self.backoff.delay_after(0));
-                }
-                self.drifted(error);
-                return Next::After(self.backoff.next_delay());
-            }
-            Refusal::Schema => self.drifted(error),
-            // A statement that breaks its connection each time would be in the way of all others for ever.
-            Refusal::Unclear if self.unclear >= UNCLEAR_AT_MOST => {
-                self.single_out(batch, error).await;
-                return Next::After(self.backoff.delay_after(0));
-            }
-            Refusal::Away | Refusal::Later | Refusal::Unclear | Refusal::NotOwner => {}
-        }
-        let table = &self.lane.table.schema.table;
-        // Of an outage the breaker tells, once.
-        if self.backoff.failures() == 0 && !matches!(way, Refusal::Away | Refusal::Schema) {
-            let (lane, rows, error) = (self.lane.index, batch.len(), without_values(error));
-            tracing::warn!(%table, lane, rows, error, "a batch did not get through; trying until it does");
-        }
-        self.lane.with(|gathered| gathered.put_back(batch, Verdict::Innocent, Instant::now()));
-        self.parts.report(Report::Room { lane: self.lane.clone() }).await;
-        match way {
-            Refusal::NotOwner => self.take_ownership_again(owners).await,
-            // The breaker says when.
-            Refusal::Away => return Next::AtOnce,
-            _ => {}
-        }
-        Next::After(self.backoff.next_delay())
-    }
-
-    /// The lane pauses, looks at the table again and again, and goes on once it takes something.
-    fn drifted(&mut self, error: &DatabaseError) {
-        let table = &self.lane.table.schema.table;
-        let error = without_values(error);
-        if !std::mem::replace(&mut self.has_drifted, true) {
-            tracing::warn!(
-                %table, lane = self.lane.index, error,
-                "the table is not what records were accepted for; it is not written until it is, and nothing is given up: \
-                 put back what was dropped or renamed, give what was added a default, or grant what is missing"
-            );
-        }
-        self.parts.board.drifted(table, Some(&error));
-    }
-
-    /// Finds the rows of a batch that are in the way of the others.
-    async fn single_out(&self, mut batch: Vec<Entry>, error: &DatabaseError) {
-        match batch.pop() {
-            Some(alone) if batch.is_empty() => {
-                let patience = self.parts.options.dependent_patience;
-                match of_the_database(error, alone.dependent_for(Instant::now()) >= patience) {
-                    Some(reason) => {
-                        self.lane.with(|gathered| gathered.found_among(&alone.ticket));
-                        self.give_up(alone, reason);
-                    }
-                    None => self.hold(alone, error),
-                }
-            }
-            last => {
-                batch.extend(last);
-                self.lane.with(|gathered| gathered.put_back(batch, Verdict::Suspect, Instant::now()));
-            }
-        }
-        self.parts.report(Report::Room { lane: self.lane.clone() }).await;
-    }
-
-    /// Looks at the table again. `false` if it is not what the batch was made for (the next one is), or can't be looked
-    /// at: then no row is to blame.
-    async fn is_as_known(&mut self, used: &CatalogTable) -> bool {
-        let directory = &self.parts.directory;
-        let is_recent = |at: Instant| at.elapsed() < self.parts.options.table_refresh;
-        if !self.has_drifted && self.found_as_known.is_some_and(is_recent) {
-            return true;
-        }
-        let entry =
-            CatalogEntry { table: used.schema.table.clone(), enabled: used.enabled, settings: used.settings.clone() };
-        let refreshed = match directory.introspect(&entry).await {
-            Ok(schema) if schema == used.schema => {
-                self.found_as_known = Some(Instant::now());
-                return true;
-            }
-            Ok(_) => directory.refresh(true).await.map(|_| ()),
-            Err(error) => Err(error),
-        };
-        self.found_as_known = None;
-        if let Err(error) = refreshed {
-            let table = &used.schema.table;
-            tracing::debug!(%table, error = without_values(&error), "the table could not be looked at again");
-        }
-        false
-    }
-
     /// Tells the consumer that these are done, which a planted bug does before they are.
-    async fn count_as_done(&self, changes: &[Change], tickets: &[Ticket]) {
+    pub(super) async fn count_as_done(&self, changes: &[Change], tickets: &[Ticket]) {
         for (change, ticket) in changes.iter().zip(tickets) {
             let (shard, generation) = (change.shard, ticket.generation);
             let done = Report::done(self.lane.clone(), shard, generation, std::slice::from_ref(ticket));
             self.parts.report(done).await;
-        }
-    }
-
-    /// A row that the database refuses by itself, and may take later, is tried again alone: only its own partition's
-    /// progress waits for it.
-    fn hold(&self, entry: Entry, why: &DatabaseError) {
-        let table = &self.lane.table.schema.table;
-        let Change { shard, version, .. } = entry.change;
-        if entry.ticket.failures == 0 {
-            let offset = entry.ticket.records.iter().map(|(_, offset)| *offset).min();
-            tracing::warn!(
-                %table, %shard, %version, offset, error = without_values(why),
-                "a row is refused by the database; it is set aside and tried again, and all others go on"
-            );
-        }
-        self.parts.metrics.of(&self.metrics).refused();
-        let until = Instant::now() + self.backoff.delay_after(entry.ticket.failures);
-        let verdict = match why.class() {
-            ErrorClass::Dependent => Verdict::DependentUntil(until),
-            ErrorClass::Permanent
-            | ErrorClass::Schema
-            | ErrorClass::Transient
-            | ErrorClass::Contended
-            | ErrorClass::Unclassified => Verdict::HeldUntil(until),
-        };
-        self.lane.with(|gathered| gathered.put_back(vec![entry], verdict, Instant::now()));
-    }
-
-    /// A row that the database refuses for good: the next older version of its record that was gathered with it takes
-    /// its place. Only when one of them has landed, or none is left, the refused ones go to the dead letters: until then
-    /// the horizon waits for all of them.
-    fn give_up(&self, entry: Entry, reason: Reason) {
-        let (table, now) = (&self.lane.table.schema.table, Instant::now());
-        let Change { shard, version, .. } = entry.change;
-        tracing::error!(
-            %table, %shard, %version, cause = reason.cause.name(), why = reason.message,
-            "a row is refused by the database for good; it goes to the dead letters, and all others go on"
-        );
-        self.parts.metrics.of(&self.metrics).refused();
-        match entry.give_up(reason, now) {
-            GivenUp::UpTo(next) => self.lane.with(|gathered| gathered.put_back(vec![next], Verdict::Innocent, now)),
-            GivenUp::Wholly(Entry { change, ticket }) => {
-                self.lane.give_up(Undeliverable::Refused { shard: change.shard, ticket });
-            }
-        }
-    }
-
-    /// Only for assignments that still stand: a former owner must not take a shard back from the present one.
-    async fn take_ownership_again(&self, owners: &[(Shard, Owner)]) {
-        let table = &self.lane.table.schema.table;
-        let Some(database) = self.parts.directory.database(&table.database) else { return };
-        let mut claims: BTreeMap<&str, (&Owner, Vec<ShardClaim>)> = BTreeMap::new();
-        for (shard, owner) in owners {
-            if self.lane.with(|gathered| gathered.owner(*shard) == Some(owner)) {
-                let (_, claims) = claims.entry(&owner.0).or_insert_with(|| (owner, Vec::new()));
-                claims.push(ShardClaim { table: table.table.clone(), shard: *shard });
-            }
-        }
-        for (owner, claims) in claims.into_values() {
-            if let Err(error) = database.take_ownership(&claims, owner).await {
-                tracing::warn!(%table, error = without_values(&error), "shards could not be taken over again");
-            }
         }
     }
 }

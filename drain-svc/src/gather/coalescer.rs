@@ -46,8 +46,10 @@ pub(crate) enum Verdict {
     Suspect,
     /// This one alone can't be written now.
     HeldUntil(Instant),
-    /// Nor this one, for what another row is.
+    /// Nor this one, for what another row is: an older version of it may be written before it.
     DependentUntil(Instant),
+    /// Nor this older version that was to go before the newest one of its key.
+    NoStep,
 }
 
 /// The gathered records of one lane.
@@ -194,9 +196,24 @@ impl Coalescer {
                     let is_dependent = matches!(verdict, Verdict::DependentUntil(_));
                     let earlier = entry.ticket.dependent;
                     entry.ticket.dependent = is_dependent.then(|| Dependent::refused(earlier, now, until));
+                    if is_dependent {
+                        entry = entry.step(until, now);
+                    }
                 }
+                Verdict::NoStep => entry = entry.step_on(now),
             }
             self.merge(entry);
+        }
+    }
+
+    /// A version of a taken entry has landed that a newer one of its key is to follow ([`Entry::goes_on`]), not before
+    /// `until`.
+    pub(crate) fn landed(&mut self, entry: Entry, until: Instant) {
+        self.taken_bytes -= entry.ticket.memory;
+        if self.is_assigned(entry.change.shard, entry.ticket.generation) {
+            self.merge(entry.go_on(until));
+        } else {
+            self.close(entry.change.shard, &entry.ticket);
         }
     }
 
@@ -296,7 +313,7 @@ impl Coalescer {
             self.wait(entry);
             return false;
         };
-        self.wait(entry.merge(other));
+        self.wait(entry.whole().merge(other.whole()));
         true
     }
 

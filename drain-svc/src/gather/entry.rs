@@ -7,7 +7,7 @@ use database::Change;
 use model::{DeadLetterCause, KeyBytes, Version};
 use tokio::time::Instant;
 
-use super::Generation;
+use super::{Generation, stepping::Ahead};
 
 /// A record of the log on its way into the database.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,7 +31,7 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    fn memory(&self) -> usize {
+    pub(super) fn memory(&self) -> usize {
         self.bytes + self.payload.len()
     }
 }
@@ -40,6 +40,8 @@ impl Origin {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Refused {
     pub(crate) version: Version,
+    /// What it was to be: an older version that lands may make it worth another try.
+    pub(super) change: Change,
     pub(crate) origin: Origin,
     pub(crate) reason: Reason,
     /// Transactions with it that failed.
@@ -117,7 +119,8 @@ pub(crate) struct Ticket {
     pub(crate) refused: Vec<Refused>,
     /// Where the change comes from.
     pub(super) origin: Origin,
-    /// What it superseded before that was written. It is written if all newer versions are refused for good.
+    /// What it superseded before that was written. It is written if all newer versions are refused for good, or before
+    /// them if another row is in their way.
     pub(super) older: BTreeMap<Version, (Change, Origin)>,
     /// What all of the entry holds in memory, about.
     pub(super) memory: usize,
@@ -136,6 +139,10 @@ pub(crate) struct Ticket {
     pub(super) suspicion: Option<u64>,
     /// Not before this time, and then alone.
     pub(super) held_until: Option<Instant>,
+    /// The newest version, while an older one is written before it.
+    pub(super) ahead: Option<Box<Ahead>>,
+    /// Down to which version the older ones were tried before the newest one, the last time.
+    pub(super) stepped_to: Option<Version>,
 }
 
 impl Entry {
@@ -159,6 +166,8 @@ impl Entry {
             companions: usize::MAX,
             suspicion: None,
             held_until: None,
+            ahead: None,
+            stepped_to: None,
         };
         Self { change, ticket }
     }
@@ -177,6 +186,7 @@ impl Entry {
         let ticket = &mut self.ticket;
         ticket.refused.push(Refused {
             version: self.change.version,
+            change: self.change.clone(),
             origin: ticket.origin.clone(),
             reason,
             attempts: ticket.attempts + 1,

@@ -19,4 +19,5 @@ mod schema_drift;
 mod seed;
 mod source;
 mod status;
+mod unique_values;
 mod world;
