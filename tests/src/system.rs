@@ -81,6 +81,19 @@ impl System {
         Self::on(stores, &name, tables, settings, None).await
     }
 
+    /// The same on PostgreSQL in place of MariaDB.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub async fn on_shared_postgres(tables: &str, settings: ServiceSettings) -> Result<Self> {
+        let name = format!("e2e_{:016x}", rand::random::<u64>());
+        let shared = given::postgres();
+        admin(&shared, &format!("CREATE SCHEMA {name}")).await?;
+        let database = format!("{shared}?options=-csearch_path%3D{name}");
+        let stores = Stores { redis: given::redis(), kafka: given::kafka(), database };
+        Self::on(stores, &name, tables, settings, None).await
+    }
+
     /// One ingest replica and two drains on servers of their own.
     ///
     /// # Errors

@@ -1,5 +1,5 @@
 //! The scenarios of the whole system. Each runs on the embedded edition and, with `./tests/run`, on real Redis, Kafka
-//! and MariaDB.
+//! and MariaDB, and on PostgreSQL in its place.
 
 mod scenarios;
 
@@ -38,6 +38,17 @@ macro_rules! scenarios {
             #[ignore = "needs a server: ./tests/run starts one"]
             async fn $name() -> anyhow::Result<()> {
                 scenarios::$name(&mut System::on_shared_servers(TABLES, $settings()).await?).await
+            })*
+        }
+
+        mod on_postgres {
+            use super::*;
+            $($(#[$doc])* #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            #[ignore = "needs a server: ./tests/run starts one"]
+            async fn $name() -> anyhow::Result<()> {
+                // PostgreSQL calls it otherwise.
+                let tables = TABLES.replace("DATETIME", "TIMESTAMP");
+                scenarios::$name(&mut System::on_shared_postgres(&tables, $settings()).await?).await
             })*
         }
     };

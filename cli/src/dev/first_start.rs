@@ -101,14 +101,20 @@ fn example_value(ty: &ColumnType) -> Value {
         ColumnType::Double => json!(1.5),
         ColumnType::Decimal { scale: 0, .. } => json!("1"),
         ColumnType::Decimal { .. } => json!("1.5"),
-        ColumnType::Text { max_chars, .. } => {
+        ColumnType::Padded { chars } => json!("abc".chars().take((*chars).min(3) as usize).collect::<String>()),
+        ColumnType::Text { max_chars, .. } | ColumnType::Characters { max_chars } => {
             json!("abc".chars().take(max_chars.unwrap_or(3).min(3) as usize).collect::<String>())
         }
         ColumnType::Bytes { .. } => json!("YQ=="),
         ColumnType::Timestamp { .. } => json!("2026-01-01T10:00:00Z"),
         ColumnType::DateTime { .. } => json!("2026-01-01T10:00:00"),
         ColumnType::Date => json!("2026-01-01"),
-        ColumnType::Time { .. } => json!("10:00:00"),
-        ColumnType::Json => json!({}),
+        ColumnType::Time { .. } | ColumnType::TimeOfDay { .. } => json!("10:00:00"),
+        ColumnType::Json | ColumnType::Jsonb => json!({}),
+        ColumnType::Real => json!(1.5),
+        ColumnType::Numeric => json!("1.5"),
+        ColumnType::Uuid => json!("00000000-0000-4000-8000-000000000000"),
+        ColumnType::Enum { labels } => json!(labels.first()),
+        ColumnType::Inet => json!("10.0.0.1"),
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use model::{DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema};
 
-#[cfg(any(feature = "mysql", feature = "sqlite"))]
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 use crate::relational::Relational;
 use crate::{
     Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseOptions, DatabaseRow, Hold, HoldKind, HoldScope,
@@ -20,6 +20,8 @@ pub struct AnyDatabase {
 pub(crate) enum Kind {
     #[cfg(feature = "mysql")]
     Mysql(Relational<crate::mysql::Mysql>),
+    #[cfg(feature = "postgres")]
+    Postgres(Relational<crate::postgres::Postgres>),
     #[cfg(feature = "sqlite")]
     Sqlite(Relational<crate::sqlite::Sqlite>),
 }
@@ -34,6 +36,10 @@ impl AnyDatabase {
         let kind = match scheme {
             #[cfg(feature = "mysql")]
             "mysql" | "mariadb" => Kind::Mysql(Relational::new(crate::mysql::Mysql::connect(&options).await?)),
+            #[cfg(feature = "postgres")]
+            "postgres" | "postgresql" => {
+                Kind::Postgres(Relational::new(crate::postgres::Postgres::connect(&options).await?))
+            }
             #[cfg(feature = "sqlite")]
             "sqlite" => {
                 let path = rest.strip_prefix("//").unwrap_or(rest);
@@ -43,7 +49,7 @@ impl AnyDatabase {
                 let _ = rest;
                 return Err(DatabaseError::Unfit(format!(
                     "the url of database {} names no kind of database that this build knows: it begins with mysql://, \
-                     mariadb:// or sqlite:",
+                     mariadb://, postgres:// or sqlite:",
                     options.name
                 )));
             }
@@ -65,6 +71,8 @@ impl fmt::Debug for AnyDatabase {
         let kind = match &self.kind {
             #[cfg(feature = "mysql")]
             Kind::Mysql(_) => "mysql",
+            #[cfg(feature = "postgres")]
+            Kind::Postgres(_) => "postgres",
             #[cfg(feature = "sqlite")]
             Kind::Sqlite(_) => "sqlite",
         };
@@ -78,6 +86,8 @@ macro_rules! delegate {
         match &$self.kind {
             #[cfg(feature = "mysql")]
             Kind::Mysql(database) => database.$call($($argument),*) $($awaited)*,
+            #[cfg(feature = "postgres")]
+            Kind::Postgres(database) => database.$call($($argument),*) $($awaited)*,
             #[cfg(feature = "sqlite")]
             Kind::Sqlite(database) => database.$call($($argument),*) $($awaited)*,
         }

@@ -45,7 +45,7 @@ impl SetRate {
     }
 
     /// As it is stored.
-    #[cfg(any(feature = "mysql", feature = "sqlite"))]
+    #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
     pub(crate) fn stored(self) -> String {
         match self {
             Self::RowsPerSecond(rate) => rate.to_string(),
@@ -54,7 +54,7 @@ impl SetRate {
     }
 
     /// What was stored.
-    #[cfg(any(feature = "mysql", feature = "sqlite"))]
+    #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
     pub(crate) fn from_stored(stored: &str) -> Option<Self> {
         if stored == "unlimited" {
             return Some(Self::Unlimited);

@@ -14,7 +14,7 @@ pub enum HoldKind {
 
 impl HoldKind {
     /// As it is stored.
-    #[cfg(any(feature = "mysql", feature = "sqlite"))]
+    #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
     pub(crate) fn stored(self) -> &'static str {
         match self {
             Self::Pause => "pause",
@@ -23,7 +23,7 @@ impl HoldKind {
     }
 
     /// What was stored; `None` if a later release did.
-    #[cfg(any(feature = "mysql", feature = "sqlite"))]
+    #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
     pub(crate) fn from_stored(stored: &str) -> Option<Self> {
         [Self::Pause, Self::DrainDown].into_iter().find(|kind| kind.stored() == stored)
     }

@@ -1,8 +1,8 @@
 //! The database behind Shock Absorber: introspection, reads, version-guarded batches and the catalog of tables.
 
-#[cfg(any(feature = "mysql", feature = "sqlite"))]
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod any;
-#[cfg(any(feature = "memory", feature = "mysql", feature = "sqlite"))]
+#[cfg(any(feature = "memory", feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod batch;
 mod catalog;
 mod database;
@@ -14,16 +14,18 @@ pub mod memory;
 #[cfg(feature = "mysql")]
 mod mysql;
 mod options;
-#[cfg(any(feature = "mysql", feature = "sqlite"))]
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod relational;
-#[cfg(any(feature = "mysql", feature = "sqlite"))]
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod script;
 #[cfg(feature = "sqlite")]
 mod sqlite;
-#[cfg(any(feature = "memory", feature = "mysql", feature = "sqlite"))]
+#[cfg(any(feature = "memory", feature = "mysql", feature = "postgres", feature = "sqlite"))]
 mod verdict;
 
-#[cfg(any(feature = "mysql", feature = "sqlite"))]
+#[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 pub use any::AnyDatabase;
 pub use catalog::{CatalogEntry, CreateCheck, SetRate, StoredRates, TableSettings};
 pub use database::{Applied, Batch, Change, Database, DatabaseRow, Horizon, Owner, ShardClaim, ShardRow};

@@ -9,7 +9,8 @@ use model::DatabaseName;
 pub struct DatabaseOptions {
     /// The name under which it is configured.
     pub name: DatabaseName,
-    /// `mysql://user:password@host:port/schema`, `mariadb://…`, `sqlite:path` or `sqlite://path`.
+    /// `mysql://user:password@host:port/schema`, `mariadb://…`,
+    /// `postgres://user:password@host:port/database`, `postgresql://…`, `sqlite:path` or `sqlite://path`.
     pub url: String,
     /// Connections, at most.
     pub pool: u32,

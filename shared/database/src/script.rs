@@ -23,6 +23,10 @@ impl AnyDatabase {
             Kind::Mysql(database) => {
                 database.detached(|backend| async move { script(&*backend, sql).await.map_err(|f| f.on(&name)) }).await
             }
+            #[cfg(feature = "postgres")]
+            Kind::Postgres(database) => {
+                database.detached(|backend| async move { script(&*backend, sql).await.map_err(|f| f.on(&name)) }).await
+            }
             #[cfg(feature = "sqlite")]
             Kind::Sqlite(database) => {
                 database.detached(|backend| async move { script(&*backend, sql).await.map_err(|f| f.on(&name)) }).await
@@ -39,6 +43,12 @@ impl AnyDatabase {
         let rows = match self.kind() {
             #[cfg(feature = "mysql")]
             Kind::Mysql(database) => {
+                database
+                    .detached(|backend| async move { integers(&*backend, sql).await.map_err(|f| f.on(&name)) })
+                    .await
+            }
+            #[cfg(feature = "postgres")]
+            Kind::Postgres(database) => {
                 database
                     .detached(|backend| async move { integers(&*backend, sql).await.map_err(|f| f.on(&name)) })
                     .await

@@ -9,6 +9,7 @@ mod codec;
 mod dead_letter;
 mod event;
 mod image;
+mod jsonb;
 mod key;
 mod names;
 mod request;

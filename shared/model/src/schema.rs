@@ -61,6 +61,36 @@ pub enum ColumnType {
     },
     /// JSON as text.
     Json,
+    /// A float of single precision; a value is the double that is equal to it.
+    Real,
+    /// A decimal of any precision, which keeps the digits after the point that it was written with.
+    Numeric,
+    /// Text without the character U+0000, of at most so many characters.
+    Characters {
+        /// Limit in characters, as of VARCHAR(n).
+        max_chars: Option<u64>,
+    },
+    /// Text without the character U+0000, filled up with spaces to so many characters.
+    Padded {
+        /// Characters, as of CHAR(n).
+        chars: u64,
+    },
+    /// A time of day, 00:00 to 24:00.
+    TimeOfDay {
+        /// Digits of the fraction of a second, 0 to 6.
+        fraction: u8,
+    },
+    /// A UUID, as text in lower case with hyphens.
+    Uuid,
+    /// One of these texts.
+    Enum {
+        /// The texts.
+        labels: Vec<String>,
+    },
+    /// An address of a host, IPv4 or IPv6, perhaps with the length of its network's prefix.
+    Inet,
+    /// JSON in the form in which PostgreSQL keeps JSONB.
+    Jsonb,
 }
 
 impl ColumnType {
@@ -78,7 +108,15 @@ impl ColumnType {
             ColumnType::DateTime { .. } => ValueKind::DateTime,
             ColumnType::Date => ValueKind::Date,
             ColumnType::Time { .. } => ValueKind::Time,
-            ColumnType::Json => ValueKind::Json,
+            ColumnType::Json | ColumnType::Jsonb => ValueKind::Json,
+            ColumnType::Real => ValueKind::Double,
+            ColumnType::Numeric => ValueKind::Decimal,
+            ColumnType::TimeOfDay { .. } => ValueKind::Time,
+            ColumnType::Characters { .. }
+            | ColumnType::Padded { .. }
+            | ColumnType::Uuid
+            | ColumnType::Enum { .. }
+            | ColumnType::Inet => ValueKind::Text,
         }
     }
 }

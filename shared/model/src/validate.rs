@@ -1,8 +1,10 @@
 //! What a table accepts: every check that the database would make, before anything is touched.
 
+mod canonical;
+
 use jiff::{Timestamp, tz::TimeZone};
 
-use crate::{Column, ColumnDefault, ColumnName, ColumnType, Key, MAX_KEY_BYTES, Row, TableSchema, Value};
+use crate::{Column, ColumnDefault, ColumnName, ColumnType, Key, MAX_KEY_BYTES, Row, TableSchema, Value, jsonb};
 
 /// One thing wrong with a write.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -276,13 +278,18 @@ impl ColumnType {
             }
             (Self::Timestamp { fraction }, Value::Timestamp(at)) => {
                 fits_fraction(at.subsec_nanosecond(), *fraction)?;
+                in_our_era(TimeZone::UTC.to_datetime(at).year())?;
                 Value::Timestamp(at)
             }
             (Self::DateTime { fraction }, Value::DateTime(at)) => {
                 fits_fraction(at.subsec_nanosecond(), *fraction)?;
+                in_our_era(at.year())?;
                 Value::DateTime(at)
             }
-            (Self::Date, value @ Value::Date(_)) => value,
+            (Self::Date, Value::Date(at)) => {
+                in_our_era(at.year())?;
+                Value::Date(at)
+            }
             (Self::Time { fraction }, Value::Time(at)) => {
                 fits_fraction((at.micros % 1_000_000) as i32 * 1000, *fraction)?;
                 if at.micros.unsigned_abs() > 3_020_399_000_000 {
@@ -293,6 +300,37 @@ impl ColumnType {
             (Self::Json, Value::Json(text)) => {
                 serde_json::from_str::<serde::de::IgnoredAny>(&text).map_err(|e| range(format!("is not JSON: {e}")))?;
                 Value::Json(text)
+            }
+            (Self::Real, Value::Double(x)) => Value::Double(canonical::single(x)?),
+            (Self::Numeric, Value::Decimal(text)) => Value::Decimal(canonical::numeric(&text)?),
+            (Self::Numeric, Value::Int64(n)) => Value::Decimal(n.to_string()),
+            (Self::Numeric, Value::Uint64(n)) => Value::Decimal(n.to_string()),
+            (Self::Characters { max_chars }, Value::Text(text)) => {
+                bounded("characters", text.chars().count(), *max_chars)?;
+                canonical::without_nul(&text)?;
+                Value::Text(text)
+            }
+            (Self::Padded { chars }, Value::Text(text)) => {
+                canonical::without_nul(&text)?;
+                Value::Text(canonical::padded(&text, *chars)?)
+            }
+            (Self::TimeOfDay { fraction }, Value::Time(at)) => {
+                fits_fraction((at.micros % 1_000_000) as i32 * 1000, *fraction)?;
+                if !(0..=86_400_000_000).contains(&at.micros) {
+                    return Err(range("is outside 00:00:00 to 24:00:00"));
+                }
+                Value::Time(at)
+            }
+            (Self::Uuid, Value::Text(text)) => Value::Text(canonical::uuid(&text)?),
+            (Self::Enum { labels }, Value::Text(text)) => {
+                if !labels.contains(&text) {
+                    return Err(range(format!("is none of {}", labels.join(", "))));
+                }
+                Value::Text(text)
+            }
+            (Self::Inet, Value::Text(text)) => Value::Text(canonical::inet(&text)?),
+            (Self::Jsonb, Value::Json(text)) => {
+                Value::Json(jsonb::canonical(&text).map_err(|problem| range(format!("is not JSON: {problem}")))?)
             }
             _ => return Err(Refusal::Type),
         })
@@ -314,6 +352,11 @@ fn signed(n: i128, bits: u8) -> Result<i64, Refusal> {
 fn unsigned(n: i128, bits: u8) -> Result<u64, Refusal> {
     let limit = 1_i128 << bits;
     if (0..limit).contains(&n) { Ok(n as u64) } else { Err(range(format!("is outside 0 to {}", limit - 1))) }
+}
+
+/// What every database keeps, and every client reads.
+fn in_our_era(year: i16) -> Result<(), Refusal> {
+    if (1..=9999).contains(&year) { Ok(()) } else { Err(range("is outside the years 1 to 9999")) }
 }
 
 fn fits_fraction(nanos: i32, fraction: u8) -> Result<(), Refusal> {

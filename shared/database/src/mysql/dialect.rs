@@ -162,7 +162,7 @@ impl Dialect for MysqlDialect {
         "GREATEST"
     }
 
-    fn on_conflict_update(&self, _key: &[String], set: &[String], version: Option<&str>) -> String {
+    fn on_conflict_update(&self, _table: &str, _key: &[String], set: &[String], version: Option<&str>) -> String {
         // Assignments are carried out from left to right and see each other, so the version, which guards the others,
         // is the last one.
         let assignment = |column: &str| match version {
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn the_version_is_assigned_last() {
-        let text = DIALECT.on_conflict_update(&["`id`".into()], &["`a`".into()], Some("`v`"));
+        let text = DIALECT.on_conflict_update("t", &["`id`".into()], &["`a`".into()], Some("`v`"));
         assert_eq!(
             text,
             " ON DUPLICATE KEY UPDATE `a` = IF(VALUES(`v`) > `v`, VALUES(`a`), `a`), \

@@ -184,5 +184,6 @@ fn read_value(row: &MySqlRow, at: usize, ty: &ColumnType) -> Result<Value, Strin
         ColumnType::DateTime { .. } => Value::DateTime(parse_datetime(text()?).ok_or_else(|| temporal("datetime"))?),
         ColumnType::Date => Value::Date(parse_date(text()?).ok_or_else(|| temporal("date"))?),
         ColumnType::Time { .. } => Value::Time(text()?.parse::<TimeOfDay>().map_err(|_| temporal("time"))?),
+        ty => return Err(format!("is introspected as {ty:?}, which no column of MySQL or MariaDB is")),
     })
 }

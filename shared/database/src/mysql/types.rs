@@ -151,6 +151,16 @@ fn constant(ty: &ColumnType, text: &str) -> ColumnDefault {
         ColumnType::Decimal { .. } => Some(Value::Decimal(text.to_owned())),
         ColumnType::Text { .. } => Some(Value::Text(text.to_owned())),
         ColumnType::Json => Some(Value::Json(text.to_owned())),
+        // Of PostgreSQL alone.
+        ColumnType::Real
+        | ColumnType::Numeric
+        | ColumnType::Characters { .. }
+        | ColumnType::Padded { .. }
+        | ColumnType::TimeOfDay { .. }
+        | ColumnType::Uuid
+        | ColumnType::Enum { .. }
+        | ColumnType::Inet
+        | ColumnType::Jsonb => None,
         ColumnType::Bytes { .. } => None,
         ColumnType::Timestamp { .. } => parse_timestamp(text).map(Value::Timestamp),
         ColumnType::DateTime { .. } => parse_datetime(text).map(Value::DateTime),

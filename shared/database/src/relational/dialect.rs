@@ -23,6 +23,11 @@ pub(crate) trait Dialect: Send + Sync + 'static {
     /// An identifier in quotes. Identifiers come from the introspected schema only.
     fn quote(&self, identifier: &str) -> String;
 
+    /// A table's name in quotes, such that no other table than the one that was introspected can be meant.
+    fn table(&self, name: &str) -> String {
+        self.quote(name)
+    }
+
     /// What a statement must stay below.
     fn limits(&self) -> Limits;
 
@@ -34,6 +39,11 @@ pub(crate) trait Dialect: Send + Sync + 'static {
 
     /// A value as it is bound.
     fn param<'a>(&self, value: &'a Value) -> Param<'a>;
+
+    /// The placeholder of a value that is written into a column, `{}` standing for the mark itself.
+    fn value_placeholder(&self, _ty: &ColumnType) -> Cow<'static, str> {
+        "{}".into()
+    }
 
     /// The placeholder of a key column's value, `{}` standing for the mark itself.
     fn key_placeholder(&self, ty: &ColumnType) -> Cow<'static, str>;
@@ -53,9 +63,9 @@ pub(crate) trait Dialect: Send + Sync + 'static {
     /// The function that gives the larger of two numbers.
     fn greatest(&self) -> &'static str;
 
-    /// What turns a multi-row INSERT into an upsert: `set` takes the new values where the row's `version` is lower
-    /// than the new one, or always if none is named. Columns are quoted; `version` is not among `set`.
-    fn on_conflict_update(&self, key: &[String], set: &[String], version: Option<&str>) -> String;
+    /// What turns a multi-row INSERT into `table` into an upsert: `set` takes the new values where the row's `version` is lower
+    /// than the new one, or always if none is named. All names are quoted; `version` is not among `set`.
+    fn on_conflict_update(&self, table: &str, key: &[String], set: &[String], version: Option<&str>) -> String;
 
     /// What turns an INSERT into one that leaves alone what is there.
     fn on_conflict_nothing(&self, key: &[&str]) -> String;

@@ -79,7 +79,7 @@ pub(super) async fn set<B: Backend>(backend: &B, table: &TableRef, rate: Option<
         statement.bind(database).push(", ").bind(name).push(", ").bind(rate.as_str()).push(")");
         let dialect = backend.dialect();
         let key = ["database_name", "table_name"].map(|column| dialect.quote(column));
-        statement.push(&dialect.on_conflict_update(&key, &[dialect.quote("rate")], None));
+        statement.push(&dialect.on_conflict_update("_sa_rate", &key, &[dialect.quote("rate")], None));
     } else {
         statement = Statement::new("DELETE FROM _sa_rate WHERE database_name = ");
         statement.bind(database).push(" AND table_name = ").bind(name);

@@ -161,7 +161,7 @@ async fn write_owner<S: Session, D: Dialect>(
     owner: &Owner,
 ) -> Result<(), Failure> {
     let key = ["table_name".to_owned(), "shard".to_owned()];
-    let on_conflict = dialect.on_conflict_update(&key, &["owner".to_owned()], None);
+    let on_conflict = dialect.on_conflict_update("_sa_shard", &key, &["owner".to_owned()], None);
     let row_bytes = vec![owner.0.len() + 160; claims.len()];
     for range in shapes::exact(dialect.limits(), 3, &row_bytes) {
         let mut statement = Statement::new("INSERT INTO _sa_shard (table_name, shard, owner) VALUES ");
@@ -213,7 +213,7 @@ async fn raise_epoch<S: Session, D: Dialect>(
 ) -> Result<(), Failure> {
     let key = ["table_name".to_owned(), "shard".to_owned()];
     // A row that has a higher one is locked as well, and stays as it is.
-    let on_conflict = dialect.on_conflict_update(&key, &[], Some("epoch"));
+    let on_conflict = dialect.on_conflict_update("_sa_shard", &key, &[], Some("epoch"));
     let row_bytes = vec![160; tables.len()];
     for range in shapes::exact(dialect.limits(), 3, &row_bytes) {
         let mut statement = Statement::new("INSERT INTO _sa_shard (table_name, shard, epoch) VALUES ");

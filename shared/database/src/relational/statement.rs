@@ -99,11 +99,13 @@ impl From<model::Shard> for Param<'_> {
 pub(crate) struct Statement<'a> {
     text: String,
     params: Vec<Param<'a>>,
+    /// Where in the text each placeholder stands.
+    marks: Vec<usize>,
 }
 
 impl<'a> Statement<'a> {
     pub(crate) fn new(text: impl Into<String>) -> Self {
-        Self { text: text.into(), params: Vec::new() }
+        Self { text: text.into(), params: Vec::new(), marks: Vec::new() }
     }
 
     /// Appends text.
@@ -112,8 +114,9 @@ impl<'a> Statement<'a> {
         self
     }
 
-    /// Appends a placeholder. The only place that writes one: a dialect that numbers them will do it here.
+    /// Appends a placeholder. The only place that writes one.
     pub(crate) fn bind(&mut self, param: impl Into<Param<'a>>) -> &mut Self {
+        self.marks.push(self.text.len());
         self.text.push('?');
         self.params.push(param.into());
         self
@@ -141,7 +144,27 @@ impl<'a> Statement<'a> {
         self
     }
 
+    /// The text, with a question mark for each parameter.
+    #[cfg(any(feature = "mysql", feature = "sqlite"))]
     pub(crate) fn into_parts(self) -> (String, Vec<Param<'a>>) {
         (self.text, self.params)
+    }
+
+    /// The text, with each placeholder as `spell` writes it, who is given its number from 1, its parameter and what
+    /// follows it.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn into_spelled(
+        self,
+        mut spell: impl FnMut(&mut String, usize, &Param<'a>, &str),
+    ) -> (String, Vec<Param<'a>>) {
+        let mut text = String::with_capacity(self.text.len() + 8 * self.marks.len());
+        let mut from = 0;
+        for (at, (&mark, param)) in self.marks.iter().zip(&self.params).enumerate() {
+            text.push_str(&self.text[from..mark]);
+            from = mark + 1;
+            spell(&mut text, at + 1, param, &self.text[from..]);
+        }
+        text.push_str(&self.text[from..]);
+        (text, self.params)
     }
 }

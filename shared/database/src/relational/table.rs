@@ -1,5 +1,7 @@
 //! A table's names in quotes, and the pieces of statements that follow from its key.
 
+use std::borrow::Cow;
+
 use model::{Column, TableSchema, VersionGuard};
 
 use super::{
@@ -15,6 +17,8 @@ pub(super) struct TableText<'a, D> {
     pub(super) name: String,
     /// All columns of the schema.
     pub(super) columns: Vec<String>,
+    /// How a value is written into each of them.
+    pub(super) placeholders: Vec<Cow<'static, str>>,
     /// The columns of the key.
     pub(super) key: Vec<String>,
     /// The version column, in a table that has one.
@@ -27,8 +31,9 @@ impl<'a, D: Dialect> TableText<'a, D> {
         Self {
             dialect,
             schema,
-            name: dialect.quote(schema.table.table.as_str()),
+            name: dialect.table(schema.table.table.as_str()),
             columns: schema.columns.iter().map(quote).collect(),
+            placeholders: schema.columns.iter().map(|column| dialect.value_placeholder(&column.ty)).collect(),
             key: schema.key().map(quote).collect(),
             version: (schema.guard == VersionGuard::Column).then(|| dialect.quote(VERSION_COLUMN)),
         }

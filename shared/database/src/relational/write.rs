@@ -83,12 +83,12 @@ fn newer_than(change: &Planned) -> Version {
 }
 
 /// `set` where the row that is there is older, or always without a version.
-fn on_conflict<D: Dialect>(dialect: &D, key: &[String], set: &[String], version: Option<&str>) -> String {
+fn on_conflict<D: Dialect>(dialect: &D, table: &str, key: &[String], set: &[String], version: Option<&str>) -> String {
     match version {
         Some(version) if planted::is(Bug::NoVersionGuard) => {
-            dialect.on_conflict_update(key, &[set, &[version.to_owned()]].concat(), None)
+            dialect.on_conflict_update(table, key, &[set, &[version.to_owned()]].concat(), None)
         }
-        version => dialect.on_conflict_update(key, set, version),
+        version => dialect.on_conflict_update(table, key, set, version),
     }
 }
 
@@ -126,6 +126,8 @@ fn insert_statements<'a, D: Dialect>(
 ) -> Vec<(Statement<'a>, u64)> {
     let mut names: Vec<&str> = columns.iter().map(|&at| table.columns[at].as_str()).collect();
     names.extend(table.version.as_deref());
+    let mut placeholders: Vec<&str> = columns.iter().map(|&at| table.placeholders[at].as_ref()).collect();
+    placeholders.extend(table.version.is_some().then_some("{}"));
     let head = format!("INSERT INTO {} ({}) VALUES ", table.name, names.join(", "));
     let row_bytes: Vec<usize> = rows.iter().map(|(_, row)| row.wire_bytes).collect();
     let ranges = shapes::exact(table.dialect.limits(), names.len(), &row_bytes);
@@ -134,8 +136,9 @@ fn insert_statements<'a, D: Dialect>(
         let mut statement = Statement::new(head.clone());
         statement.list(&rows[range], ", ", |s, (change, row)| {
             let version = table.version.is_some().then(|| Param::from(change.asked.version));
-            s.push("(").list(row.values.iter().map(Param::by_ref).chain(version), ", ", |s, value| {
-                s.bind(value);
+            let values = row.values.iter().map(Param::by_ref).chain(version);
+            s.push("(").list(placeholders.iter().zip(values), ", ", |s, (placeholder, value)| {
+                s.bind_in(placeholder, value);
             });
             s.push(")");
         });
@@ -168,7 +171,7 @@ async fn upsert<S: Session, D: Dialect>(
     if set.is_empty() && table.version.is_none() {
         return Ok(());
     }
-    let on_conflict = on_conflict(table.dialect, &table.key, &set, table.version.as_deref());
+    let on_conflict = on_conflict(table.dialect, &table.name, &table.key, &set, table.version.as_deref());
     for (mut statement, count) in insert_statements(table, columns, rows) {
         statement.push(&on_conflict);
         let matched = session.execute(statement).await?;
@@ -192,10 +195,10 @@ async fn update_each<S: Session, D: Dialect>(
     for (change, row) in rows {
         let mut statement = Statement::new(format!("UPDATE {} SET ", table.name));
         let outside_key = columns.iter().zip(&row.values).filter(|(at, _)| !table.schema.key_columns.contains(at));
-        let set = outside_key.map(|(&at, value)| (table.columns[at].as_str(), value.by_ref()));
-        let version = table.version.as_deref().map(|version| (version, Param::from(change.asked.version)));
-        statement.list(set.chain(version), ", ", |s, (column, value)| {
-            s.push(column).push(" = ").bind(value);
+        let set = outside_key.map(|(&at, v)| (table.columns[at].as_str(), table.placeholders[at].as_ref(), v.by_ref()));
+        let version = table.version.as_deref().map(|version| (version, "{}", Param::from(change.asked.version)));
+        statement.list(set.chain(version), ", ", |s, (column, placeholder, value)| {
+            s.push(column).push(" = ").bind_in(placeholder, value);
         });
         statement.push(" WHERE ");
         table.push_key_equals(&mut statement, &change.key);
@@ -241,7 +244,7 @@ async fn remember<S: Session, D: Dialect>(
     let row_bytes: Vec<usize> = writes.iter().map(|w| w.change.key_bytes.as_bytes().len() + 160).collect();
     let key = ["table_name".to_owned(), "record_key".to_owned()];
     let set = ["shard".to_owned(), "deleted".to_owned()];
-    let on_conflict = on_conflict(table.dialect, &key, &set, Some("version"));
+    let on_conflict = on_conflict(table.dialect, "_sa_ledger", &key, &set, Some("version"));
     for range in shapes::exact(table.dialect.limits(), 5, &row_bytes) {
         let mut statement =
             Statement::new("INSERT INTO _sa_ledger (table_name, record_key, shard, deleted, version) VALUES ");

@@ -131,7 +131,7 @@ impl Dialect for SqliteDialect {
         "max"
     }
 
-    fn on_conflict_update(&self, key: &[String], set: &[String], version: Option<&str>) -> String {
+    fn on_conflict_update(&self, _table: &str, key: &[String], set: &[String], version: Option<&str>) -> String {
         let assignment = |column: &str| format!("{column} = excluded.{column}");
         let assignments: Vec<String> = set.iter().map(String::as_str).chain(version).map(assignment).collect();
         let guard = version.map_or_else(String::new, |version| format!(" WHERE excluded.{version} > {version}"));
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn an_upsert_is_guarded_by_the_version() {
-        let text = SqliteDialect.on_conflict_update(&["\"id\"".into()], &["\"a\"".into()], Some("\"v\""));
+        let text = SqliteDialect.on_conflict_update("t", &["\"id\"".into()], &["\"a\"".into()], Some("\"v\""));
         assert_eq!(
             text,
             " ON CONFLICT (\"id\") DO UPDATE SET \"a\" = excluded.\"a\", \"v\" = excluded.\"v\" \

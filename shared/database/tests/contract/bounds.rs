@@ -34,7 +34,7 @@ async fn a_batch_of_every_size_is_written_once(h: Harness) {
 }
 
 async fn a_batch_larger_than_a_packet_is_cut(h: Harness) {
-    let text_type = h.either("LONGTEXT", "TEXT");
+    let text_type = h.of("LONGTEXT", "TEXT", "TEXT");
     let create = format!("CREATE TABLE large (id BIGINT NOT NULL PRIMARY KEY, body {text_type} NOT NULL)");
     let schema = h.table("large", &create, VersionGuard::Column).await;
     let body = |n: usize, of: usize| Value::Text(format!("{n:02}").repeat(of / 2));

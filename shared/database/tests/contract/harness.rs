@@ -29,6 +29,7 @@ pub struct Harness {
 enum Kind {
     Sqlite { _directory: tempfile::TempDir, path: String },
     Mysql(OnServer),
+    Postgres(OnServer),
     Memory,
 }
 
@@ -69,21 +70,46 @@ impl OnServer {
         let schema = format!("sa_contract_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let new = Self { server, schema };
         new.drop().await;
-        new.administer("CREATE DATABASE", "CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci").await;
+        if new.is_postgres() {
+            new.administer("CREATE SCHEMA", "").await;
+        } else {
+            new.administer("CREATE DATABASE", "CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci").await;
+        }
         new
     }
 
     pub async fn drop(&self) {
-        self.administer("DROP DATABASE IF EXISTS", "").await;
+        if self.is_postgres() {
+            self.administer("SET client_min_messages = warning; DROP SCHEMA IF EXISTS", "CASCADE").await;
+        } else {
+            self.administer("DROP DATABASE IF EXISTS", "").await;
+        }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.schema
     }
 
     async fn administer(&self, verb: &str, how: &str) {
-        let mut admin = sqlx::MySqlConnection::connect(&self.server).await.unwrap();
         let statement = format!("{verb} {} {how}", self.schema);
+        if self.is_postgres() {
+            let mut admin = sqlx::PgConnection::connect(&self.server).await.unwrap();
+            sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut admin).await.unwrap();
+            return;
+        }
+        let mut admin = sqlx::MySqlConnection::connect(&self.server).await.unwrap();
         sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut admin).await.unwrap();
     }
 
+    fn is_postgres(&self) -> bool {
+        self.server.starts_with("postgres")
+    }
+
+    /// On PostgreSQL sessions can be told by the schema's name.
     fn url(&self) -> String {
+        if self.is_postgres() {
+            return format!("{0}?options=-csearch_path%3D{1}&application_name={1}", self.server, self.schema);
+        }
         let (place, _) = self.server.rsplit_once('/').unwrap();
         format!("{place}/{}", self.schema)
     }
@@ -118,6 +144,11 @@ impl Harness {
         Self::prepared(DatabaseOptions::new(main_database(), schema.url()), Kind::Mysql(schema)).await
     }
 
+    pub async fn postgres() -> Self {
+        let schema = OnServer::create("SHOCK_ABSORBER_TEST_POSTGRES").await;
+        Self::prepared(DatabaseOptions::new(main_database(), schema.url()), Kind::Postgres(schema)).await
+    }
+
     async fn prepared(options: DatabaseOptions, kind: Kind) -> Self {
         let options = DatabaseOptions { pool: 4, ..options };
         let database = Arc::new(Tested::Sql(AnyDatabase::connect(options.clone()).await.unwrap()));
@@ -148,19 +179,46 @@ impl Harness {
     /// The schema to remove afterwards, where there is one on a server.
     pub fn on_server(&self) -> Option<OnServer> {
         match &self.kind {
-            Kind::Mysql(schema) => Some(schema.clone()),
+            Kind::Mysql(schema) | Kind::Postgres(schema) => Some(schema.clone()),
             Kind::Sqlite { .. } | Kind::Memory => None,
         }
     }
 
-    /// The first text where this is MySQL, else the second.
-    pub fn either<'a>(&self, mysql: &'a str, sqlite: &'a str) -> &'a str {
-        if self.is_mysql() { mysql } else { sqlite }
+    pub fn is_postgres(&self) -> bool {
+        matches!(self.kind, Kind::Postgres(_))
+    }
+
+    pub fn is_sqlite(&self) -> bool {
+        matches!(self.kind, Kind::Sqlite { .. })
+    }
+
+    /// What belongs to the database that this is.
+    pub fn of<T>(&self, mysql: T, postgres: T, sqlite: T) -> T {
+        match self.kind {
+            Kind::Mysql(_) => mysql,
+            Kind::Postgres(_) => postgres,
+            Kind::Sqlite { .. } | Kind::Memory => sqlite,
+        }
+    }
+
+    /// A statement in which types are named as MySQL and SQLite name them.
+    pub fn ddl(&self, text: &str) -> String {
+        if !self.is_postgres() {
+            return text.to_owned();
+        }
+        let names = [
+            (" TIMESTAMP", " TIMESTAMPTZ"),
+            ("DATETIME", "TIMESTAMP"),
+            ("DOUBLE", "DOUBLE PRECISION"),
+            ("TINYINT", "SMALLINT"),
+        ];
+        names.into_iter().fold(text.to_owned(), |text, (theirs, ours)| text.replace(theirs, ours))
     }
 
     pub async fn somebody_else(&self) -> SomebodyElse {
         match &self.kind {
             Kind::Mysql(schema) => SomebodyElse::Mysql(sqlx::MySqlConnection::connect(&schema.url()).await.unwrap()),
+            Kind::Postgres(schema) => SomebodyElse::Postgres(sqlx::PgConnection::connect(&schema.url()).await.unwrap()),
             Kind::Sqlite { path, .. } => {
                 let options =
                     sqlx::sqlite::SqliteConnectOptions::new().filename(path).busy_timeout(Duration::from_secs(10));
@@ -190,11 +248,42 @@ impl Harness {
         self.number(select).await
     }
 
-    /// Waits until so many transactions wait for a lock; on MySQL.
+    /// Waits until so many transactions wait for a lock; on a server.
     pub async fn waiting(&self, many: i64) {
+        if let Kind::Postgres(schema) = &self.kind {
+            let waiting = format!("SELECT count(*) FROM {}", lock_waits(schema.name()));
+            return eventually("it waits for the lock", async || self.number(&waiting).await == Some(many)).await;
+        }
         let waiting = "SELECT count(*) FROM information_schema.INNODB_TRX t JOIN information_schema.PROCESSLIST p \
                        ON p.ID = t.trx_mysql_thread_id WHERE p.DB = DATABASE() AND t.trx_state = 'LOCK WAIT'";
         eventually("it waits for the lock", async || self.about_transactions(waiting).await == Some(many)).await;
+    }
+
+    /// A session that waits for a lock, as the server names it.
+    pub async fn one_who_waits(&self) -> i64 {
+        if let Kind::Postgres(schema) = &self.kind {
+            return self.number(&format!("SELECT pid::int8 FROM {}", lock_waits(schema.name()))).await.unwrap();
+        }
+        let waiting = "SELECT t.trx_mysql_thread_id FROM information_schema.INNODB_TRX t \
+                       JOIN information_schema.PROCESSLIST p ON p.ID = t.trx_mysql_thread_id \
+                       WHERE p.DB = DATABASE() AND t.trx_state = 'LOCK WAIT'";
+        self.about_transactions(waiting).await.unwrap()
+    }
+
+    /// Waits until no transaction is open, where a server can tell.
+    pub async fn no_transaction_is_open(&self) {
+        if let Kind::Postgres(schema) = &self.kind {
+            let open = format!(
+                "SELECT count(*) FROM pg_stat_activity WHERE application_name = '{}' \
+                 AND xact_start IS NOT NULL AND pid <> pg_backend_pid()",
+                schema.name()
+            );
+            eventually("no transaction is left open", async || self.number(&open).await == Some(0)).await;
+        } else if self.is_mysql() {
+            let open = "SELECT count(*) FROM information_schema.INNODB_TRX t JOIN information_schema.PROCESSLIST p \
+                        ON p.ID = t.trx_mysql_thread_id WHERE p.DB = DATABASE()";
+            eventually("no transaction is left open", async || self.about_transactions(open).await == Some(0)).await;
+        }
     }
 
     /// The one text that a SELECT of somebody else gives.
@@ -240,6 +329,11 @@ impl Harness {
     }
 }
 
+/// Sessions of a test that wait for a lock, as PostgreSQL tells.
+fn lock_waits(schema: &str) -> String {
+    format!("pg_stat_activity WHERE application_name = '{schema}' AND wait_event_type = 'Lock'")
+}
+
 pub fn me() -> Owner {
     Owner("me".to_owned())
 }
@@ -276,6 +370,7 @@ pub async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
 /// A connection that is not ours.
 pub enum SomebodyElse {
     Mysql(sqlx::MySqlConnection),
+    Postgres(sqlx::PgConnection),
     Sqlite(sqlx::SqliteConnection),
 }
 
@@ -287,6 +382,7 @@ impl SomebodyElse {
     pub async fn try_run(&mut self, text: &str) -> Result<(), sqlx::Error> {
         match self {
             Self::Mysql(connection) => sqlx::raw_sql(AssertSqlSafe(text)).execute(connection).await.map(drop),
+            Self::Postgres(connection) => sqlx::raw_sql(AssertSqlSafe(text)).execute(connection).await.map(drop),
             Self::Sqlite(connection) => sqlx::raw_sql(AssertSqlSafe(text)).execute(connection).await.map(drop),
         }
     }
@@ -294,6 +390,10 @@ impl SomebodyElse {
     pub async fn text(&mut self, select: &str) -> Option<String> {
         match self {
             Self::Mysql(connection) => {
+                let row = sqlx::query(AssertSqlSafe(select)).fetch_optional(connection).await.unwrap()?;
+                row.get_unchecked(0)
+            }
+            Self::Postgres(connection) => {
                 let row = sqlx::query(AssertSqlSafe(select)).fetch_optional(connection).await.unwrap()?;
                 row.get_unchecked(0)
             }
@@ -307,6 +407,10 @@ impl SomebodyElse {
     pub async fn number(&mut self, select: &str) -> Option<i64> {
         match self {
             Self::Mysql(connection) => {
+                let row = sqlx::query(AssertSqlSafe(select)).fetch_optional(connection).await.unwrap()?;
+                row.get_unchecked(0)
+            }
+            Self::Postgres(connection) => {
                 let row = sqlx::query(AssertSqlSafe(select)).fetch_optional(connection).await.unwrap()?;
                 row.get_unchecked(0)
             }

@@ -1,7 +1,8 @@
 //! What every database must do, whichever it is: the contract of trait `Database`.
 //!
-//! On the database in memory and on SQLite files always; on MariaDB and MySQL where `SHOCK_ABSORBER_TEST_MARIADB` and
-//! `SHOCK_ABSORBER_TEST_MYSQL` name a server (`mysql://root@127.0.0.1:3306/any`), each test in a schema of its own.
+//! On the database in memory and on SQLite files always; on MariaDB, MySQL and PostgreSQL where
+//! `SHOCK_ABSORBER_TEST_MARIADB`, `SHOCK_ABSORBER_TEST_MYSQL` (`mysql://root@127.0.0.1:3306/any`) and
+//! `SHOCK_ABSORBER_TEST_POSTGRES` (`postgres://postgres@127.0.0.1:5432/any`) name a server, each test in a schema of its own.
 
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
@@ -10,7 +11,7 @@ macro_rules! on_every_database {
     ($($name:ident),* $(,)?) => {
         on_each!(on_memory, memory: $($name),*);
         on_each!(on_sqlite, sqlite: $($name),*);
-        on_mysql!($($name),*);
+        on_servers!($($name),*);
     };
 }
 
@@ -18,7 +19,7 @@ macro_rules! on_every_database {
 macro_rules! on_every_sql_database {
     ($($name:ident),* $(,)?) => {
         on_each!(on_sqlite, sqlite: $($name),*);
-        on_mysql!($($name),*);
+        on_servers!($($name),*);
     };
 }
 
@@ -27,7 +28,7 @@ macro_rules! on_each_database {
     ($($every:ident),* ; about_sql: $($sql:ident),* $(,)?) => {
         on_each!(on_memory, memory: $($every),*);
         on_each!(on_sqlite, sqlite: $($every,)* $($sql),*);
-        on_mysql!($($every,)* $($sql),*);
+        on_servers!($($every,)* $($sql),*);
     };
 }
 
@@ -39,6 +40,21 @@ macro_rules! on_each {
                 super::$name($crate::harness::Harness::$harness().await).await;
             })*
         }
+    };
+}
+
+/// Makes a test per kind of server out of `async fn name(harness: Harness)`.
+macro_rules! on_servers {
+    ($($name:ident),* $(,)?) => {
+        on_mysql!($($name),*);
+        on_postgres!($($name),*);
+    };
+}
+
+/// Makes a test on PostgreSQL out of `async fn name(harness: Harness)`.
+macro_rules! on_postgres {
+    ($($name:ident),* $(,)?) => {
+        on_server!(on_postgres, postgres: $($name),*);
     };
 }
 

@@ -125,14 +125,14 @@ async fn a_transaction_that_waits_for_its_shard_finds_the_new_owner(h: Harness) 
         assert_eq!(h.apply_one(&schema, put(&schema, "a", 10)).await, Applied::Written);
         // The new owner's transaction is under way: it has the shard rows.
         let mut theirs = h.somebody_else().await;
-        theirs.run(h.either("BEGIN", "BEGIN IMMEDIATE")).await;
+        theirs.run(h.of("BEGIN", "BEGIN", "BEGIN IMMEDIATE")).await;
         theirs.run(&format!("UPDATE _sa_shard SET owner = 'other' WHERE table_name = '{table}'")).await;
         let former = {
             let (database, schema) = (h.database.clone(), schema.clone());
             let changes = [put(&schema, "a", 20), put(&schema, "new", 21)];
             tokio::spawn(async move { apply_as(&database, &schema, &changes, &me()).await })
         };
-        if h.is_mysql() {
+        if !h.is_sqlite() {
             h.waiting(1).await;
         }
         assert!(!former.is_finished(), "it waits for its shard");
@@ -152,7 +152,7 @@ async fn a_transaction_that_waits_for_its_shard_finds_the_new_owner(h: Harness) 
 mod row_locks {
     use super::*;
 
-    on_mysql!(
+    on_servers!(
         a_new_owner_waits_for_the_former_ones_transaction,
         a_transaction_whose_connection_is_killed_is_undone_and_the_next_owner_goes_on,
     );
@@ -173,7 +173,9 @@ mod row_locks {
         theirs.run("BEGIN").await;
         theirs.run(&format!("UPDATE {} SET n = n WHERE id = 'a'", schema.table.table)).await;
         let database = h.another(|options| options.pool = 1).await;
-        let connection = database.sql().query_integers("SELECT CONNECTION_ID()").await.unwrap()[0];
+        let connection =
+            database.sql().query_integers(h.of("SELECT CONNECTION_ID()", "SELECT pg_backend_pid()", "")).await.unwrap()
+                [0];
         let former = {
             let schema = schema.clone();
             let changes = [put(&schema, "a", 20), delete(&schema, "b", 21)];
@@ -206,7 +208,8 @@ mod row_locks {
     pub(super) async fn a_transaction_whose_connection_is_killed_is_undone_and_the_next_owner_goes_on(h: Harness) {
         for guard in GUARDS {
             let UnderWay { schema, mut theirs, connection, former, taking } = under_way(&h, guard).await;
-            h.sql(&format!("KILL {connection}")).await;
+            let terminate = format!("SELECT pg_terminate_backend({connection})");
+            h.sql(&h.of(format!("KILL {connection}"), terminate, String::new())).await;
             assert_eq!(taking.await.unwrap(), Ok(()), "its locks are gone with it");
             let error = former.await.unwrap().unwrap_err();
             assert!(error.class().may_pass(), "{error}");

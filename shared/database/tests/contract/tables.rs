@@ -160,18 +160,27 @@ impl Harness {
         for (columns, from) in [
             (vec!["id", "n", "coalesce(note, '-')", version], format!("{table}")),
             (
-                vec!["hex(record_key)", "shard", "version", "deleted"],
+                vec![
+                    self.of("hex(record_key)", "encode(record_key, 'hex')", "hex(record_key)"),
+                    "shard",
+                    "version",
+                    "deleted",
+                ],
                 format!("_sa_ledger WHERE table_name = '{table}'"),
             ),
             (vec!["shard", "owner", "high_water", "purge_horizon"], format!("_sa_shard WHERE table_name = '{table}'")),
         ] {
-            let row = if self.is_mysql() {
-                format!("CONCAT_WS(' ', {})", columns.join(", "))
+            let (row, order) = if self.is_sqlite() {
+                (columns.join(" || ' ' || "), String::new())
             } else {
-                columns.join(" || ' ' || ")
+                (format!("CONCAT_WS(' ', {})", columns.join(", ")), format!(" ORDER BY {}", columns[0]))
             };
-            let order = if self.is_mysql() { format!(" ORDER BY {}", columns[0]) } else { String::new() };
-            let rows = self.text(&format!("SELECT group_concat({row}{order}) FROM {from}")).await;
+            let joined = self.of(
+                format!("group_concat({row}{order})"),
+                format!("string_agg({row}, ','{order})"),
+                format!("group_concat({row})"),
+            );
+            let rows = self.text(&format!("SELECT {joined} FROM {from}")).await;
             all.push_str(&rows.unwrap_or_default());
             all.push('\n');
         }

@@ -30,13 +30,13 @@ async fn batches_of_500_rows(h: Harness) {
         for unique in [false, true] {
             let table = format!("pay_{guard:?}_{unique}").to_lowercase();
             let second = if unique { ", UNIQUE (created_at, id)" } else { "" };
-            let create = format!(
+            let create = h.ddl(&format!(
                 "CREATE TABLE {table} (id VARCHAR(40) NOT NULL PRIMARY KEY, tenant VARCHAR(40) NULL, \
                  amount DECIMAL(12,2) NULL, currency CHAR(3) NULL, status VARCHAR(20) NULL, meta JSON NULL, \
                  created_at DATETIME(6) NULL{second})"
-            );
+            ));
             let schema = h.table(&table, &create, guard).await;
-            let database = h.either("mysql", "sqlite");
+            let database = h.of("mysql", "postgres", "sqlite");
             for (what, number) in [("inserts", 10), ("updates", 20)] {
                 let (batch, alone) = medians(&h, &schema, number).await;
                 let (rate, times) =

@@ -43,6 +43,9 @@ fn blob(bytes: &[u8]) -> Value {
 fn columns(h: &Harness) -> Vec<(&'static str, &'static str, Vec<Value>)> {
     let ints = |values: &[i64]| values.iter().map(|n| Value::Int64(*n)).collect::<Vec<_>>();
     let texts = |values: &[&str]| values.iter().map(|t| text(t)).collect::<Vec<_>>();
+    if h.is_postgres() {
+        return postgres_columns();
+    }
     let mut columns = vec![
         ("c_bool", "BOOLEAN", vec![Value::Bool(true), Value::Bool(false)]),
         ("c_tiny", "TINYINT", ints(&[-128, 127, 0])),
@@ -116,7 +119,109 @@ fn columns(h: &Harness) -> Vec<(&'static str, &'static str, Vec<Value>)> {
     columns
 }
 
+fn postgres_columns() -> Vec<(&'static str, &'static str, Vec<Value>)> {
+    let ints = |values: &[i64]| values.iter().map(|n| Value::Int64(*n)).collect::<Vec<_>>();
+    let texts = |values: &[&str]| values.iter().map(|t| text(t)).collect::<Vec<_>>();
+    let single = |x: f32| Value::Double(f64::from(x));
+    vec![
+        ("c_bool", "BOOLEAN", vec![Value::Bool(true), Value::Bool(false)]),
+        ("c_small", "SMALLINT", ints(&[i16::MIN.into(), i16::MAX.into(), 0])),
+        ("c_int", "INT", ints(&[i32::MIN.into(), i32::MAX.into()])),
+        ("c_big", "BIGINT", ints(&[i64::MIN, i64::MAX, (1 << 53) + 1])),
+        ("c_real", "REAL", [0.1, f32::MAX, f32::MIN_POSITIVE, 1e-45, -1.5, 16_777_217.0].map(single).to_vec()),
+        ("c_double", "DOUBLE PRECISION", [0.1, -1e300, 5e-324, f64::MAX, 1.0, -0.5].map(Value::Double).to_vec()),
+        (
+            "c_decimal",
+            "NUMERIC(12,2)",
+            ["0.00", "-0.01", "9999999999.99", "-9999999999.99", "100.10"].map(decimal).to_vec(),
+        ),
+        (
+            "c_wide",
+            "NUMERIC(65,30)",
+            [
+                "12345678901234567890123456789012345.012345678901234567890123456789",
+                "-0.000000000000000000000000000001",
+                "1000000000000000000.000000000000000000000000000000",
+            ]
+            .map(decimal)
+            .to_vec(),
+        ),
+        ("c_whole", "NUMERIC(20)", ["18446744073709551615", "-99999999999999999999", "0"].map(decimal).to_vec()),
+        (
+            "c_numeric",
+            "NUMERIC",
+            ["1.50", "-0.000", "0", "1e200", "0.1"]
+                .map(|t| decimal(&t.replace("1e200", &format!("1{}", "0".repeat(200)))))
+                .to_vec(),
+        ),
+        ("c_varchar", "VARCHAR(100)", texts(&["", " x ", "it's", "ß漢字🎉", "a\\b\"c\n\t", "123", "1.50", "NULL"])),
+        ("c_text", "TEXT", texts(&["", "long ".repeat(2000).as_str(), "0012", "'; DROP TABLE x; --", "$1 ? \u{1}"])),
+        ("c_char", "CHAR(4)", texts(&["ab", "äöü!", "", " x", "ab  "])),
+        ("c_blob", "BYTEA", vec![blob(&[]), blob(&[0, 255, 39, 92, 10]), blob(b"text"), blob(&vec![7; 100_000])]),
+        ("c_varbinary", "BYTEA", vec![blob(&[0, 0, 1]), blob(b"12")]),
+        (
+            "c_timestamp",
+            "TIMESTAMPTZ",
+            ["2024-02-29T23:59:59.123456Z", "0001-01-01T00:00:00Z", "9999-12-30T21:59:59.999999Z"]
+                .map(instant)
+                .to_vec(),
+        ),
+        (
+            "c_datetime",
+            "TIMESTAMP",
+            ["2024-02-29T23:59:59.123456", "0001-01-01T00:00:00", "9999-12-31T23:59:59.999999", "2024-03-31T02:30:00"]
+                .map(civil)
+                .to_vec(),
+        ),
+        ("c_datetime0", "TIMESTAMP(0)", vec![civil("2024-02-29T23:59:59")]),
+        (
+            "c_date",
+            "DATE",
+            ["0001-01-01", "9999-12-31", "2024-02-29"].map(|d| Value::Date(d.parse().unwrap())).to_vec(),
+        ),
+        ("c_time", "TIME", ["00:00:00", "24:00:00", "23:59:59.999999", "10:20:30.5"].map(time).to_vec()),
+        ("c_time0", "TIME(0)", ["10:20:30"].map(time).to_vec()),
+        ("c_uuid", "UUID", texts(&["a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "{00000000-0000-0000-0000-00000000000A}"])),
+        ("c_enum", "mood", texts(&["so so", "it's", "Ärger"])),
+        (
+            "c_inet",
+            "INET",
+            texts(&["10.0.0.1", "10.0.0.1/8", "2001:DB8::1", "::ffff:1.2.3.4", "::1:2", "::", "2001:db8::/32"]),
+        ),
+        (
+            "c_json",
+            "JSON",
+            [r#"{"b":[1, 2.50,null] , "a":1}"#, "1.50", "12345678901234567890", "-0", "true", r#""\u00e9""#]
+                .map(json)
+                .to_vec(),
+        ),
+        (
+            "c_jsonb",
+            "JSONB",
+            [
+                r#"{"b":[1, 2.50,null] , "a":1, "aa": {}, "b": 2}"#,
+                "1.50e1",
+                "12345678901234567890.10",
+                "-0",
+                "1e-7",
+                "0.0e1",
+                r#""\u00e9\u001f\b\/\ud83c\udf89""#,
+                "[ ]",
+            ]
+            .map(json)
+            .to_vec(),
+        ),
+    ]
+}
+
+async fn make_types(h: &Harness) {
+    if h.is_postgres() {
+        h.sql("CREATE TYPE mood AS ENUM ('so so', 'it''s', 'Ärger')").await;
+    }
+}
+
 async fn every_type_comes_back_as_it_went_in(h: Harness) {
+    make_types(&h).await;
     let columns = columns(&h);
     for guard in GUARDS {
         let table = format!("types_{guard:?}").to_lowercase();
@@ -171,6 +276,7 @@ async fn all_there(h: &Harness, schema: &TableSchema, rows: &[Row], number: u64)
 }
 
 async fn every_type_of_key_finds_its_row(h: Harness) {
+    make_types(&h).await;
     let columns = columns(&h);
     let usable = [
         "c_bool",
@@ -184,29 +290,39 @@ async fn every_type_of_key_finds_its_row(h: Harness) {
         "c_datetime",
         "c_date",
         "c_time",
+        // Of PostgreSQL alone.
+        "c_small",
+        "c_int",
+        "c_char",
+        "c_uuid",
+        "c_enum",
+        "c_inet",
     ];
+    // MySQL has them as well, and another idea of them.
+    let usable = if h.is_postgres() { &usable[..] } else { &usable[..11] };
     for (name, ty, values) in columns.into_iter().filter(|(name, _, _)| usable.contains(name)) {
         let ty = ty.trim_end_matches(" NULL");
         for composite in [false, true] {
             let table = format!("k{name}_{composite}");
             let more = if composite { ", part BIGINT NOT NULL" } else { "" };
             let key = if composite { format!("part, {name}") } else { name.to_owned() };
-            let collate = if name == "c_varchar" { h.either(" COLLATE utf8mb4_bin", "") } else { "" };
+            let collate = if name == "c_varchar" { h.of(" COLLATE utf8mb4_bin", "", "") } else { "" };
             let create = format!(
                 "CREATE TABLE {table} ({name} {ty}{collate} NOT NULL, n BIGINT NULL{more}, PRIMARY KEY ({key}))"
             );
             let schema = h.table(&table, &create, VersionGuard::Column).await;
-            let rows: Vec<Row> = values
-                .iter()
-                .enumerate()
-                .map(|(n, value)| {
-                    let mut row = row([(name, value.clone()), ("n", Value::Int64(n as i64))]);
-                    if composite {
-                        row.insert(model::ColumnName::new("part").unwrap(), Value::Int64(7));
-                    }
-                    row
-                })
-                .collect();
+            let mut rows: Vec<Row> = Vec::new();
+            for (n, value) in values.iter().enumerate() {
+                let mut row = row([(name, value.clone()), ("n", Value::Int64(n as i64))]);
+                if composite {
+                    row.insert(model::ColumnName::new("part").unwrap(), Value::Int64(7));
+                }
+                // Two forms of one key are one.
+                let row = schema.accept_row(row, Timestamp::UNIX_EPOCH).unwrap();
+                if !rows.iter().any(|other| schema.key_of(other) == schema.key_of(&row)) {
+                    rows.push(row);
+                }
+            }
             for number in [10, 20] {
                 let changes: Vec<_> = rows.iter().map(|row| put_row(&schema, row.clone(), number)).collect();
                 let applied = h.apply(&schema, &changes).await.unwrap_or_else(|error| panic!("{table}: {error}"));
@@ -228,9 +344,9 @@ async fn every_type_of_key_finds_its_row(h: Harness) {
 async fn what_somebody_else_wrote_is_read(h: Harness) {
     let create = "CREATE TABLE theirs (id BIGINT NOT NULL PRIMARY KEY, d DECIMAL(10,3) NULL, at DATETIME(6) NULL, \
                   ts TIMESTAMP(6) NULL, day DATE NULL, t TIME NULL, x DOUBLE NULL, b BOOLEAN NULL)";
-    let schema = h.table("theirs", create, VersionGuard::Ledger).await;
+    let schema = h.table("theirs", &h.ddl(create), VersionGuard::Ledger).await;
     h.sql(
-        "INSERT INTO theirs VALUES (1, 1.5, '2024-01-02 03:04:05', '2024-01-02 03:04:05.25', '2024-01-02', '10:20:30', 3, 1)",
+        "INSERT INTO theirs VALUES (1, 1.5, '2024-01-02 03:04:05', '2024-01-02 03:04:05.25', '2024-01-02', '10:20:30', 3, TRUE)",
     )
     .await;
     let expected = row([
@@ -244,7 +360,7 @@ async fn what_somebody_else_wrote_is_read(h: Harness) {
         ("b", Value::Bool(true)),
     ]);
     assert_eq!(h.read(&schema, &Key(vec![Value::Int64(1)])).await, present(0, expected));
-    if !h.is_mysql() {
+    if h.is_sqlite() {
         h.sql(
             "INSERT INTO theirs (id, d, at, ts) VALUES (2, '1000000', '2024-01-02T03:04', '2024-01-02T05:04:05+02:00')",
         )
@@ -257,10 +373,13 @@ async fn what_somebody_else_wrote_is_read(h: Harness) {
 }
 
 async fn what_can_not_be_read_is_said(h: Harness) {
+    if h.is_postgres() {
+        return what_postgres_holds_and_we_do_not_is_said(h).await;
+    }
     let create = "CREATE TABLE odd (id BIGINT NOT NULL PRIMARY KEY, b BOOLEAN NULL, at DATETIME NULL)";
     let schema = h.table("odd", create, VersionGuard::Ledger).await;
     let mut theirs = h.somebody_else().await;
-    theirs.run(h.either("SET SESSION sql_mode = ''", "SELECT 1")).await;
+    theirs.run(h.of("SET SESSION sql_mode = ''", "", "SELECT 1")).await;
     theirs.run("INSERT INTO odd VALUES (1, 7, NULL)").await;
     theirs.run("INSERT INTO odd VALUES (2, NULL, '0000-00-00 00:00:00')").await;
     for (key, column) in [(1, "column b"), (2, "column at")] {
@@ -270,14 +389,37 @@ async fn what_can_not_be_read_is_said(h: Harness) {
     }
 }
 
+async fn what_postgres_holds_and_we_do_not_is_said(h: Harness) {
+    let columns = [
+        ("n", "NUMERIC", "NaN"),
+        ("d", "NUMERIC(5,2)", "NaN"),
+        ("x", "DOUBLE PRECISION", "-Infinity"),
+        ("r", "REAL", "NaN"),
+        ("ts", "TIMESTAMPTZ", "infinity"),
+        ("at", "TIMESTAMP", "0044-03-15 00:00:00 BC"),
+        ("day", "DATE", "10000-01-01"),
+    ];
+    let declared: Vec<String> = columns.iter().map(|(name, ty, _)| format!("{name} {ty} NULL")).collect();
+    let create = format!("CREATE TABLE odd (id BIGINT NOT NULL PRIMARY KEY, {})", declared.join(", "));
+    let schema = h.table("odd", &create, VersionGuard::Ledger).await;
+    for (id, (name, _, value)) in columns.into_iter().enumerate() {
+        h.sql(&format!("INSERT INTO odd (id, {name}) VALUES ({id}, '{value}')")).await;
+        let error = h.database.read(&schema, &[Key(vec![Value::Int64(id as i64)])]).await.unwrap_err();
+        assert!(error.to_string().contains(&format!("column {name}")), "{error}");
+        assert!(error.is_unreadable(), "{error}");
+    }
+}
+
 async fn the_version_of_what_can_not_be_read_is_found_by_its_key(h: Harness) {
     for (guard, table) in [(VersionGuard::Ledger, "odd_ledger"), (VersionGuard::Column, "odd_column")] {
-        let create = format!("CREATE TABLE {table} (b BOOLEAN NULL, id BIGINT NOT NULL PRIMARY KEY)");
+        let truth = ("BOOLEAN", Value::Bool(true), "7");
+        let (ty, good, bad) = h.of(truth.clone(), ("REAL", Value::Double(1.0), "'NaN'"), truth);
+        let create = format!("CREATE TABLE {table} (b {ty} NULL, id BIGINT NOT NULL PRIMARY KEY)");
         let schema = h.table(table, &create, guard).await;
         let key = Key(vec![Value::Int64(1)]);
-        let of_row = row([("id", Value::Int64(1)), ("b", Value::Bool(true))]);
+        let of_row = row([("id", Value::Int64(1)), ("b", good)]);
         h.apply_one(&schema, put_row(&schema, of_row, 7)).await;
-        h.somebody_else().await.run(&format!("UPDATE {table} SET b = 7")).await;
+        h.somebody_else().await.run(&format!("UPDATE {table} SET b = {bad}")).await;
         assert!(h.database.read(&schema, std::slice::from_ref(&key)).await.unwrap_err().is_unreadable());
         let keys_only = TableSchema { columns: schema.key().cloned().collect(), key_columns: vec![0], ..schema };
         assert_eq!(h.read(&keys_only, &key).await, present(7, row([("id", Value::Int64(1))])), "{guard:?}");
