@@ -189,6 +189,11 @@ impl Dialect for PostgresDialect {
         format!(" ON CONFLICT ({}) DO UPDATE SET {}{guard}", key.join(", "), assignments.join(", "))
     }
 
+    fn upsert_names_its_key(&self) -> bool {
+        // Another unique key is an error, and never the row that is updated.
+        true
+    }
+
     fn on_conflict_nothing(&self, key: &[&str]) -> String {
         format!(" ON CONFLICT ({}) DO NOTHING", key.join(", "))
     }

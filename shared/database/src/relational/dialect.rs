@@ -67,6 +67,11 @@ pub(crate) trait Dialect: Send + Sync + 'static {
     /// than the new one, or always if none is named. All names are quoted; `version` is not among `set`.
     fn on_conflict_update(&self, table: &str, key: &[String], set: &[String], version: Option<&str>) -> String;
 
+    /// Whether an upsert finds its row by the key it names alone, whatever other unique keys the table has.
+    fn upsert_names_its_key(&self) -> bool {
+        false
+    }
+
     /// What turns an INSERT into one that leaves alone what is there.
     fn on_conflict_nothing(&self, key: &[&str]) -> String;
 

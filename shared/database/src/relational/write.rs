@@ -35,8 +35,8 @@ pub(super) async fn write<S: Session, D: Dialect>(
 ) -> Result<(), Failure> {
     delete(session, table, &of(writes, Write::Delete)).await?;
     for (columns, rows) in by_columns(&of(writes, Write::Update)) {
-        // An upsert would take another row for the one to update if a second unique key matched first.
-        if table.schema.has_secondary_unique {
+        // Some upserts would take another row for the one to update if a second unique key matched first.
+        if table.schema.has_secondary_unique && !table.dialect.upsert_names_its_key() {
             update_each(session, table, columns, &rows).await?;
         } else {
             upsert(session, table, columns, &rows).await?;

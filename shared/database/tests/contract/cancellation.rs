@@ -266,7 +266,13 @@ mod slow_read {
             eventually("a connection in doubt is left behind", async || connection(&h, &database).await != before)
                 .await;
             theirs.run(h.of("UNLOCK TABLES", "ROLLBACK", "")).await;
-            let read = database.read(&schema, &[id("b")]).await.unwrap();
+            // Its patience is short, for a machine that does other things as well.
+            let read = loop {
+                match database.read(&schema, &[id("b")]).await {
+                    Ok(read) => break read,
+                    Err(error) => assert!(error.class().may_pass(), "{error}"),
+                }
+            };
             assert_eq!(read, [present(11, item("b", 11))], "the answer to this question");
         }
     }
