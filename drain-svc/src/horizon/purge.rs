@@ -79,20 +79,24 @@ async fn purge<H: HotStore + Budget, D: Database>(parts: &Parts<H, D>, holding: 
     let table = parts.directory.known(holding.table()).unwrap_or_else(|| lane.table.clone());
     let name = &table.schema.table;
     let Some(database) = parts.directory.database(&name.database) else { return Ok(()) };
-    // Tombstones count against the table's limit like rows, and pass its gate before they go. How many there are is not
-    // known by then, so the first look pays for one, and each further one for twice as many as the last has found.
-    let (gate, mut rows) = (parts.gate(name), 1);
-    while purgeable_now(parts, holding).await?.is_some() {
-        let granted = gate.pass(|| rows).await;
+    // Tombstones count against the table's limit like rows, and pass its gate before they go; a look costs nothing, or
+    // those at many shards without any would eat up a low limit.
+    let gate = parts.gate(name);
+    while let Some(horizon) = purgeable_now(parts, holding).await? {
+        let found = database.count_tombstones(&table.schema, &horizon, gate.batch_rows()).await;
+        let found = usize::try_from(found.map_err(Problem::Database)?).unwrap_or(usize::MAX);
+        if found == 0 {
+            break;
+        }
+        let granted = gate.pass(|| found).await;
         // That may have taken its time.
         let Some(horizon) = purgeable_now(parts, holding).await? else { break };
         let purged = database.purge_tombstones(&table.schema, &horizon, granted.rows).await;
         let purged = purged.map_err(Problem::Database)?;
         parts.metrics.of(&TableMetrics::new(name)).purged(purged);
         if purged < granted.rows as u64 {
-            return Ok(());
+            break;
         }
-        rows = (granted.rows * 2).min(gate.batch_rows());
     }
     Ok(())
 }

@@ -307,6 +307,20 @@ impl<D: Database> Database for BentDatabase<D> {
         purged
     }
 
+    async fn count_tombstones(
+        &self,
+        schema: &TableSchema,
+        horizon: &Horizon,
+        limit: usize,
+    ) -> Result<u64, DatabaseError> {
+        if let Some(error) = self.upkeep_refusal() {
+            return Err(error);
+        }
+        let found = self.inner.count_tombstones(schema, horizon, limit).await;
+        self.called(format!("count tombstones {} {horizon:?}: {found:?}", schema.table.table));
+        found
+    }
+
     fn max_batch_rows(&self, schema: &TableSchema) -> usize {
         self.inner.max_batch_rows(schema)
     }

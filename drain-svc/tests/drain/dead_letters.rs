@@ -490,7 +490,7 @@ async fn nothing_that_is_parked_is_purged_past_and_a_schema_error_letters_nothin
     world.until_clean().await;
     let calls = world.db.calls().len();
     until("purges went by", || async {
-        world.db.calls().split_off(calls).iter().filter(|call| call.contains("purge payments")).count() > 12
+        world.db.calls().split_off(calls).iter().filter(|call| call.contains("count tombstones payments")).count() > 12
     })
     .await;
     drain.stop().await;

@@ -153,6 +153,15 @@ impl Database for AnyDatabase {
         delegate!(self.purge_tombstones(schema, horizon, limit).await)
     }
 
+    async fn count_tombstones(
+        &self,
+        schema: &TableSchema,
+        horizon: &Horizon,
+        limit: usize,
+    ) -> Result<u64, DatabaseError> {
+        delegate!(self.count_tombstones(schema, horizon, limit).await)
+    }
+
     fn max_batch_rows(&self, schema: &TableSchema) -> usize {
         delegate!(self.max_batch_rows(schema))
     }

@@ -206,6 +206,15 @@ pub trait Database: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<u64, DatabaseError>> + Send;
 
+    /// How many tombstones [`Database::purge_tombstones`] would forget now, counted up to `limit`. It locks and writes
+    /// nothing: a look that costs no budget, before any is asked for.
+    fn count_tombstones(
+        &self,
+        schema: &TableSchema,
+        horizon: &Horizon,
+        limit: usize,
+    ) -> impl Future<Output = Result<u64, DatabaseError>> + Send;
+
     /// Rows written by one transaction are limited by the database to about this many; a batch may not be larger.
     fn max_batch_rows(&self, schema: &TableSchema) -> usize;
 

@@ -219,6 +219,17 @@ impl Database for MemoryDatabase {
         self.detached(move |inner| async move { transaction::purge(&inner, table, horizon, limit).await }).await
     }
 
+    async fn count_tombstones(
+        &self,
+        schema: &TableSchema,
+        horizon: &Horizon,
+        limit: usize,
+    ) -> Result<u64, DatabaseError> {
+        let (table, horizon) = (schema.table.table.clone(), horizon.clone());
+        self.detached(move |inner| async move { transaction::count_tombstones(&inner, &table, &horizon, limit).await })
+            .await
+    }
+
     fn max_batch_rows(&self, _: &TableSchema) -> usize {
         MAX_BATCH_ROWS
     }

@@ -245,6 +245,24 @@ pub(super) async fn note_horizons(
     Ok(())
 }
 
+/// Whether it is a tombstone that a purge up to there forgets.
+fn may_go(entry: &Entry, horizon: &Horizon) -> bool {
+    entry.shard == horizon.shard && entry.deleted && entry.version <= horizon.version
+}
+
+/// How many tombstones a purge would forget.
+pub(super) async fn count_tombstones(
+    inner: &Inner,
+    table: &TableName,
+    horizon: &Horizon,
+    limit: usize,
+) -> Result<u64, DatabaseError> {
+    inner.statement().await;
+    let state = inner.state();
+    let entries = state.ledger.get(table).into_iter().flatten();
+    Ok(entries.filter(|(_, entry)| may_go(entry, horizon)).take(limit).count() as u64)
+}
+
 /// Forgets the oldest tombstones of a shard.
 pub(super) async fn purge(
     inner: &Inner,
@@ -264,8 +282,7 @@ pub(super) async fn purge(
     inner.statement().await;
     let mut state = inner.state();
     let ledger = state.ledger.entry(table.clone()).or_default();
-    let may_go = |entry: &Entry| entry.shard == shard && entry.deleted && entry.version <= horizon.version;
-    let of_shard = ledger.iter().filter(|(_, entry)| may_go(entry));
+    let of_shard = ledger.iter().filter(|(_, entry)| may_go(entry, &horizon));
     let mut oldest: Vec<_> = of_shard.map(|(key, entry)| (entry.version, key.clone())).collect();
     oldest.sort();
     oldest.truncate(limit);

@@ -157,6 +157,16 @@ impl<B: Backend> Database for Relational<B> {
         self.detached(move |backend| async move { tombstones::purge(&*backend, &table, &horizon, limit).await }).await
     }
 
+    async fn count_tombstones(
+        &self,
+        schema: &TableSchema,
+        horizon: &Horizon,
+        limit: usize,
+    ) -> Result<u64, DatabaseError> {
+        let (table, horizon, limit) = (schema.table.table.clone(), horizon.clone(), limit.min(MAX_BATCH_ROWS));
+        self.detached(move |backend| async move { tombstones::count(&*backend, &table, &horizon, limit).await }).await
+    }
+
     fn max_batch_rows(&self, _schema: &TableSchema) -> usize {
         MAX_BATCH_ROWS
     }

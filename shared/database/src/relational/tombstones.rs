@@ -13,6 +13,28 @@ use super::{
 };
 use crate::{DatabaseError, Horizon, batch::Claim};
 
+/// How many tombstones a purge would forget. What another owner forgets meanwhile is found out by the purge.
+pub(super) async fn count<B: Backend>(
+    backend: &B,
+    table: &TableName,
+    horizon: &Horizon,
+    limit: usize,
+) -> Result<u64, DatabaseError> {
+    let on = |failure: Failure| failure.on(table.as_str());
+    let mut session = backend.session().await.map_err(on)?;
+    let mut select = Statement::new("SELECT version");
+    purgeable(&mut select, table, horizon, limit);
+    Ok(session.fetch(select, &[INT]).await.map_err(on)?.len() as u64)
+}
+
+/// The oldest tombstones of a shard.
+fn purgeable<'a>(select: &mut Statement<'a>, table: &'a TableName, horizon: &Horizon, limit: usize) {
+    select.push(" FROM _sa_ledger WHERE table_name = ").bind(table.as_str());
+    select.push(" AND shard = ").bind(horizon.shard).push(" AND deleted = 1 AND version <= ");
+    // A number, not a parameter: not every server takes one there.
+    select.bind(horizon.version).push(&format!(" ORDER BY version LIMIT {limit}"));
+}
+
 /// Forgets the oldest tombstones of a shard; how many.
 pub(super) async fn purge<B: Backend>(
     backend: &B,
@@ -54,10 +76,8 @@ async fn forget_oldest<S: Session, D: Dialect>(
     horizon: &Horizon,
     limit: usize,
 ) -> Result<u64, Failure> {
-    let mut select = Statement::new("SELECT record_key, version FROM _sa_ledger WHERE table_name = ");
-    select.bind(table.as_str()).push(" AND shard = ").bind(horizon.shard).push(" AND deleted = 1 AND version <= ");
-    // A number, not a parameter: not every server takes one there.
-    select.bind(horizon.version).push(&format!(" ORDER BY version LIMIT {limit}"));
+    let mut select = Statement::new("SELECT record_key, version");
+    purgeable(&mut select, table, horizon, limit);
     let (mut keys, mut highest) = (Vec::new(), Version::ZERO);
     for values in session.fetch(select, &[BYTES, INT]).await? {
         let mut values = values.into_iter();

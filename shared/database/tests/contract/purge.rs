@@ -36,7 +36,11 @@ async fn purge_horizon(h: &Harness, schema: &TableSchema, shard: Shard) -> u64 {
 }
 
 async fn purge(h: &Harness, schema: &TableSchema, shard: Shard, up_to: u64, limit: usize) -> u64 {
-    h.database.purge_tombstones(schema, &horizon(shard, up_to), limit).await.unwrap()
+    let horizon = horizon(shard, up_to);
+    let found = h.database.count_tombstones(schema, &horizon, limit).await;
+    let purged = h.database.purge_tombstones(schema, &horizon, limit).await.unwrap();
+    assert_eq!(found, Ok(purged), "a look finds what a purge forgets");
+    purged
 }
 
 async fn a_purge_forgets_the_oldest_tombstones_and_raises_the_horizon(h: Harness) {

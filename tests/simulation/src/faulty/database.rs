@@ -139,6 +139,18 @@ impl<D: Database> Database for Faulty<D> {
         self.process.call(Place::Database, what, effect).await
     }
 
+    async fn count_tombstones(
+        &self,
+        schema: &TableSchema,
+        horizon: &Horizon,
+        limit: usize,
+    ) -> Result<u64, DatabaseError> {
+        let what = self.process.shown(|| format!("count_tombstones({}, {horizon:?})", schema.table));
+        let (inner, schema, horizon) = (self.inner.clone(), schema.clone(), horizon.clone());
+        let effect = async move { inner.count_tombstones(&schema, &horizon, limit).await };
+        self.process.call(Place::Database, what, effect).await
+    }
+
     fn max_batch_rows(&self, schema: &TableSchema) -> usize {
         self.inner.max_batch_rows(schema)
     }
