@@ -152,7 +152,7 @@ impl Still {
         let (database, owner) = (self.db.straight(), Owner("earlier".to_owned()));
         let table = TableRef { table: TableName::new("orders").unwrap(), ..self.schema.table.clone() };
         let schema = database.introspect(&table.database, &table.table).await.unwrap();
-        let shards = ShardCount::new(SHARDS as u32).unwrap();
+        let shards = ShardCount::new(SHARDS).unwrap();
         let claims: Vec<ShardClaim> =
             shards.all().map(|shard| ShardClaim { table: table.table.clone(), shard }).collect();
         database.take_ownership(&claims, &owner).await.unwrap();
