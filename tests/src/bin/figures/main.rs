@@ -1,5 +1,6 @@
 //! Measures what is promised, one subject at a time, on real servers of its own, and says whether it is reached.
 
+mod adaptive;
 mod coalesce;
 mod limit;
 mod poison;
@@ -37,6 +38,8 @@ enum Subject {
     Poison,
     /// A database that stands still costs no membership, no memory, and no row
     Stall,
+    /// A database that others make slow is written more slowly, and as fast as before when they have gone
+    Adaptive,
 }
 
 #[tokio::main]
@@ -48,6 +51,7 @@ async fn main() -> Result<()> {
         Subject::Rebalance => rebalance::measure(quick).await?,
         Subject::Poison => poison::measure(quick).await?,
         Subject::Stall => stall::measure(quick).await?,
+        Subject::Adaptive => adaptive::measure(quick).await?,
     };
     report.print(json)?;
     // Figures that are not reached are no error of the measurement, and still not to be overlooked.
