@@ -65,7 +65,11 @@ async fn settle<H: Budget, D>(
     let mut tries = 0;
     loop {
         let Agreement { limit, now } = parts.hot.agreed(database.as_str()).await?;
-        let health = parts.pulse(database).map_or(law::Health::Unclear, |pulse| pulse.health(Instant::now()));
+        let at_lowest = limit.is_some_and(|limit| law::within(limit.per_second, bounds) <= bounds.min);
+        let health = match parts.pulse(database) {
+            Some(pulse) => pulse.health(Instant::now(), at_lowest),
+            None => law::Health::Unclear,
+        };
         let after = match limit {
             None => Some(law::begin(bounds, now)),
             Some(current) => law::next(current, health, bounds, now),

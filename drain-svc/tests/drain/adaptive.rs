@@ -7,7 +7,10 @@ use hot_store::Budget as _;
 use model::DatabaseName;
 use tokio::time::{Instant, sleep};
 
-use crate::world::{Still, options};
+use crate::{
+    core::Core,
+    world::{Running, Still, options},
+};
 
 const BOUNDS: Bounds = Bounds { min: 10.0, max: 200.0 };
 const USUAL: Duration = Duration::from_millis(10);
@@ -68,6 +71,84 @@ async fn it_begins_low_rises_while_all_is_well_gives_way_to_trouble_and_is_back_
     };
     let worst = attempts.iter().map(|attempt| second(attempt.at)).max().unwrap();
     assert!(worst <= 210, "{worst} rows in a second");
+    for replica in running {
+        replica.stop().await;
+    }
+}
+
+/// Others who keep a core busy, two at a time, and writes of ours that take half of it when they may.
+const OTHERS: usize = 2;
+const QUERY: Duration = Duration::from_millis(4);
+const OF_A_ROW: Duration = Duration::from_micros(2500);
+
+async fn beside_others(rows: i64) -> (Still, Core) {
+    let (world, core) = (backlog(rows).await, Core::new());
+    world.db.takes(Duration::from_millis(2));
+    world.db.shares(&core, OF_A_ROW);
+    (world, core)
+}
+
+/// What others' queries take beside drains with these options, as a multiple of what they take alone, and how fast ours
+/// are meanwhile; 10 s after they came, for 20 s.
+async fn others_beside(world: &Still, core: &Core, options: DrainOptions) -> (f64, f64, Vec<Running>) {
+    let alone = core.others(OTHERS, QUERY);
+    let begun = Instant::now();
+    sleep(Duration::from_secs(3)).await;
+    let idle = alone.p99(begun);
+    drop(alone);
+
+    let running: Vec<_> = (0..3).map(|_| world.start(options.clone())).collect();
+    sleep(Duration::from_secs(30)).await;
+    let full = rate(world, 5).await;
+    assert!((190.0..=210.0).contains(&full), "{full} rows/s when nobody else is there");
+    let others = core.others(OTHERS, QUERY);
+    sleep(Duration::from_secs(10)).await;
+    let begun = Instant::now();
+    let ours = rate(world, 20).await;
+    (others.p99(begun).as_secs_f64() / idle.as_secs_f64(), ours, running)
+}
+
+#[tokio::test(start_paused = true)]
+async fn others_hardly_feel_one_that_gives_way_and_feel_one_that_does_not() {
+    let (world, core) = beside_others(14_000).await;
+    let (slower, ours, running) = others_beside(&world, &core, adaptive()).await;
+    assert!(slower <= 1.5, "{slower} times as long as alone");
+    assert!(ours <= 40.0, "{ours} rows/s beside them");
+    // It is back once they are gone.
+    sleep(Duration::from_secs(30)).await;
+    let back = rate(&world, 5).await;
+    assert!((190.0..=210.0).contains(&back), "{back} rows/s afterwards");
+    for replica in running {
+        replica.stop().await;
+    }
+
+    let (world, core) = beside_others(14_000).await;
+    let mut fixed = options();
+    fixed.per_database.insert("main".into(), BOUNDS.max);
+    let (slower, ours, running) = others_beside(&world, &core, fixed).await;
+    assert!(slower > 1.5, "{slower} times as long as alone");
+    assert!(ours > 100.0, "{ours} rows/s beside them");
+    for replica in running {
+        replica.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_database_that_is_slower_for_hours_is_given_minutes_at_the_lowest_limit_and_then_what_it_bears() {
+    let world = backlog(20_000).await;
+    let mut options = options();
+    options.adaptive.insert(DatabaseName::new("main").unwrap(), Bounds { min: 5.0, max: 50.0 });
+    let running: Vec<_> = (0..2).map(|_| world.start(options.clone())).collect();
+    sleep(Duration::from_secs(60)).await;
+    world.db.takes(USUAL * 17 / 10);
+    sleep(Duration::from_secs(30)).await;
+    let lowest = rate(&world, 60).await;
+    assert!((4.0..=6.0).contains(&lowest), "{lowest} rows/s at first");
+    sleep(Duration::from_secs(300)).await;
+    for minute in 0..3 {
+        let later = rate(&world, 60).await;
+        assert!((47.0..=52.0).contains(&later), "{later} rows/s, {minute} minutes later");
+    }
     for replica in running {
         replica.stop().await;
     }

@@ -15,6 +15,8 @@ use database::{
 use model::{Content, DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema, Value, Version};
 use tokio::{sync::Notify, time::Instant};
 
+use crate::core::Core;
+
 /// One call of `apply`.
 #[derive(Debug, Clone)]
 pub(crate) struct Attempt {
@@ -95,6 +97,8 @@ pub(crate) struct BentDatabase<D = AnyDatabase> {
     pub(crate) garbled_rates: Mutex<Vec<TableRef>>,
     /// How long transactions take.
     takes: Mutex<Duration>,
+    /// What they share with others, and how much of it a row takes.
+    core: Mutex<Option<(Core, Duration)>>,
     /// The next transaction is committed, and its answer is lost.
     pub(crate) lose_next_answer: AtomicBool,
     /// Rows with this key are refused for good.
@@ -120,6 +124,7 @@ impl<D> BentDatabase<D> {
             hides_rates: AtomicBool::new(false),
             garbled_rates: Mutex::default(),
             takes: Mutex::default(),
+            core: Mutex::default(),
             lose_next_answer: AtomicBool::new(false),
             poison: Mutex::default(),
             bad_amount: Mutex::default(),
@@ -154,6 +159,11 @@ impl<D> BentDatabase<D> {
     /// How long transactions take from now on.
     pub(crate) fn takes(&self, time: Duration) {
         *self.takes.lock().unwrap() = time;
+    }
+
+    /// What transactions share with others from now on, and how much of it each row of theirs takes.
+    pub(crate) fn shares(&self, core: &Core, of_a_row: Duration) {
+        *self.core.lock().unwrap() = Some((core.clone(), of_a_row));
     }
 
     fn called(&self, what: String) {
@@ -212,6 +222,10 @@ impl<D: Database> Database for BentDatabase<D> {
         let takes = *self.takes.lock().unwrap();
         if !takes.is_zero() {
             tokio::time::sleep(takes).await;
+        }
+        let core = self.core.lock().unwrap().clone();
+        if let Some((core, of_a_row)) = core {
+            core.work(of_a_row * batch.changes.len() as u32).await;
         }
         let at = Instant::now();
         let changes: Vec<_> = batch.changes.iter().map(|change| (change.key.clone(), change.version)).collect();

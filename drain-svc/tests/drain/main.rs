@@ -4,6 +4,7 @@
 mod adaptive;
 mod assignment;
 mod breaker;
+mod core;
 mod database_errors;
 mod db;
 mod dead_letters;

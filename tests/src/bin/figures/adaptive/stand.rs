@@ -11,6 +11,7 @@ use shock_absorber_tests::{
     Service, ServiceSettings,
     servers::{KafkaServer, MariaDbServer, RedisServer},
 };
+use tokio::process::Command;
 
 const SCHEMA: &str = "shop";
 const TABLES: [&str; 3] = ["orders_0", "orders_1", "orders_2"];
@@ -22,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const LEDGER: u32 = 50_000;
 const SAMPLE: u32 = 5_000;
 /// What one row of ours and one query of theirs takes of an idle core, in microseconds.
-const ROW: f64 = 1_500.0;
+const ROW: f64 = 1_600.0;
 const QUERY: f64 = 4_000.0;
 
 /// Everything that runs but the drains.
@@ -38,17 +39,27 @@ pub(super) struct Stand {
 pub(super) struct Queries(Vec<(u64, u64)>);
 
 impl Queries {
-    /// Their 99th percentile in milliseconds, from so long after the first one on.
+    /// The same without what began earlier than so long after the first one.
+    pub(super) fn since(self, from: Duration) -> Self {
+        self.split(from).1
+    }
+
+    /// What began before so long after the first one, and what later.
+    pub(super) fn split(self, at: Duration) -> (Self, Self) {
+        let (before, after) = self.0.into_iter().partition(|(began, _)| u128::from(*began) < at.as_micros());
+        (Self(before), Self(after))
+    }
+
+    /// Their 99th percentile in milliseconds.
     ///
     /// # Errors
     /// If there are too few.
-    pub(super) fn p99(&self, from: Duration) -> Result<f64> {
-        let from = u64::try_from(from.as_micros())?;
-        let mut took: Vec<u64> = self.0.iter().filter(|(at, _)| *at >= from).map(|(_, took)| *took).collect();
+    pub(super) fn p99(&self) -> Result<f64> {
+        let mut took: Vec<u64> = self.0.iter().map(|(_, took)| *took).collect();
         ensure!(took.len() >= 200, "{} queries are too few to tell a 99th percentile", took.len());
         took.sort_unstable();
         let p99 = took[took.len() * 99 / 100] as f64 / 1000.0;
-        eprintln!("  p99 of {} queries: {p99:.1} ms", took.len());
+        eprintln!("    p99 of {} queries: {p99:.1} ms", took.len());
         Ok(p99)
     }
 }
@@ -59,11 +70,20 @@ impl Stand {
     /// # Errors
     /// If anything doesn't start.
     pub(super) async fn start(rows: u32) -> Result<Self> {
+        let cores = std::thread::available_parallelism()?.get();
+        if cores > 1 {
+            // All that is started from here on, too.
+            keep_on(std::process::id(), &format!("1-{}", cores - 1)).await?;
+        }
         let (redis, kafka, mariadb) = tokio::try_join!(
             RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]),
             KafkaServer::start_with(&[("group.min.session.timeout.ms", "1000")]),
             MariaDbServer::start_with(&["--innodb-buffer-pool-size=256M"]),
         )?;
+        if cores > 1 {
+            let pid = tokio::fs::read_to_string(mariadb.sql("", "SELECT @@pid_file").await?.trim()).await?;
+            keep_on(pid.trim().parse()?, "0").await?;
+        }
         mariadb.create_schema(SCHEMA).await?;
         let of_a_row = furnish(&mariadb).await?;
         let settings = ServiceSettings::new()
@@ -210,6 +230,14 @@ async fn furnish(mariadb: &MariaDbServer) -> Result<String> {
         database.add_version_column(&TableName::new(table)?).await?;
     }
     Ok(format!("{}; {};", from(of_row), read(of_row)))
+}
+
+/// Keeps a process with all its threads on these cores.
+async fn keep_on(pid: u32, cores: &str) -> Result<()> {
+    let mut command = Command::new("taskset");
+    let output = command.args(["--all-tasks", "--cpu-list", "--pid", cores, &pid.to_string()]).output().await?;
+    ensure!(output.status.success(), "taskset: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
 }
 
 /// The command-line client splits at semicolons.
