@@ -120,7 +120,7 @@ where
 /// What is stopped, in the hot store's words.
 async fn halt_of<H, L, D: Database>(core: &Core<H, L, D>, holds: &Holds) -> Result<Halt, DatabaseError> {
     let stopped = || holds.list.iter().filter(|hold| hold.kind == HoldKind::DrainDown);
-    let unknown = |hold: &Hold| matches!(&hold.scope, HoldScope::Table(t) if core.directory.known(t).is_none());
+    let unknown = |hold: &Hold| matches!(&hold.scope, HoldScope::Table(t) if core.directory.namespace_of(t).is_none());
     if stopped().any(unknown) {
         // Enabled at another replica a moment ago. Who is not in the catalog even then is not written by anybody.
         core.directory.refresh(false).await?;
@@ -130,7 +130,8 @@ async fn halt_of<H, L, D: Database>(core: &Core<H, L, D>, holds: &Holds) -> Resu
         match &hold.scope {
             HoldScope::Everything => return Ok(Halt { revision: holds.revision, tables: HaltedTables::All }),
             HoldScope::Table(table) => {
-                these.extend(core.directory.known(table).map(|table| table.settings.namespace.clone()));
+                // Also of one that is dropped and made anew meanwhile.
+                these.extend(core.directory.namespace_of(table));
             }
         }
     }

@@ -76,7 +76,8 @@ where
         {
             return Err(HoldError::NotEnabled(table.clone()));
         }
-        let holds = core.directory.catalog_database()?.holds().await?;
+        let catalog = core.directory.catalog_database()?;
+        let holds = catalog.holds().await?;
         let tables: Vec<_> =
             core.directory.all().into_iter().filter(|table| scope.covers(&table.schema.table)).collect();
         let covers = |hold: &&Hold| {
@@ -86,8 +87,11 @@ where
         let (mut refusing, mut unknown, mut records, mut parked) = (0, 0, 0, 0);
         let mut problem = None;
         let looks = looks(core, scope, &namespaces).await;
-        // The looks are of different moments: an end and another beginning may lie between them.
-        let newest = looks.iter().filter_map(|(_, look)| Some(look.as_ref().ok()?.as_ref()?.revision)).max();
+        // The looks are of different moments: an end and another beginning may lie between them, also where the shards that
+        // are looked at late were not told of either yet. A catalog that was restored knows less than the shards.
+        let known = catalog.holds().await?.revision;
+        let told = looks.iter().filter_map(|(_, look)| Some(look.as_ref().ok()?.as_ref()?.revision));
+        let newest = told.max().max(Some(known));
         for (shard, look) in looks {
             match look {
                 Ok(Some(look)) => {

@@ -74,6 +74,11 @@ impl BentDatabase {
         self.state.lock().unwrap().tables.insert(TableName::new(name).unwrap(), columns);
     }
 
+    /// Drops a table; the catalog keeps it.
+    pub fn drop_table(&self, name: &str) {
+        self.state.lock().unwrap().tables.remove(&TableName::new(name).unwrap());
+    }
+
     pub fn set_row(&self, table: &str, key: &Key, row: DatabaseRow) {
         let table = TableName::new(table).unwrap();
         self.state.lock().unwrap().rows.insert((table, key.to_bytes()), row);

@@ -8,6 +8,7 @@ mod batches;
 mod checkpoints;
 mod db;
 mod dead_letters;
+mod drain_down;
 mod log;
 mod lost_letters;
 mod lost_log;

@@ -1,6 +1,7 @@
 //! The hot store in memory, with somebody who writes between the steps of others, and with answers that get lost.
 
 use std::{
+    pin::Pin,
     sync::{
         Mutex,
         atomic::{AtomicBool, Ordering},
@@ -24,6 +25,7 @@ struct HeldWrite {
 }
 
 type Rival = Box<dyn Fn() -> (Shard, Write) + Send>;
+type Meanwhile = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 pub struct BentStore {
     pub memory: MemoryStore,
@@ -31,7 +33,9 @@ pub struct BentStore {
     held_write: Mutex<Option<HeldWrite>>,
     loses_answers: AtomicBool,
     forgets: AtomicBool,
+    lost_entries: AtomicBool,
     before_read: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    before_header: Mutex<Option<(Shard, Meanwhile)>>,
     expired: Mutex<Vec<RecordId>>,
     settings: Mutex<Settings>,
 }
@@ -44,7 +48,9 @@ impl BentStore {
             held_write: Mutex::default(),
             loses_answers: AtomicBool::new(false),
             forgets: AtomicBool::new(false),
+            lost_entries: AtomicBool::new(false),
             before_read: Mutex::default(),
+            before_header: Mutex::default(),
             expired: Mutex::default(),
             settings: Mutex::default(),
         }
@@ -76,6 +82,16 @@ impl BentStore {
     /// Does something before the next read.
     pub fn before_read(&self, hook: impl FnOnce() + Send + 'static) {
         *self.before_read.lock().unwrap() = Some(Box::new(hook));
+    }
+
+    /// Does something before that shard's header is read the next time.
+    pub fn before_header(&self, shard: Shard, meanwhile: impl Future<Output = ()> + Send + 'static) {
+        *self.before_header.lock().unwrap() = Some((shard, Box::pin(meanwhile)));
+    }
+
+    /// Backlogs no longer have the entries by which their records are counted, as a power cut may leave them.
+    pub fn lose_entries(&self, lost: bool) {
+        self.lost_entries.store(lost, Ordering::SeqCst);
     }
 
     /// From now on the record, which must be clean, is read as if its TTL were over.
@@ -185,10 +201,18 @@ impl HotStore for BentStore {
     }
 
     async fn backlog(&self, shard: Shard, namespaces: Vec<Namespace>) -> Result<(Epoch, Vec<Backlog>), HotStoreError> {
-        self.memory.backlog(shard, namespaces).await
+        let (epoch, mut backlogs) = self.memory.backlog(shard, namespaces).await?;
+        if self.lost_entries.load(Ordering::SeqCst) {
+            backlogs.iter_mut().for_each(|backlog| (backlog.records, backlog.bytes) = (0, 0));
+        }
+        Ok((epoch, backlogs))
     }
 
     async fn header(&self, shard: Shard) -> Result<ShardHeader, HotStoreError> {
+        let meanwhile = self.before_header.lock().unwrap().take_if(|(of, _)| *of == shard);
+        if let Some((_, meanwhile)) = meanwhile {
+            meanwhile.await;
+        }
         self.memory.header(shard).await
     }
 

@@ -12,7 +12,7 @@ use ingest_svc::{
     startup::{self, StartError},
     tables::{self, TableError, Tables},
 };
-use model::{DatabaseName, Epoch, Shard, ShardCount, TableName, TableRef, Topic};
+use model::{DatabaseName, Epoch, Shard, TableName, TableRef, Topic};
 use tokio_util::sync::CancellationToken;
 
 use crate::{db::payment_columns, log::Fate, world::*};
@@ -25,13 +25,6 @@ async fn a_table_is_enabled_for_all_replicas_and_again_without_harm() {
     let again = other.enable(&table("payments")).await.unwrap();
     assert_eq!(again.topic, Some(Topic::new("shock-absorber.payments").unwrap()));
     assert_eq!(again.schema.unwrap().columns, payment_columns());
-}
-
-/// Another replica on the same stores.
-fn replica(world: &World, shards: u32) -> Arc<TestCore> {
-    let directory = Arc::new(TableDirectory::new(vec![(DatabaseName::new("main").unwrap(), world.db.clone())]));
-    let shards = ShardCount::new(shards).unwrap();
-    Arc::new(Core::new(world.store.clone(), world.log.clone(), directory, shards, quick_options()))
 }
 
 #[tokio::test]

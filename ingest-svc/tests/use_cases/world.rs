@@ -312,6 +312,13 @@ impl World {
     }
 }
 
+/// Another replica on the same stores.
+pub fn replica(world: &World, shards: u32) -> Arc<TestCore> {
+    let directory = Arc::new(TableDirectory::new(vec![(DatabaseName::new("main").unwrap(), world.db.clone())]));
+    let shards = ShardCount::new(shards).unwrap();
+    Arc::new(Core::new(world.store.clone(), world.log.clone(), directory, shards, quick_options()))
+}
+
 pub fn etag(result: WriteResult) -> Etag {
     result.unwrap().etag
 }

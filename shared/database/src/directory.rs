@@ -1,9 +1,6 @@
 //! The catalog's tables as a replica sees them, each with its schema, refreshed in the background.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::ArcSwap;
 use model::{DatabaseName, Namespace, TableRef, TableSchema, Topic};
@@ -29,8 +26,8 @@ struct View {
     tables: HashMap<TableRef, Arc<CatalogTable>>,
     by_namespace: HashMap<Namespace, Arc<CatalogTable>>,
     by_topic: HashMap<Topic, Arc<CatalogTable>>,
-    /// Tables of the catalog that can't be used.
-    missing: HashSet<TableRef>,
+    /// Tables of the catalog that can't be used, and where their records lie in the hot store.
+    missing: HashMap<TableRef, Namespace>,
 }
 
 /// All tables of the catalog. Looking one up costs a pointer; refreshing costs a query while nothing has changed.
@@ -93,6 +90,13 @@ impl<D: Database> TableDirectory<D> {
         self.view.load().tables.get(table).cloned()
     }
 
+    /// Where the records of a table of the catalog lie in the hot store, also while the table itself can't be used.
+    pub fn namespace_of(&self, table: &TableRef) -> Option<Namespace> {
+        let view = self.view.load();
+        let used = view.tables.get(table).map(|known| &known.settings.namespace);
+        used.or_else(|| view.missing.get(table)).cloned()
+    }
+
     /// The table whose records lie there in the hot store.
     pub fn by_namespace(&self, namespace: &Namespace) -> Option<Arc<CatalogTable>> {
         self.view.load().by_namespace.get(namespace).cloned()
@@ -129,7 +133,7 @@ impl<D: Database> TableDirectory<D> {
         let mut view = View { generation, ..View::default() };
         for entry in entries {
             let Some(table) = self.look_at(&entry, &old).await? else {
-                view.missing.insert(entry.table);
+                view.missing.insert(entry.table, entry.settings.namespace);
                 continue;
             };
             view.by_namespace.insert(table.settings.namespace.clone(), table.clone());
@@ -161,7 +165,7 @@ impl<D: Database> TableDirectory<D> {
         }
         let is_unfit = matches!(error, DatabaseError::NoSuchTable(_) | DatabaseError::Unsupported { .. });
         if self.unusable == Unusable::IsLeftOut || (!entry.enabled && is_unfit) {
-            if !old.missing.contains(table) {
+            if !old.missing.contains_key(table) {
                 tracing::error!(%table, %error, "a table of the catalog can't be used; it is not drained until it can");
             }
             return Ok(None);
