@@ -8,7 +8,7 @@ use database::{AnyDatabase, TableDirectory};
 use event_log::kafka::{KafkaLog, KafkaSource};
 use hot_store::redis::RedisStore;
 use model::{InvalidName, ShardCountError};
-use runtime::{Readiness, ReadyPart, Settings, Shutdown, admin, telemetry::Metrics};
+use runtime::{Readiness, ReadyPart, Settings, Shutdown, admin, config::HostNameUnknown, telemetry::Metrics};
 use tokio::time::sleep;
 
 use crate::{
@@ -28,6 +28,9 @@ pub enum RunError {
     /// The name of a database can't be used.
     #[error("`databases`: {0}")]
     DatabaseName(#[from] InvalidName),
+    /// This replica's name can't be made.
+    #[error(transparent)]
+    HostName(#[from] HostNameUnknown),
     /// The admin listener can't listen.
     #[error(transparent)]
     Admin(#[from] admin::AdminError),

@@ -91,7 +91,11 @@ impl DrainOptions {
             }
         };
         Self {
-            replica: if drain.replica.is_empty() { host() } else { drain.replica.clone() },
+            replica: if drain.replica.is_empty() {
+                host().unwrap_or_else(|| "drain".to_owned())
+            } else {
+                drain.replica.clone()
+            },
             // A name that no table has: what is in effect where nothing is said.
             default_table: table(""),
             per_table: settings.tables.per_table.keys().map(|name| (name.clone(), table(name))).collect(),
@@ -138,11 +142,11 @@ fn adaptive_limit(database: &DatabaseSettings) -> Option<(DatabaseName, Bounds)>
     Some((name, Bounds { min: adaptive.min_rows_per_second, max: adaptive.max_rows_per_second }))
 }
 
-/// The name of this machine: of a pod, where it runs in one.
-pub(crate) fn host() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+/// The name of this machine, where it is known: of a pod, where it runs in one.
+pub(crate) fn host() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
     let name = name.trim();
-    if name.is_empty() { "drain".to_owned() } else { name.to_owned() }
+    (!name.is_empty()).then(|| name.to_owned())
 }
 
 impl Default for DrainOptions {

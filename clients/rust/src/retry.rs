@@ -29,6 +29,8 @@ impl Repeat {
         }
         let passing = match error {
             ClientError::Connect(_) | ClientError::Transport(_) | ClientError::TimedOut(_) => true,
+            // An operator has asked for it, and nobody knows until when: the caller decides what to do meanwhile.
+            ClientError::Server(_) if error.is(Reason::DrainingDown) => false,
             ClientError::Server(server) => {
                 matches!(server.code, Code::Unavailable | Code::ResourceExhausted) || error.is(Reason::Conflict)
             }
@@ -111,6 +113,7 @@ mod tests {
             assert!(repeat.may_follow(&answered(Reason::ShardClosed)));
             assert!(repeat.may_follow(&answered(Reason::Overloaded)));
             assert!(repeat.may_follow(&answered(Reason::Conflict)));
+            assert!(!repeat.may_follow(&answered(Reason::DrainingDown)));
             assert!(!repeat.may_follow(&answered(Reason::EtagMismatch)));
             assert!(!repeat.may_follow(&answered(Reason::WrongType)));
             assert!(!repeat.may_follow(&answered(Reason::RequestIdReused)));

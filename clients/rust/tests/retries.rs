@@ -153,6 +153,23 @@ async fn attempts_end_with_the_deadline_and_the_last_answer_is_told() {
     assert!((2..=9).contains(&attempts), "{attempts} attempts");
 }
 
+/// A drain-down lasts as long as an operator's work does.
+#[tokio::test]
+async fn that_a_table_is_drained_down_is_told_at_once() {
+    let draining = || Script::Refuse(refusal(Reason::DrainingDown, Some(DELAY)));
+    let unknown = Script::Refuse(refusal(Reason::OutcomeUnknown, None));
+    let server = Scripted::start([draining(), Script::Accept, unknown, draining(), Script::Accept]).await;
+    let client = client(&server).await;
+    let error = client.put("t", row(1)).await.unwrap_err();
+    assert!(error.is(Reason::DrainingDown) && error.is_refusal(), "{error:?}");
+    assert_eq!((error.retry_after(), server.asked().len()), (Some(DELAY), 1));
+    client.put("t", row(1)).await.unwrap();
+    // It says nothing of an earlier attempt.
+    let error = client.put("t", row(2)).await.unwrap_err();
+    assert!(matches!(error, ClientError::Unsettled(_)) && error.is(Reason::DrainingDown), "{error:?}");
+    assert_eq!(server.asked().len(), 4);
+}
+
 /// The server refuses before it looks whether it knows the id.
 #[tokio::test]
 async fn a_retry_that_is_refused_settles_nothing() {

@@ -4,7 +4,10 @@ use database::DatabaseOptions;
 use event_log::kafka::{GroupProtocol, KafkaOptions, KafkaSecurity};
 use hot_store::redis::RedisOptions;
 use model::{DatabaseName, ShardCount};
-use runtime::{Settings, config};
+use runtime::{
+    Settings,
+    config::{self, HostNameUnknown},
+};
 
 use super::RunError;
 use crate::options::host;
@@ -27,7 +30,7 @@ impl Plan {
         Ok(Self {
             shards,
             redis: redis(settings, shards),
-            kafka: kafka(settings),
+            kafka: kafka(settings, host().as_deref())?,
             databases: settings.databases.iter().map(database).collect::<Result<_, RunError>>()?,
         })
     }
@@ -54,8 +57,11 @@ fn redis(Settings { redis: settings, request_window, .. }: &Settings, shards: Sh
     }
 }
 
-fn kafka(Settings { kafka: settings, request_window, .. }: &Settings) -> KafkaOptions {
-    KafkaOptions {
+fn kafka(
+    Settings { kafka: settings, request_window, .. }: &Settings,
+    host: Option<&str>,
+) -> Result<KafkaOptions, HostNameUnknown> {
+    Ok(KafkaOptions {
         group_protocol: match settings.group_protocol {
             config::GroupProtocol::Auto => GroupProtocol::Auto,
             config::GroupProtocol::Classic => GroupProtocol::Classic,
@@ -63,7 +69,7 @@ fn kafka(Settings { kafka: settings, request_window, .. }: &Settings) -> KafkaOp
         },
         session_timeout: settings.session_timeout,
         max_poll_interval: settings.max_poll_interval,
-        group_instance_id: settings.instance_id(&host()),
+        group_instance_id: settings.instance_id(host)?,
         max_message_bytes: settings.max_message_bytes,
         allow_single_node: settings.allow_single_node,
         request_window: *request_window,
@@ -75,7 +81,7 @@ fn kafka(Settings { kafka: settings, request_window, .. }: &Settings) -> KafkaOp
             ca: given(&settings.ssl_ca_location),
         },
         ..KafkaOptions::new(&settings.brokers, &settings.group)
-    }
+    })
 }
 
 #[cfg(test)]

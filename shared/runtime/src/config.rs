@@ -18,8 +18,8 @@ pub use duration::{DurationError, format_duration, parse_duration};
 pub use error::ConfigError;
 pub use secret::{ConnectionUrl, Secret};
 pub use settings::{
-    AdaptiveSettings, DatabaseSettings, DrainSettings, EmbeddedSettings, GroupProtocol, IngestSettings, KafkaSettings,
-    LogFormat, RedisSettings, SecurityProtocol, Settings, TelemetrySettings,
+    AdaptiveSettings, DatabaseSettings, DrainSettings, EmbeddedSettings, GroupProtocol, HostNameUnknown,
+    IngestSettings, KafkaSettings, LogFormat, RedisSettings, SecurityProtocol, Settings, TelemetrySettings,
 };
 pub use sources::{ConfigSources, DEFAULT_YAML, ENVIRONMENT_PREFIX};
 pub use tables::{Ack, CreateCheck, EffectiveTable, TableDefaults, TableOverrides, TablesSettings};

@@ -178,13 +178,21 @@ fn errors_name_the_source_and_the_key() {
 
 #[test]
 fn a_drain_replica_s_name_may_be_that_of_its_machine() {
-    let name = |id: &str| {
+    let name = |id: &str, host: Option<&str>| {
         let settings = from_flags(&[&format!("kafka.group_instance_id={id}")]).unwrap();
-        settings.kafka.instance_id("drain-3\n")
+        settings.kafka.instance_id(host)
     };
-    assert_eq!(name(""), None);
-    assert_eq!(name("west"), Some("west".into()));
-    assert_eq!(name("west-{hostname}"), Some("west-drain-3".into()));
+    let known = Some("drain-3\n");
+    assert_eq!(name("", known), Ok(None));
+    assert_eq!(name("west", known), Ok(Some("west".into())));
+    assert_eq!(name("west-{hostname}", known), Ok(Some("west-drain-3".into())));
+    // Two replicas of one name would put each other out.
+    for unknown in [None, Some(""), Some("\n")] {
+        assert_eq!(name("", unknown), Ok(None));
+        assert_eq!(name("west", unknown), Ok(Some("west".into())));
+        let error = name("west-{hostname}", unknown).unwrap_err().to_string();
+        assert!(error.contains("kafka.group_instance_id") && error.contains("{hostname}"), "{error}");
+    }
 }
 
 #[test]

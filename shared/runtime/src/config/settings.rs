@@ -312,6 +312,17 @@ impl SecurityProtocol {
     }
 }
 
+/// What stands for the machine's name.
+const HOST_NAME: &str = "{hostname}";
+
+/// The name of this machine is asked for and can't be found out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`kafka.group_instance_id` asks for {{hostname}}, and this machine's name can't be read from \
+     /proc/sys/kernel/hostname: write a name of its own for each replica in its place"
+)]
+pub struct HostNameUnknown;
+
 impl KafkaSettings {
     /// The topic of a table, by the template.
     pub fn topic_of(&self, database: &str, table: &str) -> String {
@@ -319,9 +330,17 @@ impl KafkaSettings {
     }
 
     /// The name of this member of the drain group on a machine with this name, if members have names.
-    pub fn instance_id(&self, host_name: &str) -> Option<String> {
-        let id = self.group_instance_id.replace("{hostname}", host_name.trim());
-        (!id.is_empty()).then_some(id)
+    ///
+    /// # Errors
+    /// If the machine's is asked for, and is not known: all replicas would have one name, and each put the others out.
+    pub fn instance_id(&self, host_name: Option<&str>) -> Result<Option<String>, HostNameUnknown> {
+        let host_name = host_name.map(str::trim).filter(|name| !name.is_empty());
+        let id = match host_name {
+            Some(name) => self.group_instance_id.replace(HOST_NAME, name),
+            None if self.group_instance_id.contains(HOST_NAME) => return Err(HostNameUnknown),
+            None => self.group_instance_id.clone(),
+        };
+        Ok((!id.is_empty()).then_some(id))
     }
 }
 
