@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use shock_absorber_client::{DeadLetter, DeadLetterName, DeadLetterOutcome, Row, ShownDeadLetter};
+use shock_absorber_client::{DeadLetter, DeadLetterCause, DeadLetterName, DeadLetterOutcome, Row, ShownDeadLetter};
 
 /// How it is printed.
 #[derive(Debug, Clone, Copy, Args)]
@@ -40,7 +40,7 @@ impl<'a> LetterJson<'a> {
         Self {
             table: letter.name.table.to_string(),
             id: &letter.name.id,
-            cause: word(letter.cause.as_str_name(), "DEAD_LETTER_CAUSE_"),
+            cause: cause(letter.cause),
             state: word(letter.state.as_str_name(), "DEAD_LETTER_STATE_"),
             code: &letter.code,
             message: &letter.message,
@@ -57,6 +57,14 @@ impl<'a> LetterJson<'a> {
 }
 
 /// The last part of a name of the API, in small letters.
+fn cause(cause: DeadLetterCause) -> String {
+    match cause {
+        // Of a later release.
+        DeadLetterCause::Unspecified => "unknown".to_owned(),
+        known => word(known.as_str_name(), "DEAD_LETTER_CAUSE_"),
+    }
+}
+
 fn word(name: &str, prefix: &str) -> String {
     name.trim_start_matches(prefix).to_lowercase()
 }
@@ -178,9 +186,7 @@ mod tests {
 
     use super::*;
     use jiff::Timestamp;
-    use shock_absorber_client::{
-        DeadLetterCause, DeadLetterOperation, DeadLetterRecord, DeadLetterState, TableRef, Value,
-    };
+    use shock_absorber_client::{DeadLetterOperation, DeadLetterRecord, DeadLetterState, TableRef, Value};
 
     const PLAIN: Format = Format { json: false };
     const JSON: Format = Format { json: true };
@@ -214,6 +220,8 @@ mod tests {
         assert_eq!(at, width, "the head stands over its columns");
         let json: serde_json::Value = serde_json::from_str(&line(&letter(), JSON).unwrap()).unwrap();
         assert_eq!((&json["id"], &json["cause"], &json["version"]), (&"17-5".into(), &"permanent".into(), &7.into()));
+        let later = DeadLetter { cause: DeadLetterCause::Unspecified, ..letter() };
+        assert!(line(&later, PLAIN).unwrap().contains(" unknown "), "a later release wrote it");
     }
 
     #[test]

@@ -108,6 +108,7 @@ fn cause_to_proto(cause: DeadLetterCause) -> v1::DeadLetterCause {
         DeadLetterCause::Permanent => v1::DeadLetterCause::Permanent,
         DeadLetterCause::Dependent => v1::DeadLetterCause::Dependent,
         DeadLetterCause::Since => v1::DeadLetterCause::Since,
+        DeadLetterCause::Later(_) => v1::DeadLetterCause::Unspecified,
     }
 }
 

@@ -1,12 +1,15 @@
 //! What becomes of parked records when the hot store is lost.
 
 use event_log::Progress;
-use hot_store::{Slot, Stage, memory::Survives};
+use hot_store::{HotStore as _, Slot, Stage, Stamp, memory::Survives};
 use ingest_svc::dead_letters::{DeadLetters, LetterFilter, LetterName, LetterState, Outcome};
-use model::{Epoch, Version};
+use model::{DeadLetterCause, Epoch, Version};
 use tokio::sync::mpsc;
 
-use crate::{dead_letters::refuse, world::*};
+use crate::{
+    dead_letters::{refuse, write_letter},
+    world::*,
+};
 
 /// The drain is done with all that is in the log; the hot store knows as much as it did.
 async fn pass(world: &World) {
@@ -67,13 +70,30 @@ async fn what_was_parked_is_parked_again_after_a_total_loss() {
     assert!(matches!(outcomes[..], [Outcome::Replayed(replayed)] if replayed > version), "{outcomes:?}");
 }
 
+/// As while a fleet is upgraded: some of its drains have causes that we don't know.
+#[tokio::test]
+async fn what_a_later_release_gave_up_is_listed_parked_again_and_replayed() {
+    let world = World::new().await;
+    world.plant("k", 7);
+    world.write(put("k", 1)).await.unwrap();
+    let version = write_letter(&world, "k", DeadLetterCause::Later(99), 1);
+    world.store.park(world.shard("k"), vec![Stamp { record: world.record("k"), version }]).await.unwrap();
+    pass(&world).await;
+    world.restart(Survives::Nothing).await;
+    assert_eq!((parked_at(&world, "k").await, world.amount("k").await), (Some(version), Some(1)));
+    let found = letters(&world).await;
+    let [(name, LetterState::Unresolved)] = &found[..] else { panic!("{found:?}") };
+    let outcomes = DeadLetters::new(world.core.clone()).replay(std::slice::from_ref(name)).await;
+    assert!(matches!(outcomes[..], [Outcome::Replayed(replayed)] if replayed > version), "{outcomes:?}");
+    assert_eq!(world.amount("k").await, Some(1));
+}
+
 #[tokio::test]
 async fn no_version_of_a_letter_is_given_again() {
     let world = World::new().await;
     let version = park(&world, "k", 1).await;
     let shard = world.shard("k");
     world.restart(Survives::Nothing).await;
-    use hot_store::HotStore as _;
     assert!(world.store.header(shard).await.unwrap().clock >= version);
 }
 

@@ -108,10 +108,12 @@ pub enum DeadLetterCause {
     Dependent,
     /// A create that was checked in the hot store only, and the database has an older row.
     Since,
+    /// One that only a later release knows, by the number that it is stored as.
+    Later(i32),
 }
 
 impl DeadLetterCause {
-    /// All of them.
+    /// All that this release knows.
     pub const ALL: [Self; 5] = [Self::Undecodable, Self::Misplaced, Self::Permanent, Self::Dependent, Self::Since];
 
     /// Its name in metrics, filters and answers.
@@ -122,6 +124,7 @@ impl DeadLetterCause {
             Self::Permanent => "permanent",
             Self::Dependent => "dependent",
             Self::Since => "since",
+            Self::Later(_) => "unknown",
         }
     }
 }

@@ -277,6 +277,14 @@ fn a_letter_that_is_cut_says_so_and_never_decodes_as_another_event() {
     }
 }
 
+/// Records wait for it: it is listed, replayed, and parked again after a loss of the hot store.
+#[test]
+fn a_dead_letter_whose_cause_only_a_later_release_knows_is_read() {
+    let later = letter(DeadLetterCause::Later(99), Version::new(7));
+    assert_eq!(DeadLetterRecord::decode(later.encode()), Ok(later));
+    assert!(DeadLetterCause::ALL.iter().all(|known| known.name() != DeadLetterCause::Later(99).name()));
+}
+
 /// What an operator gave up must not be taken for a letter, nor the other way round.
 #[test]
 fn a_dead_letter_that_says_two_things_none_or_something_later_is_refused() {

@@ -51,11 +51,12 @@ impl DeadLetterRecord {
 
 fn store_letter(letter: &DeadLetter) -> StoredDeadLetter {
     let cause = match letter.cause {
-        DeadLetterCause::Undecodable => StoredDeadLetterCause::Undecodable,
-        DeadLetterCause::Misplaced => StoredDeadLetterCause::Misplaced,
-        DeadLetterCause::Permanent => StoredDeadLetterCause::Permanent,
-        DeadLetterCause::Dependent => StoredDeadLetterCause::Dependent,
-        DeadLetterCause::Since => StoredDeadLetterCause::Since,
+        DeadLetterCause::Undecodable => StoredDeadLetterCause::Undecodable.into(),
+        DeadLetterCause::Misplaced => StoredDeadLetterCause::Misplaced.into(),
+        DeadLetterCause::Permanent => StoredDeadLetterCause::Permanent.into(),
+        DeadLetterCause::Dependent => StoredDeadLetterCause::Dependent.into(),
+        DeadLetterCause::Since => StoredDeadLetterCause::Since.into(),
+        DeadLetterCause::Later(number) => number,
     };
     StoredDeadLetter {
         topic: letter.topic.to_string(),
@@ -63,7 +64,7 @@ fn store_letter(letter: &DeadLetter) -> StoredDeadLetter {
         key: letter.key.as_bytes().clone(),
         payload: letter.payload.clone(),
         version: letter.version.map_or(0, Version::get),
-        cause: cause.into(),
+        cause,
         code: letter.code.clone(),
         message: letter.message.clone(),
         attempts: letter.attempts,
@@ -82,7 +83,8 @@ fn load_letter(stored: StoredDeadLetter) -> Result<DeadLetter, CodecError> {
         Ok(StoredDeadLetterCause::Dependent) => DeadLetterCause::Dependent,
         Ok(StoredDeadLetterCause::Since) => DeadLetterCause::Since,
         Ok(StoredDeadLetterCause::Unspecified) => return Err(malformed(WHAT, "it names no cause")),
-        Err(_) => return Err(malformed(WHAT, format!("cause {} is not known to this release", stored.cause))),
+        // Its record waits for somebody all the same.
+        Err(_) => DeadLetterCause::Later(stored.cause),
     };
     Ok(DeadLetter {
         topic: Topic::new(stored.topic).map_err(|e| malformed(WHAT, e))?,
