@@ -101,8 +101,7 @@ pub(crate) async fn drain_down(arguments: DrainDownArgs, endpoint: &str) -> Resu
         return Ok(());
     }
     // Whoever comes back to wait takes nothing from what is known of it. Another one's, of everything, may end before.
-    let is_same = |hold: &Hold| hold.table.as_ref().map(|t| TableRef::new(&t.database, &t.table)).as_ref() == table;
-    let known: Option<Hold> = client.drain_down(table).await?.hold.filter(is_same);
+    let known: Option<Hold> = client.drain_down(table).await?.hold.filter(|hold| is_of(hold, table));
     let hold = match known {
         Some(hold) => hold,
         None => client.start_drain_down(table, &why.reason, &why.by).await?,
@@ -131,6 +130,17 @@ pub(crate) async fn drain_down(arguments: DrainDownArgs, endpoint: &str) -> Resu
             bail!("not ready in time; no writes are taken until `shock-absorber drain-down --end`");
         }
         sleep(INTERVAL).await;
+    }
+}
+
+/// Whether it is a hold of what was asked for. The only database needs no name.
+fn is_of(hold: &Hold, asked: Option<&TableRef>) -> bool {
+    match (&hold.table, asked) {
+        (None, None) => true,
+        (Some(held), Some(asked)) => {
+            held.table == asked.table && (asked.database.is_empty() || held.database == asked.database)
+        }
+        _ => false,
     }
 }
 
@@ -171,6 +181,19 @@ fn line(down: &DrainDown) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hold_of_everything_is_none_of_one_table() {
+        let (mut own, all) = (Hold::default(), Hold::default());
+        let held = own.table.get_or_insert_default();
+        (held.database, held.table) = ("main".into(), "orders".into());
+        let of = |asked: &str| Some(TableRef::from(asked));
+        assert!(is_of(&all, None) && is_of(&own, of("orders").as_ref()) && is_of(&own, of("main.orders").as_ref()));
+        for asked in [None, of("entries"), of("other.orders")] {
+            assert!(!is_of(&own, asked.as_ref()), "{asked:?}");
+        }
+        assert!(!is_of(&all, of("orders").as_ref()));
+    }
 
     #[test]
     fn a_drain_down_says_what_it_waits_for() {

@@ -119,7 +119,7 @@ pub(crate) async fn applied_means_that_the_database_has_it(system: &mut System) 
     let accepted = system.client.acknowledging(applied).write(&Write::put("payments", payment("a1", "1.00"))).await?;
     assert_eq!(accepted.reached, Some(AckLevel::Applied));
     assert_eq!(system.number("SELECT COUNT(*) FROM payments WHERE id = 'a1'").await?, 1);
-    let preferred = Acknowledge::required(AckLevel::Queued).preferring(AckLevel::Applied, Duration::from_secs(5));
+    let preferred = Acknowledge::required(AckLevel::Queued).preferring(AckLevel::Applied, Duration::from_secs(12));
     let accepted = system.client.acknowledging(preferred).write(&Write::delete("payments", key("a1"))).await?;
     assert_eq!(accepted.reached, Some(AckLevel::Applied));
     assert_eq!(system.number("SELECT COUNT(*) FROM payments WHERE id = 'a1'").await?, 0);

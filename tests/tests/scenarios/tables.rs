@@ -14,7 +14,7 @@ pub(crate) async fn tables_are_enabled_and_disabled_for_good(system: &mut System
     let other = if system.is_embedded() { system.client.clone() } else { system.another_ingest().await? };
     system.client.disable_table(&payments).await?;
     assert_refused(system.client.put("payments", payment("p2", "1.00")).await, Reason::TableNotEnabled);
-    eventually("refusal by the other replica", Duration::from_secs(10), || async {
+    eventually("refusal by the other replica", Duration::from_secs(60), || async {
         let refused = other.get("payments", key("p1")).await.is_err_and(|e| e.is(Reason::TableNotEnabled));
         Ok(refused.then_some(()))
     })

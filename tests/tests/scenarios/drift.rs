@@ -1,0 +1,125 @@
+//! Tables that are altered while records of theirs wait for the database.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use shock_absorber_client::{Reason, Row, TableRef, TableState, Value, Write};
+use shock_absorber_tests::{System, eventually};
+
+use super::payments::{assert_refused, drained};
+
+/// How long anything may take, at most.
+const WITHIN: Duration = Duration::from_secs(90);
+const ALL: &str = "SELECT COUNT(*) FROM entries";
+
+fn key(n: i64) -> Row {
+    Row::new().set("tenant", "t").set("n", n)
+}
+
+fn entry(n: i64, amount: &str) -> Row {
+    key(n).set("amount", Value::Decimal(amount.into()))
+}
+
+/// Accepts these rows. They are drained so slowly that most of them wait when this returns, and for long.
+async fn put_slowly_drained(system: &System, from: i64, to: i64) -> Result<()> {
+    set_rate(system, "1/s").await?;
+    let writes: Vec<_> =
+        (from..to).map(|n| Write::put("entries", entry(n, "1.00").set("note", format!("note {n}")))).collect();
+    for result in system.client.batch_write(&writes).await {
+        result?;
+    }
+    Ok(())
+}
+
+async fn set_rate(system: &System, rate: &str) -> Result<()> {
+    let told = system.operator(&["table", "set-rate", "entries", rate]).await?;
+    ensure!(told.code == 0, "{told:?}");
+    Ok(())
+}
+
+async fn alter(system: &System, sql: &str) -> Result<()> {
+    Ok(system.database.run_script(&format!("ALTER TABLE entries {sql}")).await?)
+}
+
+/// Waits until status says whether the table has drifted.
+async fn until_drifted(system: &System, has: bool) -> Result<()> {
+    let what = if has { "schema drift" } else { "end of the schema drift" };
+    eventually(what, WITHIN, || async {
+        let status = system.client.status(Some(&TableRef::from("entries"))).await?;
+        let told = status.tables.first().map(|table| table.state());
+        Ok((told.is_some_and(|told| (told == TableState::SchemaDrift) == has)).then_some(()))
+    })
+    .await
+}
+
+async fn no_dead_letters(system: &System) -> Result<()> {
+    let letters = system.operator(&["dlq", "list", "--all", "--json"]).await?.json()?;
+    ensure!(letters.is_empty(), "{letters:?}");
+    Ok(())
+}
+
+/// What ingest knows of the table follows by itself.
+async fn until_ingest_knows(system: &System, has_note: bool) -> Result<()> {
+    eventually("the altered table at ingest", WITHIN, || async {
+        let table = system.client.get_table("entries").await?;
+        Ok((table.columns.iter().any(|column| column.name == "note") == has_note).then_some(()))
+    })
+    .await
+}
+
+pub(crate) async fn a_table_that_is_altered_under_its_backlog_goes_on_by_itself(system: &mut System) -> Result<()> {
+    // Columns come and change: nobody has to do anything.
+    put_slowly_drained(system, 0, 100).await?;
+    alter(system, "ADD COLUMN added INTEGER NOT NULL DEFAULT 7").await?;
+    if !system.is_embedded() {
+        // SQLite changes no column.
+        alter(system, "MODIFY COLUMN note VARCHAR(80), MODIFY COLUMN amount DECIMAL(20, 2) NOT NULL").await?;
+    }
+    set_rate(system, "1000/s").await?;
+    drained(system, "SELECT COUNT(*) FROM entries WHERE added = 7 AND note LIKE 'note %'", 100).await?;
+
+    // A column goes, and comes back.
+    put_slowly_drained(system, 100, 200).await?;
+    alter(system, "DROP COLUMN note").await?;
+    set_rate(system, "1000/s").await?;
+    until_drifted(system, true).await?;
+    ensure!(system.number(ALL).await? < 200);
+    alter(system, "ADD COLUMN note VARCHAR(40)").await?;
+    drained(system, "SELECT COUNT(*) FROM entries WHERE n >= 150 AND note LIKE 'note %'", 50).await?;
+    drained(system, ALL, 200).await?;
+    until_drifted(system, false).await?;
+    no_dead_letters(system).await
+}
+
+pub(crate) async fn a_column_can_be_dropped_for_good_under_a_backlog(system: &mut System) -> Result<()> {
+    put_slowly_drained(system, 0, 100).await?;
+    alter(system, "DROP COLUMN note").await?;
+    until_ingest_knows(system, false).await?;
+    set_rate(system, "1000/s").await?;
+    until_drifted(system, true).await?;
+    // What is accepted from now on names it no more, also where it takes the place of what does.
+    system.client.update("entries", key(99), Row::new().set("amount", Value::Decimal("9.00".into()))).await?;
+    assert_refused(system.client.put("entries", entry(1, "1.00").set("note", "x")).await, Reason::UnknownColumn);
+    ensure!(system.number(ALL).await? < 100);
+    no_dead_letters(system).await?;
+
+    // As the README says: back with it, until nothing waits any more, and then it goes.
+    let down = system.operator(&["drain-down", "entries"]).await?;
+    ensure!(down.code == 0, "{down:?}");
+    alter(system, "ADD COLUMN note VARCHAR(40)").await?;
+    let ready = system.operator(&["drain-down", "entries", "--wait", "--timeout", "90"]).await?;
+    ensure!(ready.code == 0 && ready.out.contains("ready: no write comes in"), "{ready:?}");
+    assert_eq!(system.number(ALL).await?, 100);
+    assert_eq!(system.number("SELECT COUNT(*) FROM entries WHERE note IS NULL").await?, 1);
+    assert_eq!(system.number("SELECT COUNT(*) FROM entries WHERE n = 99 AND amount = 9").await?, 1);
+    alter(system, "DROP COLUMN note").await?;
+    until_ingest_knows(system, false).await?;
+    let ended = system.operator(&["drain-down", "entries", "--end"]).await?;
+    ensure!(ended.code == 0, "{ended:?}");
+    for n in 100..120 {
+        system.client.put("entries", entry(n, "1.00")).await?;
+    }
+    drained(system, ALL, 120).await?;
+    until_drifted(system, false).await?;
+    no_dead_letters(system).await
+}
