@@ -200,7 +200,7 @@ mod tests {
     }
 
     async fn becomes(pid: &str, wanted: &[Option<char>]) {
-        eventually("state", Duration::from_secs(5), || {
+        eventually("state", Duration::from_secs(60), || {
             let there = wanted.contains(&state_of(pid));
             async move { Ok(there.then_some(())) }
         })
@@ -210,7 +210,7 @@ mod tests {
 
     /// The process that a shell has started, once it has.
     async fn grandchild(process: &Process) -> String {
-        eventually("line", Duration::from_secs(5), || {
+        eventually("line", Duration::from_secs(60), || {
             let line = process.log().lines().next().map(str::to_owned);
             async move { Ok(line) }
         })
@@ -246,7 +246,7 @@ mod tests {
     async fn one_that_ended_by_itself_is_reported_with_its_log() {
         let dir = tempfile::tempdir().unwrap();
         let mut process = shell("echo cannot open the data; exit 3", dir.path());
-        eventually("end", Duration::from_secs(5), || {
+        eventually("end", Duration::from_secs(60), || {
             let ended = !process.is_running();
             async move { Ok(ended.then_some(())) }
         })
@@ -261,6 +261,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut process = shell("trap 'exit 7' TERM; echo up; while :; do sleep 0.05; done", dir.path());
         grandchild(&process).await;
-        assert_eq!(process.stop(Duration::from_secs(5)).await.unwrap().code(), Some(7));
+        assert_eq!(process.stop(Duration::from_secs(60)).await.unwrap().code(), Some(7));
     }
 }

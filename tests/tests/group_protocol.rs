@@ -23,7 +23,7 @@ use tokio::{
 const PARTITIONS: u16 = 6;
 const SESSION: Duration = Duration::from_secs(6);
 /// For whatever has to happen at all.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// No record waits longer for its member, whatever happens to the members.
 const STALL: Duration = Duration::from_secs(15);
 
@@ -148,7 +148,7 @@ impl Member {
                         Err(error) => return Err(error),
                     }
                 }
-                source.close(Duration::from_secs(10)).await
+                source.close(Duration::from_secs(60)).await
             }
         });
         Self { owned, assignments, complaint, leave: Some(leave), task }

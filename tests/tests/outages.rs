@@ -13,7 +13,7 @@ const TABLES: &str = concat!(
 );
 
 /// From the return of a store to normal work.
-const HEALED_WITHIN: Duration = Duration::from_secs(40);
+const HEALED_WITHIN: Duration = Duration::from_secs(90);
 
 fn entry(n: i64, note: &str) -> Row {
     Row::new().set("tenant", "t").set("n", n).set("amount", Value::Decimal("1.00".into())).set("note", note)

@@ -131,13 +131,22 @@ async fn kafka_survives_being_killed_and_stopped() {
     assert_eq!(kafka.tool("TopicCommand", &["--list"]).await.unwrap().trim(), "kept");
 }
 
+/// One that starts deletes the temporary tables that it finds there.
+#[tokio::test]
+#[ignore = "needs a server: ./tests/run installs it"]
+async fn a_mariadb_keeps_its_temporary_tables_where_no_other_starts() {
+    let mariadb = MariaDbServer::start().await.unwrap();
+    let tmpdir = mariadb.sql("", "SELECT @@tmpdir").await.unwrap();
+    assert!(std::path::Path::new(tmpdir.trim()).starts_with(mariadb.dir()), "{tmpdir}");
+}
+
 #[tokio::test]
 #[ignore = "needs a server: ./tests/run installs it"]
 async fn a_server_goes_with_its_handle() {
     let redis = RedisServer::start().await.unwrap();
     let (port, dir) = (redis.port(), redis.dir().to_owned());
     drop(redis);
-    eventually("refusal", Duration::from_secs(5), || async move {
+    eventually("refusal", Duration::from_secs(60), || async move {
         Ok(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_err().then_some(()))
     })
     .await

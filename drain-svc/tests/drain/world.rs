@@ -162,7 +162,7 @@ pub(crate) fn limited(rows_per_second: f64) -> DrainOptions {
 
 /// Looks again and again until it is so.
 pub(crate) async fn until<F: Future<Output = bool>>(what: &str, holds: impl FnMut() -> F) {
-    until_within(Duration::from_secs(30), what, holds).await;
+    until_within(Duration::from_secs(90), what, holds).await;
 }
 
 /// The same, for what takes its time on a clock that stands while anything runs.

@@ -385,6 +385,6 @@ async fn nothing_is_said_of_letters_in_a_closed_shard() {
     assert!(matches!(outcomes.as_slice(), [Outcome::Failed(Problem::Letters(DeadLetterError::Store(_)))]));
     world.open_all().await;
     // With a new epoch.
-    let outcomes = tokio::time::timeout(Duration::from_secs(10), letters(&world).replay(&names)).await.unwrap();
+    let outcomes = tokio::time::timeout(Duration::from_secs(90), letters(&world).replay(&names)).await.unwrap();
     assert!(matches!(outcomes.as_slice(), [Outcome::Replayed(_)]), "{outcomes:?}");
 }

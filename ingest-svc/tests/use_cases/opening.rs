@@ -399,7 +399,7 @@ async fn closed_shards_are_found_and_opened_until_the_end() {
     assert!(!progress.borrow().is_complete());
     let shutdown = CancellationToken::new();
     let running = tokio::spawn(opening::run(world.core.clone(), shutdown.clone()));
-    let patience = Duration::from_secs(20);
+    let patience = Duration::from_secs(90);
     tokio::time::timeout(patience, progress.wait_for(|p| p.is_complete())).await.unwrap().unwrap();
     world.write(put("a", 1)).await.unwrap();
     // Also those whose epoch the log has overtaken.
@@ -426,7 +426,7 @@ async fn a_store_that_came_back_unfit_stays_closed_until_it_is_mended() {
     let moment = Duration::from_secs(2);
     assert!(tokio::time::timeout(moment, progress.wait_for(|p| p.opened > 0)).await.is_err(), "it was opened");
     world.store.set_settings(Settings::default());
-    tokio::time::timeout(Duration::from_secs(20), progress.wait_for(|p| p.is_complete())).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(90), progress.wait_for(|p| p.is_complete())).await.unwrap().unwrap();
     shutdown.cancel();
     running.await.unwrap();
 }

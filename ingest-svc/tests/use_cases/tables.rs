@@ -150,7 +150,7 @@ async fn an_altered_table_is_noticed_although_the_catalog_is_as_it_was() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), noticed).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(90), noticed).await.unwrap();
     shutdown.cancel();
     running.await.unwrap();
 }

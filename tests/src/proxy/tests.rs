@@ -60,7 +60,7 @@ async fn nothing_passes_a_stall_until_it_ends() {
     assert!(timeout(Duration::from_millis(100), answers(&mut other, b"held")).await.is_err());
     proxy.set(Weather::Fair);
     let mut answer = [0; 4];
-    timeout(Duration::from_secs(5), stream.read_exact(&mut answer)).await.unwrap().unwrap();
+    timeout(Duration::from_secs(60), stream.read_exact(&mut answer)).await.unwrap().unwrap();
     assert_eq!(&answer, b"held");
 }
 
@@ -69,13 +69,13 @@ async fn a_reset_ends_open_connections_and_a_cut_also_new_ones() {
     let (proxy, mut stream) = echo().await;
     answers(&mut stream, b"before").await.unwrap();
     proxy.reset();
-    assert!(timeout(Duration::from_secs(5), answers(&mut stream, b"after")).await.unwrap().is_err());
+    assert!(timeout(Duration::from_secs(60), answers(&mut stream, b"after")).await.unwrap().is_err());
     let mut stream = connect(&proxy).await;
     answers(&mut stream, b"again").await.unwrap();
     proxy.set(Weather::Cut);
-    assert!(timeout(Duration::from_secs(5), answers(&mut stream, b"cut")).await.unwrap().is_err());
+    assert!(timeout(Duration::from_secs(60), answers(&mut stream, b"cut")).await.unwrap().is_err());
     let refused = async { answers(&mut connect(&proxy).await, b"cut").await };
-    assert!(timeout(Duration::from_secs(5), refused).await.unwrap().is_err());
+    assert!(timeout(Duration::from_secs(60), refused).await.unwrap().is_err());
     proxy.set(Weather::Fair);
     answers(&mut connect(&proxy).await, b"healed").await.unwrap();
     assert_eq!(proxy.accepted(), 4);
@@ -85,5 +85,5 @@ async fn a_reset_ends_open_connections_and_a_cut_also_new_ones() {
 async fn a_server_that_is_not_there_looks_as_without_a_proxy() {
     let proxy = Proxy::start("nobody", crate::port::free().unwrap()).await.unwrap();
     let mut stream = connect(&proxy).await;
-    assert!(timeout(Duration::from_secs(5), answers(&mut stream, b"hello")).await.unwrap().is_err());
+    assert!(timeout(Duration::from_secs(60), answers(&mut stream, b"hello")).await.unwrap().is_err());
 }

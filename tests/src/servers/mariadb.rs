@@ -1,6 +1,7 @@
 //! MariaDB.
 
 use std::{
+    fs,
     net::Ipv4Addr,
     path::{Path, PathBuf},
     process::Command,
@@ -20,12 +21,14 @@ pub struct MariaDb {
 
 impl Kind for MariaDb {
     const NAME: &'static str = "mariadb";
-    const PATIENCE: Duration = Duration::from_secs(90);
+    const PATIENCE: Duration = Duration::from_secs(180);
 
     async fn prepare(&mut self, place: &Place) -> Result<()> {
         let mut command = Command::new(program("mariadb-install-db"));
         command.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
         command.args(as_root()).arg(option("datadir", &place.dir.join("data")));
+        fs::create_dir(tmpdir(place))?;
+        command.arg(option("tmpdir", &tmpdir(place)));
         run(command).await.map(drop)
     }
 
@@ -34,6 +37,7 @@ impl Kind for MariaDb {
         command.args(["--no-defaults", "--bind-address=127.0.0.1", "--skip-name-resolve"]).args(as_root());
         command.arg(format!("--port={}", place.port));
         command.arg(option("datadir", &place.dir.join("data")));
+        command.arg(option("tmpdir", &tmpdir(place)));
         command.arg(option("socket", &place.dir.join("socket")));
         command.arg(option("pid-file", &place.dir.join("mariadbd.pid")));
         command.args(["--character-set-server=utf8mb4", "--collation-server=utf8mb4_bin"]);
@@ -46,6 +50,12 @@ impl Kind for MariaDb {
     async fn answers(&self, place: &Place) -> bool {
         greets(place.port).await.unwrap_or(false)
     }
+}
+
+/// A directory of its own: a server that starts deletes what servers leave behind in theirs, `#sql*`, and a temporary table
+/// of another one that runs looks the same.
+fn tmpdir(place: &Place) -> PathBuf {
+    place.dir.join("tmp")
 }
 
 /// A server that is ready opens with protocol version 10; one that is full, or shuts down, with an error packet.

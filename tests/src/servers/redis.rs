@@ -29,7 +29,7 @@ pub struct Redis {
 
 impl Kind for Redis {
     const NAME: &'static str = "redis";
-    const PATIENCE: Duration = Duration::from_secs(20);
+    const PATIENCE: Duration = Duration::from_secs(90);
 
     async fn prepare(&mut self, place: &Place) -> Result<()> {
         if !self.has_clock {

@@ -186,7 +186,7 @@ pub(crate) async fn progress_is_committed_with_its_epoch_and_is_where_the_next_m
     member.until("all records", |m| m.delivered() == 10).await;
     member.source.note_progress(&[(at(&topic, 0), progress(7, 3))]);
     member.source.note_progress(&[(at(&topic, 0), progress(4, 2))]);
-    within("closing", member.source.close(Duration::from_secs(10))).await.unwrap();
+    within("closing", member.source.close(Duration::from_secs(60))).await.unwrap();
     assert_eq!(drained(log, &[at(&topic, 1), at(&topic, 0)]).await, [None, Some(progress(7, 3))]);
 
     let mut next = Observed::subscribed(backend.join(), std::slice::from_ref(&topic)).await;
@@ -206,7 +206,7 @@ pub(crate) async fn progress_is_committed_on_a_timer<B: Backend>() {
     member.note_all(1);
     let noted = tokio::time::Instant::now();
     while drained(log, &[at(&topic, 0)]).await != [Some(progress(5, 1))] {
-        assert!(noted.elapsed() < Duration::from_secs(10), "never committed");
+        assert!(noted.elapsed() < crate::harness::PATIENCE, "never committed");
         member.linger(Duration::from_millis(100)).await;
     }
 }
@@ -242,7 +242,7 @@ pub(crate) async fn members_share_the_partitions_and_inherit_them_from_the_commi
     let inherited: Vec<_> = a.owned.keys().cloned().collect();
     let done: Vec<_> = inherited.iter().map(|partition| (partition.clone(), progress(15, 4))).collect();
     a.source.note_progress(&done);
-    within("closing", a.source.close(Duration::from_secs(10))).await.unwrap();
+    within("closing", a.source.close(Duration::from_secs(60))).await.unwrap();
     b.until("everything", |b| b.owned.len() == 6).await;
     assert!(b.last_assigned.iter().all(|assignment| assignment.committed == Some(progress(15, 4))));
     b.until("the redelivery", |b| b.delivered() == 36 + 15).await;
@@ -308,7 +308,7 @@ pub(crate) async fn progress_of_partitions_that_went_away_is_not_committed<B: Ba
     member.until("the other topic only", |m| m.owned.len() == 1 && m.owned.contains_key(&at(&other, 0))).await;
     // Too late: it may belong to somebody else by now.
     member.source.note_progress(&[(at(&topic, 0), progress(9, 1))]);
-    within("closing", member.source.close(Duration::from_secs(10))).await.unwrap();
+    within("closing", member.source.close(Duration::from_secs(60))).await.unwrap();
     assert_eq!(drained(log, &[at(&topic, 0)]).await, [Some(progress(4, 1))]);
 }
 
@@ -349,13 +349,13 @@ pub(crate) async fn the_window_follows_what_was_committed_a_window_ago_and_is_in
         }
     }
     member.source.note_progress(&[(partition.clone(), progress(24, 3))]);
-    within("closing", member.source.close(Duration::from_secs(10))).await.unwrap();
+    within("closing", member.source.close(Duration::from_secs(60))).await.unwrap();
     assert_eq!(committed().await, Some(Committed { done: progress(24, 3), window: progress(20, 2) }));
 
     let mut heir = Observed::subscribed(backend.join(), std::slice::from_ref(&topic)).await;
     heir.until("the rest", |m| m.delivered() == 6).await;
     heir.source.note_progress(&[(partition.clone(), progress(26, 3))]);
-    within("closing", heir.source.close(Duration::from_secs(10))).await.unwrap();
+    within("closing", heir.source.close(Duration::from_secs(60))).await.unwrap();
     assert_eq!(committed().await, Some(Committed { done: progress(26, 3), window: progress(20, 2) }));
 }
 
@@ -405,7 +405,7 @@ pub(crate) async fn progress_is_committed_up_to_the_moment_of_giving_up<B: Backe
         if let Some((_, left_out)) = noted.iter().find(|(offset, _)| *offset > committed) {
             assert!(gone - *left_out < SLACK, "noted {:?} before it was given up, not committed", gone - *left_out);
         }
-        b.source.close(Duration::from_secs(10)).await.unwrap();
+        b.source.close(Duration::from_secs(60)).await.unwrap();
         a.until("both partitions again", |a| a.owned.len() == 2).await;
     }
 }
@@ -444,7 +444,7 @@ pub(crate) async fn a_call_of_next_that_is_given_up_loses_nothing<B: Backend>() 
         a.note_all(1);
     }
     publisher.await.unwrap();
-    within("closing", a.source.close(Duration::from_secs(10))).await.unwrap();
+    within("closing", a.source.close(Duration::from_secs(60))).await.unwrap();
     let committed = drained(log, &[at(&topic, 0), at(&topic, 1), at(&topic, 2)]).await;
     assert_eq!(committed, [Some(progress(50, 1)); 3]);
 }
@@ -461,7 +461,7 @@ pub(crate) async fn flush_waits_for_what_was_handed_over<B: Backend>() {
     while log.bounds(&[at(&topic, 0)]).await.unwrap()[0].1 == 0 {
         tokio::task::yield_now().await;
     }
-    within("flushing", log.flush(Duration::from_secs(10))).await;
+    within("flushing", log.flush(Duration::from_secs(60))).await;
     assert_eq!(log.bounds(&[at(&topic, 0)]).await, Ok(vec![(0, 500)]));
     assert!(publishing.await.unwrap().iter().all(Result::is_ok));
 }

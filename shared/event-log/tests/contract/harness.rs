@@ -10,7 +10,7 @@ use event_log::{
 use model::{Epoch, Topic};
 
 /// No test waits longer for anything.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The request window of the logs under test; an assignment and a commit take less.
 pub(crate) const REQUEST_WINDOW: Duration = Duration::from_secs(8);

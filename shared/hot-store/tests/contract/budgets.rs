@@ -39,7 +39,7 @@ async fn take(b: &impl Backend, name: &str, count: u32, rate: f64) -> Grant {
 }
 
 async fn take_patiently(b: &impl Backend, name: &str, count: u32, rate: f64) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(90);
     while let Grant::After(wait) = take(b, name, count, rate).await {
         assert!(Instant::now() < deadline, "never granted");
         sleep(wait).await;
@@ -55,7 +55,7 @@ async fn granted(b: &impl Backend, limits: &Limits, permit: Permit, ended: &[End
             Grant::After(wait) => sleep(wait).await,
             Grant::Busy => sleep(Duration::from_millis(5)).await,
         }
-        assert!(begun.elapsed() < Duration::from_secs(20), "never granted");
+        assert!(begun.elapsed() < Duration::from_secs(90), "never granted");
     }
 }
 
@@ -131,10 +131,11 @@ pub async fn limits_do_not_touch_each_other(b: &impl Backend) {
         take_patiently(b, name, 1, 1000.0).await;
     }
     take_patiently(b, "a", 400, 1000.0).await;
-    let begun = Instant::now();
-    take_patiently(b, "b", 1, 1000.0).await;
+    match take(b, "b", 1, 1000.0).await {
+        Grant::After(wait) => assert!(wait < Duration::from_millis(100), "{wait:?}"),
+        granted => assert!(matches!(granted, Grant::Now(_)), "{granted:?}"),
+    }
     let other = Limits { database: "other".to_owned(), ..limits([rows("a", 1000.0)]) };
-    assert!(begun.elapsed() < Duration::from_millis(300), "{:?}", begun.elapsed());
     let wait = after(b.store().take(&other, permit(1), &[]).await.unwrap());
     assert!(wait > Duration::from_millis(900), "another database's table of that name is not known yet: {wait:?}");
 }

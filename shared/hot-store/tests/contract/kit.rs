@@ -143,7 +143,7 @@ pub async fn dirty(b: &impl Backend, which: Dirty) -> Vec<Version> {
 
 /// Waits for what only the passing of time brings about. On a paused clock it costs no time.
 pub async fn eventually(what: &str, holds: impl AsyncFn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(90);
     while !holds().await {
         assert!(Instant::now() < deadline, "never happened: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -38,7 +38,7 @@ impl RedisServer {
             .spawn()
             .expect("redis-server is not installed: apt-get install redis-server (version 7 or later)");
         self.process = Some(child);
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(90);
         while self.connection().await.is_err() {
             assert!(Instant::now() < deadline, "redis-server on port {} does not answer", self.port);
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -165,7 +165,7 @@ async fn a_topic_made_anew_is_drained_from_its_beginning<const NEW: bool>(record
     let expected: Vec<_> = (0..records).map(|n| n.to_string()).collect();
     assert_eq!(member.delivered_of(&at(&topic, 0)), expected);
     member.note_all(4);
-    within("closing", member.source.close(Duration::from_secs(10))).await.unwrap();
+    within("closing", member.source.close(Duration::from_secs(60))).await.unwrap();
     assert_eq!(drained(&backend.log, &[at(&topic, 0)]).await, [Some(progress(records as i64, 4))]);
 }
 
@@ -205,7 +205,7 @@ async fn what_was_deleted_before_it_was_drained_is_passed_over_under_a_new_assig
     let mut member = Observed::subscribed(backend.join(), std::slice::from_ref(&topic)).await;
     member.until("all records", |m| m.delivered() == 20).await;
     member.source.note_progress(&[(at(&topic, 0), progress(5, 2))]);
-    within("closing", member.source.close(Duration::from_secs(10))).await.unwrap();
+    within("closing", member.source.close(Duration::from_secs(60))).await.unwrap();
     delete_records(&backend, &topic, 8).await;
 
     let mut heir = Observed::subscribed(backend.join(), std::slice::from_ref(&topic)).await;
@@ -237,7 +237,7 @@ async fn what_was_deleted_before_it_was_drained_is_passed_over_under_a_new_assig
         assert_eq!(heir.owned[&at(&topic, 0)].len(), 10);
     }
     heir.note_all(2);
-    within("closing", heir.source.close(Duration::from_secs(10))).await.unwrap();
+    within("closing", heir.source.close(Duration::from_secs(60))).await.unwrap();
     assert_eq!(drained(&backend.log, &[at(&topic, 0)]).await, [Some(progress(60, 2))]);
 }
 
@@ -268,6 +268,6 @@ async fn a_committed_offset_behind_the_log_s_end_means_another_log() {
     // In the epoch that was in force: nothing that was written since is of an earlier one.
     assert_eq!(member.last_assigned[0].committed, Some(progress(0, 3)));
     member.note_all(4);
-    within("closing", member.source.close(Duration::from_secs(10))).await.unwrap();
+    within("closing", member.source.close(Duration::from_secs(60))).await.unwrap();
     assert_eq!(drained(&backend.log, &[at(&topic, 0)]).await, [Some(progress(5, 4))]);
 }

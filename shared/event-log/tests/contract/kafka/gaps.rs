@@ -23,7 +23,7 @@ async fn topic_with_a_gap<const NEW: bool>(backend: &Kafka<NEW>) -> Topic {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", brokers).set("transactional.id", &name);
         let stranger: ThreadedProducer<_> = config.create().unwrap();
-        let patience = Duration::from_secs(20);
+        let patience = Duration::from_secs(60);
         stranger.init_transactions(patience).unwrap();
         stranger.begin_transaction().unwrap();
         stranger.send(BaseRecord::to(&name).partition(0).key("").payload("3")).unwrap();
@@ -70,7 +70,7 @@ async fn a_member_tells_what_is_missing_and_goes_on_behind_it<const NEW: bool>()
     assert_eq!(offsets, [0, 1, 2, 3, 5, 6, 7]);
     assert_eq!(member.missing, [(at(&topic, 0), 4..5)]);
     member.note_all(1);
-    within("closing", member.source.close(Duration::from_secs(10))).await.unwrap();
+    within("closing", member.source.close(Duration::from_secs(60))).await.unwrap();
     assert_eq!(drained(&backend.log, &[at(&topic, 0)]).await, [Some(progress(8, 1))]);
 }
 
