@@ -155,6 +155,39 @@ async fn a_server_that_can_write_nothing_now_blames_no_row() {
     assert!(is_one_of(&error, &[(ErrorClass::Schema, "1044"), (ErrorClass::Schema, "1049")]), "{error}");
 }
 
+/// It is busy, not away: nobody else is to wait for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a server: ./tests/run installs it"]
+async fn a_pool_that_is_all_in_use_is_told_from_a_server_that_is_away() {
+    let stand = Stand::new(&[]).await;
+    stand.takes(1).await;
+    let slow = "CREATE TRIGGER slow BEFORE INSERT ON items FOR EACH ROW DO SLEEP(IF(NEW.id = 2, 12, 0))";
+    stand.root(slow).await;
+    let busy = async {
+        // Our one connection; within a trigger it is said to be its definer's.
+        let in_it = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE STATE = 'User sleep'";
+        let begun = std::time::Instant::now();
+        while stand.server.sql("", in_it).await.unwrap().trim() != "1" {
+            assert!(begun.elapsed() < Duration::from_secs(60), "the connection is never in use");
+        }
+        stand.refuses(3, &[(ErrorClass::Contended, "pool")]).await;
+        assert_eq!(stand.database.probe().await, Ok(()));
+    };
+    let (written, ()) = tokio::join!(stand.write(2, "x"), busy);
+    assert_eq!(written, Ok(vec![Applied::Written]));
+    stand.takes(3).await;
+}
+
+/// A process of ours that is frozen within a transaction holds its rows until the server ends that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a server: ./tests/run installs it"]
+async fn a_transaction_in_which_nothing_happens_is_ended_by_the_server() {
+    let stand = Stand::new(&[]).await;
+    let told = stand.database.query_integers("SELECT @@idle_transaction_timeout").await.unwrap();
+    let own = options(&stand.server, "app:app").lock_timeout;
+    assert_eq!(told, [i64::try_from(own.as_secs()).unwrap()]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a server: ./tests/run installs it"]
 async fn a_missing_privilege_blames_no_row() {

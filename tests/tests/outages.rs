@@ -227,3 +227,29 @@ async fn a_transaction_that_a_power_loss_tore_is_never_run_in_half() -> Result<(
     writes_again(&impatient(&system).await?, 3).await?;
     drained(&system, "SELECT COUNT(*) FROM entries WHERE n IN (1, 2, 3)", 3).await
 }
+
+/// Its rows stay locked, as the server sees it, and it can't say so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a server: ./tests/run starts one"]
+async fn a_drain_that_is_frozen_within_a_transaction_is_taken_over_with_its_rows() -> Result<()> {
+    let settings = ServiceSettings::new().set("drain.rows_per_second", 500);
+    let mut system = System::on_shared_servers(TABLES, settings).await?;
+    system.services[2].stop().await?;
+    // Long enough to be met in the act.
+    let slow = "CREATE TRIGGER slow BEFORE INSERT ON entries FOR EACH ROW DO SLEEP(IF(NEW.n = 13, 5, 0))";
+    system.database.run_script(slow).await?;
+    for n in 0..40 {
+        system.client.put("entries", entry(n, "frozen")).await?;
+    }
+    let in_it = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE DB = DATABASE() AND STATE = 'User sleep'";
+    eventually("drain in the act", HEALED_WITHIN, || async { Ok((system.number(in_it).await? == 1).then_some(())) })
+        .await?;
+    system.services[1].freeze();
+    system.another_drain(&[("drain.replica", "drain-c")]).await?;
+    drained(&system, "SELECT COUNT(*) FROM entries WHERE note = 'frozen'", 40).await?;
+    // Whatever it goes on with, it owns nothing any more.
+    system.services[1].thaw();
+    system.client.put("entries", entry(13, "after")).await?;
+    drained(&system, "SELECT COUNT(*) FROM entries WHERE note = 'after'", 1).await?;
+    drained(&system, "SELECT COUNT(*) FROM entries", 40).await
+}

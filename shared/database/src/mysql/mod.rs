@@ -6,7 +6,7 @@ mod introspect;
 mod session;
 mod types;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use model::{DatabaseName, TableName, TableSchema, Value};
 use sqlx::{
@@ -15,7 +15,7 @@ use sqlx::{
 };
 
 use crate::{
-    DatabaseError, DatabaseOptions,
+    DatabaseError, DatabaseOptions, ErrorClass,
     relational::{
         dialect::{Dialect as _, VERSION_COLUMN},
         session::{Backend, Failure, INT, Session as _, TEXT},
@@ -41,6 +41,11 @@ pub(crate) struct Mysql {
     dialect: MysqlDialect,
     is_mariadb: bool,
     patience: Duration,
+    /// Of each session that is in use there is a clone.
+    in_use: Arc<()>,
+    connections: u32,
+    /// A connection of its own for probes: a pool that is all in use says nothing of the database.
+    probes: MySqlPool,
 }
 
 impl Mysql {
@@ -65,23 +70,29 @@ impl Mysql {
             .statement_cache_capacity(CACHED_STATEMENTS)
             .disable_statement_logging();
         let setup = session_setup(options.lock_timeout);
-        let pool = MySqlPoolOptions::new()
-            .max_connections(options.pool)
-            .acquire_timeout(options.connect_timeout)
-            .test_before_acquire(false)
-            .before_acquire(|connection, meta| {
-                Box::pin(async move {
-                    if meta.idle_for > IDLE_WITHOUT_DOUBT {
-                        connection.ping().await?;
-                    }
-                    Ok(true)
+        let pool_of = |connections: u32| {
+            MySqlPoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(options.connect_timeout)
+                .test_before_acquire(false)
+                .before_acquire(|connection, meta| {
+                    Box::pin(async move {
+                        if meta.idle_for > IDLE_WITHOUT_DOUBT {
+                            connection.ping().await?;
+                        }
+                        Ok(true)
+                    })
                 })
-            })
-            .after_connect(move |connection, _| {
-                let setup = setup.clone();
-                Box::pin(async move { connection.execute(sqlx::raw_sql(AssertSqlSafe(setup))).await.map(drop) })
-            })
-            .connect_lazy_with(connect.clone());
+                .after_connect({
+                    let setup = setup.clone();
+                    move |connection, _| {
+                        let setup = setup.clone();
+                        Box::pin(async move { connection.execute(sqlx::raw_sql(AssertSqlSafe(setup))).await.map(drop) })
+                    }
+                })
+                .connect_lazy_with(connect.clone())
+        };
+        let (pool, in_use) = (pool_of(options.pool), Arc::new(()));
 
         let on = |failure: Failure| failure.on(options.name.as_str());
         // The pool would try until its time is up, and then only say that it is.
@@ -90,7 +101,7 @@ impl Mysql {
         let first = first.map_err(|_| on(unanswered()))?;
         drop(first.map_err(|error| on(failure(error).at_connect()))?);
         let connection = pool.acquire().await.map_err(|error| on(failure(error).at_connect()))?;
-        let mut session = MysqlSession::new(connection, options.statement_timeout);
+        let mut session = MysqlSession::new(connection, options.statement_timeout, in_use.clone());
         let select = Statement::new("SELECT VERSION(), @@max_allowed_packet");
         let row = session.fetch(select, &[TEXT, INT]).await.map_err(on)?.into_iter().next().unwrap_or_default();
         let (mut version, mut packet) = (String::new(), 0);
@@ -113,18 +124,31 @@ impl Mysql {
             dialect: MysqlDialect { statement_bytes: packet - PACKET_MARGIN },
             is_mariadb: version.to_ascii_lowercase().contains("mariadb"),
             patience: options.statement_timeout,
+            in_use,
+            connections: options.pool,
+            probes: pool_of(1),
         })
     }
 }
 
-/// What every connection is told: nothing that our statements rest on is left to the server's configuration.
+impl Mysql {
+    /// Whether all connections are in use. If not, none could be made.
+    fn is_exhausted(&self) -> bool {
+        Arc::strong_count(&self.in_use) > self.connections as usize
+    }
+}
+
+/// What every connection is told: nothing that our statements rest on is left to the server's configuration. A MariaDB (to
+/// MySQL it is a comment) ends what a frozen process of ours has locked: whatever we do between two statements is a matter
+/// of moments.
 fn session_setup(lock_timeout: Duration) -> String {
     format!(
         "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
          SET SESSION sql_mode = 'STRICT_TRANS_TABLES,STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,\
          ERROR_FOR_DIVISION_BY_ZERO,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION', \
          SESSION time_zone = '+00:00', SESSION autocommit = 1, SESSION foreign_key_checks = 1, \
-         SESSION unique_checks = 1, SESSION sql_safe_updates = 0, SESSION innodb_lock_wait_timeout = {}",
+         SESSION unique_checks = 1, SESSION sql_safe_updates = 0, /*M!100300 SESSION idle_transaction_timeout = {0}, */ \
+         SESSION innodb_lock_wait_timeout = {0}",
         lock_timeout.as_secs().max(1)
     )
 }
@@ -138,8 +162,24 @@ impl Backend for Mysql {
     }
 
     async fn session(&self) -> Result<MysqlSession, Failure> {
-        let connection = self.pool.acquire().await.map_err(|error| failure(error).at_connect())?;
-        Ok(MysqlSession::new(connection, self.patience))
+        let connection = match self.pool.acquire().await {
+            Ok(connection) => connection,
+            Err(sqlx::Error::PoolTimedOut) if self.is_exhausted() => {
+                let all = format!(
+                    "all {} connections to it are in use for longer than one waits for them: raise `pool` of the \
+                     database, or look why it is slow",
+                    self.connections
+                );
+                return Err(Failure::refused(ErrorClass::Contended, "pool", all));
+            }
+            Err(error) => return Err(failure(error).at_connect()),
+        };
+        Ok(MysqlSession::new(connection, self.patience, self.in_use.clone()))
+    }
+
+    async fn probe_session(&self) -> Result<MysqlSession, Failure> {
+        let connection = self.probes.acquire().await.map_err(|error| failure(error).at_connect())?;
+        Ok(MysqlSession::new(connection, self.patience, Arc::new(())))
     }
 
     async fn list_tables(&self, session: &mut MysqlSession) -> Result<Vec<TableName>, DatabaseError> {

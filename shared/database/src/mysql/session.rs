@@ -1,6 +1,6 @@
 //! One connection to MySQL or MariaDB.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use model::{ColumnType, TimeOfDay, Value};
 use sqlx::{
@@ -23,11 +23,13 @@ pub(crate) struct MysqlSession {
     in_transaction: bool,
     /// How long a statement may take.
     patience: Duration,
+    /// Counts sessions in use.
+    _in_use: Arc<()>,
 }
 
 impl MysqlSession {
-    pub(super) fn new(connection: PoolConnection<MySql>, patience: Duration) -> Self {
-        Self { connection: Some(connection), in_transaction: false, patience }
+    pub(super) fn new(connection: PoolConnection<MySql>, patience: Duration, in_use: Arc<()>) -> Self {
+        Self { connection: Some(connection), in_transaction: false, patience, _in_use: in_use }
     }
 
     /// The connection, unless it was closed.

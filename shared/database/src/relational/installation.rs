@@ -94,7 +94,7 @@ pub(super) async fn meta<S: Session>(session: &mut S, name: &str) -> Result<Opti
 /// Begins to write, changes nothing. A server that is read-only refuses the statement all the same.
 pub(super) async fn probe<B: Backend>(backend: &B) -> Result<(), DatabaseError> {
     let on = |failure: Failure| failure.on("_sa_meta");
-    let mut session = backend.session().await.map_err(on)?;
+    let mut session = backend.probe_session().await.map_err(on)?;
     session.begin(Purpose::Write).await.map_err(on)?;
     let update = Statement::new("UPDATE _sa_meta SET value = value WHERE name = 'probe'");
     let outcome = session.execute(update).await.map(drop).map_err(on);

@@ -121,6 +121,11 @@ pub(crate) trait Backend: Send + Sync + 'static {
 
     fn session(&self) -> impl Future<Output = Result<Self::Session, Failure>> + Send;
 
+    /// To find out whether the database takes writes, however many sessions are in use.
+    fn probe_session(&self) -> impl Future<Output = Result<Self::Session, Failure>> + Send {
+        self.session()
+    }
+
     fn list_tables(
         &self,
         session: &mut Self::Session,
