@@ -17,11 +17,6 @@ fn settings() -> ServiceSettings {
     ServiceSettings::new().set("drain.rows_per_second", 200)
 }
 
-/// Quick to see what becomes of tables.
-fn attentive() -> ServiceSettings {
-    settings().set("table_refresh", "100ms")
-}
-
 /// So slow that nothing is drained while a scenario looks.
 fn crawling() -> ServiceSettings {
     ServiceSettings::new().set("drain.rows_per_second", 1)
@@ -73,6 +68,4 @@ scenarios! {
     an_orderly_stop_leaves_nothing_behind with settings;
     a_pause_holds_across_restarts_and_status_tells_of_it with settings;
     drained_down_means_that_nothing_comes_in_and_nothing_waits with settings;
-    a_table_that_is_altered_under_its_backlog_goes_on_by_itself with attentive;
-    a_column_can_be_dropped_for_good_under_a_backlog with attentive;
 }

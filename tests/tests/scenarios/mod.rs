@@ -1,13 +1,11 @@
 //! What the system must do, whatever it runs on.
 
-mod drift;
 mod durability;
 mod operate;
 mod payments;
 mod semantics;
 mod tables;
 
-pub(crate) use drift::*;
 pub(crate) use durability::*;
 pub(crate) use operate::*;
 pub(crate) use semantics::*;

@@ -1,16 +1,33 @@
-//! Tables that are altered while records of theirs wait for the database.
+//! Tables that are altered while records of theirs wait for the database: embedded, and on MariaDB.
 
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use shock_absorber_client::{Reason, Row, TableRef, TableState, Value, Write};
-use shock_absorber_tests::{System, eventually};
+use shock_absorber_tests::{ServiceSettings, System, eventually};
 
-use super::payments::{assert_refused, drained};
+const TABLES: &str = concat!(
+    include_str!("../../cli/sql/payments.sql"),
+    "CREATE TABLE entries (tenant VARCHAR(20) NOT NULL, n BIGINT NOT NULL, amount DECIMAL(18, 2) NOT NULL, \
+     note VARCHAR(40), PRIMARY KEY (tenant, n));\n"
+);
 
 /// How long anything may take, at most.
 const WITHIN: Duration = Duration::from_secs(90);
 const ALL: &str = "SELECT COUNT(*) FROM entries";
+
+/// Quick to see what becomes of tables.
+fn settings() -> ServiceSettings {
+    ServiceSettings::new().set("table_refresh", "100ms")
+}
+
+/// Waits until a query gives this number.
+async fn drained(system: &System, sql: &str, expected: i64) -> Result<()> {
+    eventually(&format!("{expected} from {sql}"), WITHIN, || async {
+        Ok((system.number(sql).await? == expected).then_some(()))
+    })
+    .await
+}
 
 fn key(n: i64) -> Row {
     Row::new().set("tenant", "t").set("n", n)
@@ -67,7 +84,7 @@ async fn until_ingest_knows(system: &System, has_note: bool) -> Result<()> {
     .await
 }
 
-pub(crate) async fn a_table_that_is_altered_under_its_backlog_goes_on_by_itself(system: &mut System) -> Result<()> {
+async fn a_table_that_is_altered_under_its_backlog_goes_on_by_itself(system: &System) -> Result<()> {
     // Columns come and change: nobody has to do anything.
     put_slowly_drained(system, 0, 100).await?;
     alter(system, "ADD COLUMN added INTEGER NOT NULL DEFAULT 7").await?;
@@ -91,7 +108,7 @@ pub(crate) async fn a_table_that_is_altered_under_its_backlog_goes_on_by_itself(
     no_dead_letters(system).await
 }
 
-pub(crate) async fn a_column_can_be_dropped_for_good_under_a_backlog(system: &mut System) -> Result<()> {
+async fn a_column_can_be_dropped_for_good_under_a_backlog(system: &System) -> Result<()> {
     put_slowly_drained(system, 0, 100).await?;
     alter(system, "DROP COLUMN note").await?;
     until_ingest_knows(system, false).await?;
@@ -99,7 +116,8 @@ pub(crate) async fn a_column_can_be_dropped_for_good_under_a_backlog(system: &mu
     until_drifted(system, true).await?;
     // What is accepted from now on names it no more, also where it takes the place of what does.
     system.client.update("entries", key(99), Row::new().set("amount", Value::Decimal("9.00".into()))).await?;
-    assert_refused(system.client.put("entries", entry(1, "1.00").set("note", "x")).await, Reason::UnknownColumn);
+    let refused = system.client.put("entries", entry(1, "1.00").set("note", "x")).await;
+    ensure!(refused.as_ref().is_err_and(|error| error.is(Reason::UnknownColumn)), "{refused:?}");
     ensure!(system.number(ALL).await? < 100);
     no_dead_letters(system).await?;
 
@@ -122,4 +140,28 @@ pub(crate) async fn a_column_can_be_dropped_for_good_under_a_backlog(system: &mu
     drained(system, ALL, 120).await?;
     until_drifted(system, false).await?;
     no_dead_letters(system).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_is_altered_in_the_embedded_edition() -> Result<()> {
+    a_table_that_is_altered_under_its_backlog_goes_on_by_itself(&System::embedded(TABLES, settings()).await?).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a server: ./tests/run starts one"]
+async fn a_table_is_altered_on_servers() -> Result<()> {
+    let system = System::on_shared_servers(TABLES, settings()).await?;
+    a_table_that_is_altered_under_its_backlog_goes_on_by_itself(&system).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_column_is_dropped_for_good_in_the_embedded_edition() -> Result<()> {
+    a_column_can_be_dropped_for_good_under_a_backlog(&System::embedded(TABLES, settings()).await?).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a server: ./tests/run starts one"]
+async fn a_column_is_dropped_for_good_on_servers() -> Result<()> {
+    let system = System::on_shared_servers(TABLES, settings()).await?;
+    a_column_can_be_dropped_for_good_under_a_backlog(&system).await
 }
