@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -369,6 +369,70 @@ async fn a_letter_that_is_too_large_is_cut_and_its_partition_goes_on() {
     let letter = &letters[0];
     assert_eq!((letter.offset, letter.cause, letter.is_cut), (offset, DeadLetterCause::Undecodable, true));
     assert!(letter.key.as_bytes().len() < key.len() && !letter.payload.is_empty());
+}
+
+/// A log that takes nothing larger.
+struct Narrow {
+    log: EmbeddedLog,
+    most: AtomicUsize,
+}
+
+impl EventPublisher for Narrow {
+    fn is_available(&self) -> bool {
+        self.log.is_available()
+    }
+
+    fn has_room(&self, records: usize, bytes: usize) -> bool {
+        self.log.has_room(records, bytes)
+    }
+
+    fn max_payload_bytes(&self) -> usize {
+        self.log.max_payload_bytes()
+    }
+
+    async fn ensure_topic(&self, topic: &Topic, partitions: u16, settings: LogSettings) -> Result<(), LogError> {
+        self.log.ensure_topic(topic, partitions, settings).await
+    }
+
+    async fn publish(&self, records: Vec<Outgoing>) -> Vec<Result<i64, PublishError>> {
+        let mut answers = Vec::new();
+        for record in records {
+            let bytes = record.key.len() + record.payload.len();
+            answers.push(match bytes <= self.most.load(Ordering::SeqCst) {
+                true => self.log.publish(vec![record]).await.remove(0),
+                false => Err(PublishError::TooLarge { bytes }),
+            });
+        }
+        answers
+    }
+
+    async fn flush(&self, within: Duration) {
+        self.log.flush(within).await;
+    }
+}
+
+/// Somebody has set `max.message.bytes` of the topic far too low.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_is_too_small_even_for_a_cut_letter_loses_nothing_and_holds_up_only_its_record() {
+    let world = World::new().await;
+    world.refuse_bad_amounts(ErrorClass::Permanent);
+    let (bad, offset) = world.write(0, Some(BAD)).await;
+    let shard = world.shard(&id(0));
+    let log = std::sync::Arc::new(Narrow { log: world.log.clone(), most: AtomicUsize::new(50) });
+    let drain = world.start_with(world.hot.clone(), log.clone(), options());
+    for n in 1..40 {
+        world.write(n, Some(n)).await;
+    }
+    until("all others are written", || async { world.dirty().await == 1 }).await;
+    assert!(world.letters().await.is_empty() && !world.is_parked(0, bad, Some(BAD)).await);
+    assert!(drain.told.lock().unwrap().noted.get(&shard.0).is_none_or(|progress| progress.offset <= offset));
+    // The operator has raised it.
+    log.most.store(usize::MAX, Ordering::SeqCst);
+    until("it is parked", || world.is_parked(0, bad, Some(BAD))).await;
+    drain.stop().await;
+    world.assert_all_committed().await;
+    let letters = world.letters().await;
+    assert!(letters.len() == 1 && !letters[0].is_cut, "{letters:?}");
 }
 
 /// A log that finds whatever it is handed at once too large, unless it is one record.

@@ -8,7 +8,7 @@ use model::{Content, Epoch, Event, EventBody, Request, RequestDigest, RequestId,
 
 use crate::{
     db::id,
-    world::{World, options, until},
+    world::{World, options, partition, until},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -168,4 +168,38 @@ async fn nothing_is_committed_that_the_hot_store_has_not_accepted_as_clean() {
     world.assert_all_committed().await;
     world.assert_rows_are_as_written().await;
     assert!(world.hot.header(world.shard(&id(1))).await.unwrap().open);
+}
+
+/// Of a log that has lost a record: the rest goes on, the record stays dirty, and is written once it is produced again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_log_has_lost_holds_nobody_up_and_stays_dirty_until_it_comes_again() {
+    let world = World::new().await;
+    for n in 0..20 {
+        world.write(n, Some(n)).await;
+    }
+    let drain = world.start(options());
+    let (shard, (lost, epoch)) = (world.shard(&id(7)), world.store(7, Some(70)).await);
+    let offset = world.ends().await[usize::from(shard.0)];
+    drain.told.lock().unwrap().lost = Some((partition(shard), offset));
+    assert_eq!(world.publish(7, lost, epoch, Some(70)).await, offset);
+    for n in 20..60 {
+        world.write(n, Some(n)).await;
+    }
+    until("all others are written", || async { world.dirty().await == 1 }).await;
+    until("all that is there is done", || async {
+        let ends = world.ends().await;
+        let told = drain.told.lock().unwrap();
+        ends.iter().zip(0..).all(|(end, partition)| {
+            *end == 0 || told.noted.get(&partition).is_some_and(|progress| progress.offset == *end)
+        })
+    })
+    .await;
+    assert!(drain.told.lock().unwrap().lost.is_none(), "nothing was lost");
+    assert_eq!(world.dirty().await, 1, "nobody takes it for written");
+    // As the relay does.
+    world.publish(7, lost, epoch, Some(70)).await;
+    world.until_clean().await;
+    drain.stop().await;
+    world.assert_rows_are_as_written().await;
+    world.assert_all_committed().await;
 }

@@ -1,12 +1,12 @@
 //! A member of the drain group that remembers what it was told.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use event_log::{EventSource, LogError, Progress, SourceEvent, TopicPartition};
+use event_log::{EventSource, LogError, LogRecord, Progress, SourceEvent, TopicPartition};
 use model::Topic;
 
 use crate::world::topic;
@@ -23,6 +23,8 @@ pub(crate) struct Told {
     pub(crate) next_error: Option<LogError>,
     /// How often such an answer was given.
     pub(crate) errors: usize,
+    /// A record that the log has lost: its member is told so in its place.
+    pub(crate) lost: Option<(TopicPartition, i64)>,
     /// How its last commit is refused.
     pub(crate) refused_close: Option<LogError>,
 }
@@ -30,12 +32,31 @@ pub(crate) struct Told {
 pub(crate) struct WatchedSource<S> {
     inner: S,
     told: Arc<Mutex<Told>>,
+    /// What is behind a lost record.
+    behind: VecDeque<SourceEvent>,
 }
 
 impl<S> WatchedSource<S> {
     pub(crate) fn new(inner: S) -> (Self, Arc<Mutex<Told>>) {
         let told = Arc::<Mutex<Told>>::default();
-        (Self { inner, told: told.clone() }, told)
+        (Self { inner, told: told.clone(), behind: VecDeque::new() }, told)
+    }
+
+    /// What comes before a record that is lost; the rest comes later.
+    fn without_lost(&mut self, mut records: Vec<LogRecord>) -> SourceEvent {
+        let mut told = self.told.lock().unwrap();
+        let is_lost = |record: &LogRecord| {
+            told.lost.as_ref().is_some_and(|(at, offset)| (at, offset) == (&record.from, &record.offset))
+        };
+        if let Some(at) = records.iter().position(is_lost) {
+            let behind = records.split_off(at + 1);
+            if let Some(LogRecord { from, offset, .. }) = records.pop() {
+                self.behind.push_back(SourceEvent::Missing(from, offset..offset + 1));
+            }
+            self.behind.push_back(SourceEvent::Records(behind));
+            told.lost = None;
+        }
+        SourceEvent::Records(records)
     }
 }
 
@@ -45,6 +66,9 @@ impl<S: EventSource> EventSource for WatchedSource<S> {
     }
 
     async fn next(&mut self) -> Result<SourceEvent, LogError> {
+        if let Some(event) = self.behind.pop_front() {
+            return Ok(event);
+        }
         // Looks again now and then, for the error is planted while it waits.
         let event = loop {
             {
@@ -57,6 +81,10 @@ impl<S: EventSource> EventSource for WatchedSource<S> {
             if let Ok(event) = tokio::time::timeout(Duration::from_millis(20), self.inner.next()).await {
                 break event;
             }
+        };
+        let event = match event {
+            Ok(SourceEvent::Records(records)) => Ok(self.without_lost(records)),
+            event => event,
         };
         if let Ok(SourceEvent::Records(records)) = &event {
             self.told.lock().unwrap().delivered += records.len();

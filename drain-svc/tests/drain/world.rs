@@ -447,6 +447,15 @@ impl<L: Group, D: Database> World<L, D> {
         until("everything is clean", || self.is_clean()).await;
     }
 
+    /// How many records the database lacks.
+    pub(crate) async fn dirty(&self) -> u64 {
+        let mut dirty = 0;
+        for shard in self.shards.all() {
+            dirty += self.hot.header(shard).await.unwrap().dirty;
+        }
+        dirty
+    }
+
     pub(crate) async fn ends(&self) -> Vec<i64> {
         let partitions: Vec<_> = self.shards.all().map(partition).collect();
         self.log.bounds(&partitions).await.unwrap().into_iter().map(|(_, end)| end).collect()
