@@ -387,6 +387,12 @@ impl SomebodyElse {
         }
     }
 
+    /// The one text that a SELECT gives on PostgreSQL, or what the server says against it.
+    pub async fn try_text(&mut self, select: &str) -> Result<Option<String>, sqlx::Error> {
+        let Self::Postgres(connection) = self else { panic!("this is about PostgreSQL") };
+        sqlx::query(AssertSqlSafe(select)).fetch_one(connection).await.map(|row| row.get_unchecked(0))
+    }
+
     pub async fn text(&mut self, select: &str) -> Option<String> {
         match self {
             Self::Mysql(connection) => {

@@ -425,3 +425,70 @@ async fn the_version_of_what_can_not_be_read_is_found_by_its_key(h: Harness) {
         assert_eq!(h.read(&keys_only, &key).await, present(7, row([("id", Value::Int64(1))])), "{guard:?}");
     }
 }
+
+/// What is accepted is stored in the hot store as it is accepted, so that must be what the server makes of it.
+mod as_the_server_has_it {
+    use super::*;
+    use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
+
+    on_postgres!(what_is_accepted_is_what_the_server_makes_of_it);
+
+    fn documents() -> BoxedStrategy<String> {
+        let leaf = prop_oneof![
+            Just("null".to_owned()),
+            Just("true".to_owned()),
+            "-?(0|[1-9][0-9]{0,20})(\\.[0-9]{1,6})?([eE][+-]?[0-9]{1,2})?",
+            "\"([a-zA-Z ä漢'\u{7f}]|\\\\[\"\\\\/bfnrt]|\\\\u[0-9a-f]{4}|🎉){0,6}\"",
+        ];
+        leaf.prop_recursive(3, 12, 4, |inner| {
+            let member =
+                ("\"(a|b|aa|ä|\\\\u0061|)\"", inner.clone()).prop_map(|(name, value)| format!("{name} :{value}"));
+            prop_oneof![
+                prop::collection::vec(inner, 0..4).prop_map(|items| format!("[{}]", items.join(" ,"))),
+                prop::collection::vec(member, 0..5).prop_map(|members| format!("{{{}}}", members.join(", "))),
+            ]
+        })
+        .boxed()
+    }
+
+    async fn what_is_accepted_is_what_the_server_makes_of_it(h: Harness) {
+        // How the server is asked, what is tried, and whether we take all that it takes.
+        let columns: [(&str, &str, &str, BoxedStrategy<String>, bool); 7] = [
+            ("j", "JSONB", "{}::jsonb::text", documents(), true),
+            ("broken", "JSONB", "{}::jsonb::text", "(\\[|\\]|\\{|\\}|\"a\"|\"|,|:|0|1|7\\.|e|-|\\+|\\\\| |true|null){0,5}".boxed(), true),
+            ("n", "NUMERIC", "{}::numeric::text", "-?[0-9]{1,30}(\\.[0-9]{1,30})?".boxed(), true),
+            ("d", "NUMERIC(6,2)", "{}::numeric(6,2)::text", "-?[0-9]{1,5}(\\.[0-9]{1,2})?".boxed(), true),
+            ("i", "INET", "abbrev({}::inet)", "([0-9]{1,3}(\\.[0-9]{1,3}){3}|([0-9a-fA-F]{0,4}:){2,7}[0-9a-f]{0,4}|::([0-9a-f]{1,4}:)?[0-9a-f]{1,4})(/[0-9]{1,3})?".boxed(), false),
+            ("u", "UUID", "{}::uuid::text", "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9A-F]{31,33}".boxed(), false),
+            ("c", "CHAR(4)", "rpad({}::text::varchar(4), 4)", "[a-zä ]{0,4}".boxed(), true),
+        ];
+        let declared: Vec<String> = columns.iter().map(|(name, ty, ..)| format!("{name} {ty} NULL")).collect();
+        let create = format!("CREATE TABLE asked (id BIGINT NOT NULL PRIMARY KEY, {})", declared.join(", "));
+        let schema = h.table("asked", &create, VersionGuard::Ledger).await;
+        let (mut theirs, mut runner) = (h.somebody_else().await, TestRunner::deterministic());
+        for (name, ty, ask, tried, takes_all) in columns {
+            let column = schema.column(name).unwrap();
+            let mut taken = 0;
+            for _ in 0..250 {
+                let given = tried.new_tree(&mut runner).unwrap().current();
+                let value = match column.ty.kind() {
+                    model::ValueKind::Json => json(&given),
+                    model::ValueKind::Decimal => decimal(&given),
+                    _ => text(&given),
+                };
+                let quoted = format!("'{}'", given.replace('\'', "''"));
+                let server = theirs.try_text(&format!("SELECT {}", ask.replace("{}", &quoted))).await;
+                match (column.accept(value), server) {
+                    (Ok(Value::Json(ours) | Value::Decimal(ours) | Value::Text(ours)), Ok(server)) => {
+                        taken += 1;
+                        assert_eq!(Some(ours), server, "{ty} {given:?}");
+                    }
+                    (Err(_), Err(_)) => {}
+                    (Err(violation), Ok(_)) => assert!(!takes_all, "{ty} {given:?}: {violation}"),
+                    (ours, server) => panic!("{ty} {given:?}: {ours:?}, the server says {server:?}"),
+                }
+            }
+            assert!(taken > 5, "{name}: the test is about what is taken");
+        }
+    }
+}

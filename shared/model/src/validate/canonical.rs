@@ -70,7 +70,8 @@ pub(super) fn inet(text: &str) -> Result<String, Refusal> {
     let most = if address.is_ipv4() { 32 } else { 128 };
     let prefix = match prefix {
         None => most,
-        Some(digits) if digits.len() <= 3 && digits.bytes().all(|b| b.is_ascii_digit()) => {
+        // Zeros in front PostgreSQL takes for IPv4 only.
+        Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0')) => {
             digits.parse().ok().filter(|prefix| *prefix <= most).ok_or_else(refused)?
         }
         Some(_) => return Err(refused()),
@@ -173,7 +174,10 @@ mod tests {
             ("10.0.0.1/33", None),
             ("10.0.0.1/", None),
             ("10.0.0", None),
+            ("10.0.0.1/0", Some("10.0.0.1/0")),
             ("10.0.0.1/+8", None),
+            ("::1/01", None),
+            ("::1/99999999999", None),
             ("", None),
         ] {
             assert_eq!(told(inet(given)).as_deref(), expected, "{given}");
