@@ -97,6 +97,8 @@ bugs! {
     OlderDropped = "older-dropped",
     /// The drain notes progress past a refused record before its letter is written.
     LetterAfterOffset = "letter-after-offset",
+    /// A dead letter whose write failed counts as written.
+    LetterLost = "letter-lost",
     /// Parked records get a TTL.
     ParkedExpires = "parked-expires",
     /// A restarted store is taken for open.
