@@ -13,7 +13,7 @@ use crate::{
     breaker::{Breakers, probe_when_open},
     budget::{Gates, Pulse, follow_rates, heed_database},
     consume::{Consumer, refresh_tables},
-    horizon::{note_horizons, purge_tombstones},
+    horizon::{Fronts, note_horizons, purge_tombstones, watch_fronts},
     parts::Parts,
     status::{Board, Metrics, report_board},
 };
@@ -87,6 +87,7 @@ impl<H: HotStore + Budget, S: EventSource, P: EventPublisher, D: Database> Drain
             gates: Gates::default(),
             pulses,
             breakers,
+            fronts: Fronts::default(),
             metrics: Metrics::new(&meter),
             board: self.board,
             reports,
@@ -104,6 +105,7 @@ impl<H: HotStore + Budget, S: EventSource, P: EventPublisher, D: Database> Drain
         tasks.spawn(report_board(parts.clone()));
         tasks.spawn(note_horizons(parts.clone()));
         tasks.spawn(purge_tombstones(parts.clone()));
+        tasks.spawn(watch_fronts(parts.clone()));
         Consumer::new(parts, source, inbox, tasks).run(shutdown).await
     }
 }

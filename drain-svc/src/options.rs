@@ -57,7 +57,8 @@ pub struct DrainOptions {
     pub shards: u16,
     /// What is checked of the topics that it makes.
     pub log: LogSettings,
-    /// How long a row is tried again that another row stands in the way of; then it goes to the dead letters.
+    /// How long a row is tried again, at least, that another row stands in the way of; it goes to the dead letters when
+    /// everything is written that was accepted before it.
     pub dependent_patience: Duration,
     /// How often the databases are told up to which version all accepted writes are in them.
     pub horizon_interval: Duration,

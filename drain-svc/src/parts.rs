@@ -15,7 +15,7 @@ use crate::{
     budget::{Gate, Gates, Pulse},
     dead_letter::Post,
     gather::{Generation, Lane, Ticket},
-    horizon::Holding,
+    horizon::{Fronts, Holding},
     status::{Board, Metrics},
 };
 
@@ -29,6 +29,8 @@ pub(crate) struct Parts<H, D> {
     /// How databases fare whose limit follows that.
     pub(crate) pulses: BTreeMap<DatabaseName, Pulse>,
     pub(crate) breakers: Breakers,
+    /// How far databases are in which rows wait for others.
+    pub(crate) fronts: Fronts,
     pub(crate) metrics: Metrics,
     /// What is shown to operators.
     pub(crate) board: Board,

@@ -104,22 +104,32 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
     async fn single_out(&self, mut batch: Vec<Entry>, error: &DatabaseError) {
         match batch.pop() {
             Some(alone) if batch.is_empty() && alone.is_step() => self.no_step(alone),
-            Some(alone) if batch.is_empty() => {
-                let patience = self.parts.options.dependent_patience;
-                match of_the_database(error, alone.dependent_for(Instant::now()) >= patience) {
-                    Some(reason) => {
-                        self.lane.with(|gathered| gathered.found_among(&alone.ticket));
-                        self.give_up(alone, reason);
-                    }
-                    None => self.hold(alone, error),
+            Some(alone) if batch.is_empty() => match of_the_database(error, self.was_patient(&alone)) {
+                Some(reason) => {
+                    self.lane.with(|gathered| gathered.found_among(&alone.ticket));
+                    self.give_up(alone, reason);
                 }
-            }
+                None => self.hold(alone, error),
+            },
             last => {
                 batch.extend(last);
                 self.lane.with(|gathered| gathered.put_back(batch, Verdict::Suspect, Instant::now()));
             }
         }
         self.parts.report(Report::Room { lane: self.lane.clone() }).await;
+    }
+
+    /// Whether another row was waited for long enough: for the time that is set, and until its database has all that was
+    /// accepted before, for that may bring the other row. Where those that wait take up the lane's room, that may not come
+    /// in; then the time is all.
+    fn was_patient(&self, entry: &Entry) -> bool {
+        let options = &self.parts.options;
+        if entry.dependent_for(Instant::now()) < options.dependent_patience {
+            return false;
+        }
+        let (records, bytes) = (options.lane_capacity, options.lane_bytes(&self.options));
+        self.parts.fronts.have_reached(&self.name, entry.change.shard, entry.lowest())
+            || self.lane.with(|gathered| gathered.is_clogged(records, bytes))
     }
 
     /// Looks at the table again. `false` if it is not what the batch was made for (the next one is), or can't be looked

@@ -41,10 +41,10 @@ pub(super) enum Next {
 pub(crate) struct Writer<H, D> {
     pub(super) lane: Arc<Lane>,
     /// The table's.
-    name: Arc<TableRef>,
+    pub(super) name: Arc<TableRef>,
     pub(super) parts: Arc<Parts<H, D>>,
     gate: Arc<Gate<H>>,
-    options: TableOptions,
+    pub(super) options: TableOptions,
     pub(super) metrics: TableMetrics,
     stop: CancellationToken,
     pub(super) backoff: Backoff,

@@ -241,6 +241,42 @@ impl Coalescer {
         }
     }
 
+    /// Who waits for another row.
+    fn dependents(&self) -> impl Iterator<Item = &Entry> {
+        let held = self.held.values().filter_map(|key| self.waiting.get(key));
+        held.filter(|entry| entry.ticket.dependent.is_some())
+    }
+
+    /// Whether a key has waited for another row for so long.
+    pub(crate) fn has_overdue(&self, patience: Duration, now: Instant) -> bool {
+        self.dependents().any(|entry| entry.dependent_for(now) >= patience)
+    }
+
+    /// Lets such keys be tried now whose lowest versions are reached; says whether there are any.
+    pub(crate) fn hurry_overdue(
+        &mut self,
+        patience: Duration,
+        is_reached: impl Fn(Shard, Version) -> bool,
+        now: Instant,
+    ) -> bool {
+        let later = |entry: &&Entry| entry.ticket.held_until.is_some_and(|until| until > now);
+        let overdue = self.dependents().filter(later).filter(|entry| entry.dependent_for(now) >= patience);
+        let reached = overdue.filter(|entry| is_reached(entry.change.shard, entry.lowest()));
+        let keys: Vec<KeyBytes> = reached.map(|entry| entry.ticket.key.clone()).collect();
+        for mut entry in keys.iter().filter_map(|key| self.withdraw(key)).collect::<Vec<_>>() {
+            entry.ticket.held_until = Some(now);
+            self.wait(entry);
+        }
+        !keys.is_empty()
+    }
+
+    /// Whether keys that wait for other rows take up half of so much room: a lane that was full of them stays so.
+    pub(crate) fn is_clogged(&self, records: usize, bytes: usize) -> bool {
+        let held = self.dependents().map(|entry| (entry.ticket.records.len(), entry.ticket.memory));
+        let (of_records, of_bytes) = held.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        of_records >= records / 2 || of_bytes >= bytes / 2
+    }
+
     /// A taken entry is done: its records are no longer counted.
     pub(crate) fn release(&mut self, shard: Shard, ticket: &Ticket) {
         self.taken_bytes -= ticket.memory;

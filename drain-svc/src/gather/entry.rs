@@ -177,6 +177,11 @@ impl Entry {
         self.ticket.dependent.map_or(Duration::ZERO, |dependent| dependent.waited(now))
     }
 
+    /// The lowest version that it stands for.
+    pub(crate) fn lowest(&self) -> Version {
+        self.ticket.records.iter().map(|(version, _)| *version).min().unwrap_or(self.change.version)
+    }
+
     /// The change was refused for good: the next older one takes its place, to be tried alone. If the key was waited for
     /// in vain, that is its only try.
     ///

@@ -19,14 +19,14 @@ use crate::{
 };
 
 /// What a row must not have.
-const BAD: i64 = 4711;
+pub(crate) const BAD: i64 = 4711;
 
 impl<L: Group, D: Database> World<L, D> {
-    fn refuse_bad_amounts(&self, class: ErrorClass) {
+    pub(crate) fn refuse_bad_amounts(&self, class: ErrorClass) {
         self.db.bad_amount.lock().unwrap().replace((BAD, class));
     }
 
-    async fn is_parked(&self, n: i64, at: Version, amount: Option<i64>) -> bool {
+    pub(crate) async fn is_parked(&self, n: i64, at: Version, amount: Option<i64>) -> bool {
         let Slot::Image { version, image, stage } = self.slot(n).await else { return false };
         (version, image.content, stage) == (at, self.image(n, amount).content, Stage::Parked)
     }

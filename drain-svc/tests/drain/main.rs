@@ -11,6 +11,7 @@ mod dead_letters;
 mod horizon;
 mod hot;
 mod limit;
+mod older_first;
 mod ordinary;
 mod pause;
 mod purge;

@@ -111,7 +111,7 @@ pub struct DrainSettings {
     /// The longest delay between attempts.
     #[serde(with = "duration::text")]
     pub retry_max: Duration,
-    /// How long a row is tried again that another row stands in the way of.
+    /// How long a row is tried again, at least, that another row stands in the way of.
     #[serde(with = "duration::text")]
     pub dependent_patience: Duration,
     /// How often the horizon is written into the databases.
