@@ -124,12 +124,12 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
     /// in; then the time is all.
     fn was_patient(&self, entry: &Entry) -> bool {
         let options = &self.parts.options;
-        if entry.dependent_for(Instant::now()) < options.dependent_patience {
+        if !entry.is_overdue(options.dependent_patience, Instant::now()) {
             return false;
         }
         let (records, bytes) = (options.lane_capacity, options.lane_bytes(&self.options));
         self.parts.fronts.have_reached(&self.name, entry.change.shard, entry.lowest())
-            || self.lane.with(|gathered| gathered.is_clogged(records, bytes))
+            || self.lane.with(|gathered| gathered.is_clogged(entry, records, bytes))
     }
 
     /// Looks at the table again. `false` if it is not what the batch was made for (the next one is), or can't be looked

@@ -300,7 +300,7 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
                 continue;
             }
             let Entry { change, mut ticket } = entry;
-            ticket.forget_superseded();
+            ticket.forget_superseded(change.version);
             coalesced += ticket.records.len() - 1;
             let shard = change.shard;
             let group = groups.entry(shard).or_insert_with(|| Cleaning {

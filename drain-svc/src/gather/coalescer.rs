@@ -194,8 +194,10 @@ impl Coalescer {
                     entry.ticket.suspicion = None;
                     // What is refused for something else says nothing of the other row: that is waited for anew.
                     let is_dependent = matches!(verdict, Verdict::DependentUntil(_));
-                    let earlier = entry.ticket.dependent;
-                    entry.ticket.dependent = is_dependent.then(|| Dependent::refused(earlier, now, until));
+                    for dependent in [&mut entry.ticket.dependent, &mut entry.ticket.dependent_in_all] {
+                        let earlier = *dependent;
+                        *dependent = is_dependent.then(|| Dependent::refused(earlier, now, until));
+                    }
                     if is_dependent {
                         entry = entry.step(until, now);
                     }
@@ -244,12 +246,12 @@ impl Coalescer {
     /// Who waits for another row.
     fn dependents(&self) -> impl Iterator<Item = &Entry> {
         let held = self.held.values().filter_map(|key| self.waiting.get(key));
-        held.filter(|entry| entry.ticket.dependent.is_some())
+        held.filter(|entry| entry.ticket.dependent_in_all.is_some())
     }
 
     /// Whether a key has waited for another row for so long.
     pub(crate) fn has_overdue(&self, patience: Duration, now: Instant) -> bool {
-        self.dependents().any(|entry| entry.dependent_for(now) >= patience)
+        self.dependents().any(|entry| entry.is_overdue(patience, now))
     }
 
     /// Lets such keys be tried now whose lowest versions are reached; says whether there are any.
@@ -260,7 +262,9 @@ impl Coalescer {
         now: Instant,
     ) -> bool {
         let later = |entry: &&Entry| entry.ticket.held_until.is_some_and(|until| until > now);
-        let overdue = self.dependents().filter(later).filter(|entry| entry.dependent_for(now) >= patience);
+        // What an older version that has just landed gave free, others may have to take first.
+        let again = |entry: &&Entry| entry.ticket.dependent.is_some();
+        let overdue = self.dependents().filter(later).filter(again).filter(|entry| entry.is_overdue(patience, now));
         let reached = overdue.filter(|entry| is_reached(entry.change.shard, entry.lowest()));
         let keys: Vec<KeyBytes> = reached.map(|entry| entry.ticket.key.clone()).collect();
         for mut entry in keys.iter().filter_map(|key| self.withdraw(key)).collect::<Vec<_>>() {
@@ -270,10 +274,11 @@ impl Coalescer {
         !keys.is_empty()
     }
 
-    /// Whether keys that wait for other rows take up half of so much room: a lane that was full of them stays so.
-    pub(crate) fn is_clogged(&self, records: usize, bytes: usize) -> bool {
-        let held = self.dependents().map(|entry| (entry.ticket.records.len(), entry.ticket.memory));
-        let (of_records, of_bytes) = held.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    /// Whether keys that wait for other rows, with this one that was taken, take up half of so much room: a lane that was
+    /// full of them stays so.
+    pub(crate) fn is_clogged(&self, taken: &Entry, records: usize, bytes: usize) -> bool {
+        let waiting = self.dependents().chain([taken]).map(|entry| (entry.ticket.records.len(), entry.ticket.memory));
+        let (of_records, of_bytes) = waiting.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
         of_records >= records / 2 || of_bytes >= bytes / 2
     }
 

@@ -130,6 +130,10 @@ pub(crate) struct Ticket {
     /// For how long versions of the key, this or earlier ones, have been refused for what another row is: what a key is
     /// waited for is not waited for again with each of its versions.
     pub(super) dependent: Option<Dependent>,
+    /// The same, but not begun anew when an older version lands.
+    pub(super) dependent_in_all: Option<Dependent>,
+    /// Whether an older version has landed once after newer ones were given up for what another row is.
+    pub(super) had_chance: bool,
     /// The place in the queue: that of its oldest record.
     pub(super) sequence: u64,
     pub(super) since: Instant,
@@ -161,6 +165,8 @@ impl Entry {
             attempts: 0,
             first_refused: None,
             dependent: None,
+            dependent_in_all: None,
+            had_chance: false,
             sequence,
             since: now,
             companions: usize::MAX,
@@ -172,8 +178,15 @@ impl Entry {
         Self { change, ticket }
     }
 
+    /// Whether another row was waited for, for so long. A version that lands may give free what the newer ones wait for: that
+    /// is waited for anew, but a key that is written all the time is not waited for more than twice as long in all.
+    pub(crate) fn is_overdue(&self, patience: Duration, now: Instant) -> bool {
+        let in_all = self.ticket.dependent_in_all;
+        self.dependent_for(now) >= patience || in_all.is_some_and(|it| it.waited(now) >= patience.saturating_mul(2))
+    }
+
     /// For how long another row has been in the way of the key by now, whichever of its versions was tried.
-    pub(crate) fn dependent_for(&self, now: Instant) -> Duration {
+    pub(super) fn dependent_for(&self, now: Instant) -> Duration {
         self.ticket.dependent.map_or(Duration::ZERO, |dependent| dependent.waited(now))
     }
 
@@ -226,6 +239,11 @@ impl Entry {
         newest.ticket.sequence = newest.ticket.sequence.min(ticket.sequence);
         newest.ticket.since = newest.ticket.since.min(ticket.since);
         newest.ticket.dependent = newest.ticket.dependent.into_iter().chain(ticket.dependent).min();
+        let in_all = newest.ticket.dependent_in_all.into_iter().chain(ticket.dependent_in_all);
+        newest.ticket.dependent_in_all = in_all.min();
+        newest.ticket.had_chance |= ticket.had_chance;
+        // What is new is not tried before what was not yet: a key that is written all the time has always more of it.
+        newest.ticket.stepped_to = newest.ticket.stepped_to.or(ticket.stepped_to);
         newest.ticket.refused.extend(ticket.refused);
         newest.ticket.memory += ticket.memory;
         let mut superseded = ticket.older;

@@ -6,7 +6,7 @@
 //! for. It is newer than what the row has, or the database leaves the row as it is; so nothing goes back.
 
 use database::Change;
-use model::DeadLetterCause;
+use model::{DeadLetterCause, Version};
 use tokio::time::Instant;
 
 use super::{Entry, Ticket, entry::Origin};
@@ -79,13 +79,16 @@ impl Entry {
     }
 
     /// Whether there is a newer version to be written once this one has landed: the one that it was to go before, or one that
-    /// was given up because another row was in its way. That may be so no longer.
+    /// was given up because another row was in its way. That may be so no longer; but who is given up once more has been
+    /// waited for, or whoever writes a key fast enough would keep it from ever being done.
     pub(crate) fn goes_on(&self) -> bool {
         let was_waited_for = |at: &super::Refused| at.reason.cause == DeadLetterCause::Dependent;
-        self.is_step() || self.ticket.refused.iter().any(|it| was_waited_for(it) && it.version > self.change.version)
+        let may_go = |at: &super::Refused| was_waited_for(at) && at.version > self.change.version;
+        self.is_step() || !self.ticket.had_chance && self.ticket.refused.iter().any(may_go)
     }
 
-    /// A version has landed: what is newer is to be written not before `until`, and is waited for anew.
+    /// A version has landed: what is newer is to be written not before `until`, and is waited for anew, within bounds
+    /// ([`Entry::is_overdue`]).
     pub(super) fn go_on(mut self, until: Instant) -> Self {
         let landed = self.change.version;
         let ticket = &mut self.ticket;
@@ -97,6 +100,7 @@ impl Entry {
         let (again, for_good): (Vec<_>, Vec<_>) =
             refused.into_iter().partition(|it| it.reason.cause == DeadLetterCause::Dependent);
         ticket.refused = for_good;
+        ticket.had_chance |= !again.is_empty();
         ticket.older.extend(again.into_iter().map(|it| (it.version, (it.change, it.origin))));
         // What has landed is among the older ones: all of them are done with it.
         let newer = ticket.older.split_off(&landed);
@@ -113,8 +117,9 @@ impl Entry {
 }
 
 impl Ticket {
-    /// Its newest version that can be written has landed. What was given up before, for want of another row, is superseded.
-    pub(crate) fn forget_superseded(&mut self) {
-        self.refused.retain(|it| it.reason.cause != DeadLetterCause::Dependent);
+    /// Its newest version that can be written has landed. What is older and was given up for want of another row is
+    /// superseded.
+    pub(crate) fn forget_superseded(&mut self, landed: Version) {
+        self.refused.retain(|it| it.version > landed || it.reason.cause != DeadLetterCause::Dependent);
     }
 }

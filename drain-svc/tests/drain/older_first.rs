@@ -148,21 +148,23 @@ async fn rows_of_several_replicas_that_wait_in_vain_are_given_up_one_after_the_o
     assert_eq!(world.letters().await.len(), versions.len());
 }
 
-/// What is full of rows that wait takes in nothing that they could wait for.
+/// What is full of rows that wait takes in nothing that they could wait for, and if it is the versions of one row.
 #[tokio::test(start_paused = true)]
-async fn a_lane_that_is_full_of_rows_that_wait_gives_them_up_when_their_time_is_over() {
-    let world = Still::still().await;
-    world.enable_orders().await;
-    pause(&world, HoldScope::Table(orders(&world))).await;
-    write_order(&world, 1).await;
-    sleep(Duration::from_millis(1)).await;
-    world.refuse_bad_amounts(ErrorClass::Dependent);
-    let shard = world.shard(&id(0));
-    let rows: Vec<i64> = (0..).filter(|n| world.shard(&id(*n)) == shard).take(20).collect();
-    for n in &rows {
-        world.write(*n, Some(BAD)).await;
+async fn a_lane_that_is_full_of_what_waits_gives_it_up_when_its_time_is_over() {
+    for keys in [20, 1] {
+        let world = Still::still().await;
+        world.enable_orders().await;
+        pause(&world, HoldScope::Table(orders(&world))).await;
+        write_order(&world, 1).await;
+        sleep(Duration::from_millis(1)).await;
+        world.refuse_bad_amounts(ErrorClass::Dependent);
+        let shard = world.shard(&id(0));
+        let rows: Vec<i64> = (0..).filter(|n| world.shard(&id(*n)) == shard).take(keys).collect();
+        for n in rows.iter().cycle().take(20) {
+            world.write(*n, Some(BAD)).await;
+        }
+        let drain = world.start(DrainOptions { lane_capacity: 10, ..patient() });
+        until_within(PATIENCE * 5, "there is room again", || async { world.letters().await.len() >= 5 }).await;
+        drain.stop().await;
     }
-    let drain = world.start(DrainOptions { lane_capacity: 10, ..patient() });
-    until_within(PATIENCE * 5, "there is room again", || async { world.letters().await.len() >= 5 }).await;
-    drain.stop().await;
 }

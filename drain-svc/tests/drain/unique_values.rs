@@ -7,9 +7,10 @@ use database::{
     memory::{MemoryDatabase, MemoryTable},
 };
 use drain_svc::DrainOptions;
-use model::{ColumnType, TableName};
+use model::{ColumnType, DeadLetterCause, TableName};
+use tokio::time::{Instant, sleep};
 
-use crate::world::{Group, Still, World, options};
+use crate::world::{Group, Still, World, options, until_within};
 
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -57,7 +58,7 @@ async fn rows_that_swap_a_unique_value_all_land_though_only_their_newest_version
         world.write(from + 1, Some(from)).await;
         world.write(from, Some(from + 1)).await;
     }
-    let begun = tokio::time::Instant::now();
+    let begun = Instant::now();
     let drain = world.start(patient());
     world.until_clean().await;
     assert!(begun.elapsed() < PATIENCE / 10, "it took {:?}", begun.elapsed());
@@ -98,4 +99,34 @@ async fn a_chain_of_rows_over_all_shards_hands_its_values_on_in_a_relational_dat
     world.assert_all_committed().await;
     world.assert_rows_are_as_written().await;
     assert!(world.letters().await.is_empty());
+}
+
+/// Each time a version lands that is older, and gives nothing free: neither does that renew the patience for ever, nor
+/// whoever writes faster than refused versions are tried.
+#[tokio::test(start_paused = true)]
+async fn a_row_that_is_written_again_and_again_is_waited_for_no_longer_than_twice_though_older_versions_land() {
+    let patience = Duration::from_secs(20);
+    for pause in [patience / 2, Duration::from_millis(100), Duration::from_millis(4)] {
+        let world = Still::still().await;
+        make_amounts_unique(world.db.straight());
+        first_rows(&world).await;
+        let drain = world.start(DrainOptions { dependent_patience: patience, ..options() });
+        let begun = Instant::now();
+        for amount in 100.. {
+            // What another row has for good.
+            world.write(0, Some(amount)).await;
+            world.write(0, Some(1)).await;
+            if !world.letters().await.is_empty() {
+                break;
+            }
+            assert!(begun.elapsed() < patience * 3, "{pause:?}: it is waited for anew each time");
+            sleep(pause).await;
+        }
+        assert!(begun.elapsed() >= patience, "{pause:?}: {:?}", begun.elapsed());
+        until_within(patience * 5, "all is written or given up", || world.is_clean()).await;
+        drain.stop().await;
+        world.assert_all_committed().await;
+        let letters = world.letters().await;
+        assert!(letters.iter().all(|letter| letter.cause == DeadLetterCause::Dependent), "{letters:?}");
+    }
 }

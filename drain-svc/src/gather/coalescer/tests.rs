@@ -668,3 +668,55 @@ fn what_can_not_be_read_takes_room_until_it_is_lettered_or_its_partition_goes() 
     lane.revoke(Shard(1));
     assert_eq!((lane.records(), lane.bytes()), (0, 0));
 }
+
+#[test]
+fn each_older_version_is_tried_at_last_though_more_come_all_the_time() {
+    let (mut now, mut lane) = (Instant::now(), lane());
+    let (mut version, mut tried) = (0, BTreeSet::new());
+    for _ in 0..12 {
+        for _ in 0..10 {
+            version += 1;
+            lane.gather(record(1, version, version as i64), now);
+        }
+        now += Duration::from_secs(1);
+        let batch = take(&mut lane, 9, now);
+        lane.put_back(batch, Verdict::DependentUntil(now + Duration::from_secs(60)), now);
+        while let Some(step) = take(&mut lane, 9, now).pop() {
+            assert!(step.is_step());
+            tried.insert(step.change.version.get());
+            lane.put_back(vec![step], Verdict::NoStep, now);
+        }
+    }
+    assert!(tried.contains(&1), "{tried:?}");
+}
+
+/// Whoever writes a key in pairs, of which the older one lands, faster than the newer one is tried again.
+#[test]
+fn what_is_given_up_goes_on_once_when_an_older_version_lands_and_not_each_time() {
+    let (mut now, mut lane) = (Instant::now(), lane());
+    let mut went_on = Vec::new();
+    for pair in 0..3 {
+        for version in [2 * pair + 1, 2 * pair + 2] {
+            lane.gather(record(1, version, version as i64), now);
+        }
+        now += LIMITS.age;
+        let newer = take(&mut lane, 9, now).remove(0);
+        let reason = Reason { cause: DeadLetterCause::Dependent, ..never() };
+        let GivenUp::UpTo(older) = newer.give_up(reason, now) else { panic!("there is an older one") };
+        lane.put_back(vec![older], Verdict::Innocent, now);
+        let mut older = take(&mut lane, 9, now).remove(0);
+        assert_eq!(older.change.version.get(), 2 * pair + 1);
+        went_on.push(older.goes_on());
+        if older.goes_on() {
+            lane.landed(older, now + Duration::from_secs(60));
+            continue;
+        }
+        older.ticket.forget_superseded(older.change.version);
+        let letters: Vec<u64> = older.ticket.refused.iter().map(|refused| refused.version.get()).collect();
+        assert_eq!(letters, [2 * pair + 2], "only what is newer than what has landed is a dead letter");
+        lane.release(older.change.shard, &older.ticket);
+        break;
+    }
+    assert_eq!(went_on, [true, false]);
+    assert_eq!((lane.records(), lane.bytes()), (0, 0));
+}
