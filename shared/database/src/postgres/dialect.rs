@@ -73,9 +73,27 @@ const SYSTEM_TABLES: &[&str] = &[
         since BIGINT NOT NULL,
         PRIMARY KEY (database_name, table_name, kind)
     )",
-    "ALTER TABLE _sa_shard ADD COLUMN IF NOT EXISTS horizon BIGINT NOT NULL DEFAULT 0",
-    "ALTER TABLE _sa_shard ADD COLUMN IF NOT EXISTS epoch BIGINT NOT NULL DEFAULT 0",
-    "CREATE INDEX IF NOT EXISTS _sa_ledger_tombstones ON _sa_ledger (table_name, shard, version) WHERE deleted = 1",
+];
+
+/// Looked for first, for each of them locks its table before it finds out that there is nothing to do; and told not to
+/// mind if another replica was faster, for a statement that fails would end the transaction.
+const UPGRADES: &[Upgrade] = &[
+    Upgrade {
+        made: "SELECT count(*) FROM information_schema.columns WHERE table_schema = current_schema() \
+               AND table_name = '_sa_shard' AND column_name = 'horizon'",
+        make: "ALTER TABLE _sa_shard ADD COLUMN IF NOT EXISTS horizon BIGINT NOT NULL DEFAULT 0",
+    },
+    Upgrade {
+        made: "SELECT count(*) FROM information_schema.columns WHERE table_schema = current_schema() \
+               AND table_name = '_sa_shard' AND column_name = 'epoch'",
+        make: "ALTER TABLE _sa_shard ADD COLUMN IF NOT EXISTS epoch BIGINT NOT NULL DEFAULT 0",
+    },
+    Upgrade {
+        made: "SELECT count(*) FROM pg_indexes WHERE schemaname = current_schema() \
+               AND indexname = '_sa_ledger_tombstones'",
+        make: "CREATE INDEX IF NOT EXISTS _sa_ledger_tombstones ON _sa_ledger (table_name, shard, version) \
+               WHERE deleted = 1",
+    },
 ];
 
 impl Dialect for PostgresDialect {
@@ -98,8 +116,7 @@ impl Dialect for PostgresDialect {
     }
 
     fn upgrades(&self) -> &'static [Upgrade] {
-        // A statement that fails ends the transaction here, so those above look for themselves.
-        &[]
+        UPGRADES
     }
 
     fn param<'a>(&self, value: &'a Value) -> Param<'a> {

@@ -149,7 +149,8 @@ fn session_setup(schema: &str, statement_timeout: Duration, lock_timeout: Durati
          SET statement_timeout = {statement}; SET lock_timeout = {lock}; \
          SET idle_in_transaction_session_timeout = {statement}; \
          SELECT set_config('search_path', '{schema}, ' || current_setting('search_path'), false); \
-         SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'; \
+         SELECT set_config('synchronous_commit', CASE s WHEN 'off' THEN 'on' ELSE s END, false) \
+         FROM current_setting('synchronous_commit') AS s; \
          SELECT set_config(name, '1000', false) FROM pg_settings WHERE name = 'client_connection_check_interval' \
          AND version() ILIKE '%linux%'",
         statement = millis(statement_timeout + BEYOND_PATIENCE),

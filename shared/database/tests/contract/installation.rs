@@ -28,6 +28,7 @@ on_each_database!(
     a_limit_that_cant_be_read_hides_no_other,
     a_hold_of_a_later_release_is_a_pause,
     preparing_changes_what_an_earlier_release_made,
+    preparing_waits_for_no_transaction,
 );
 
 fn entry(table: &str, topic: &str, namespace: &str) -> CatalogEntry {
@@ -141,6 +142,20 @@ async fn preparing_again_does_no_harm(h: Harness) {
         replica.await.unwrap().unwrap();
     }
     assert_eq!(h.database.catalog().await.unwrap().1.len(), 1);
+}
+
+/// A replica that starts does not wait for what others have under way, nor do they for it.
+async fn preparing_waits_for_no_transaction(h: Harness) {
+    let schema = h.items(model::VersionGuard::Ledger).await;
+    h.apply_one(&schema, delete(&schema, "a", 10)).await;
+    if h.of(true, true, false) {
+        let mut theirs = h.somebody_else().await;
+        theirs.run("BEGIN").await;
+        theirs.run("UPDATE _sa_shard SET horizon = horizon").await;
+        theirs.run("UPDATE _sa_ledger SET version = version").await;
+        assert_eq!(h.another(|options| options.pool = 1).await.prepare().await, Ok(()));
+        theirs.run("ROLLBACK").await;
+    }
 }
 
 async fn preparing_changes_what_an_earlier_release_made(h: Harness) {
