@@ -261,7 +261,8 @@ mod tests {
         config.set("group.id", "drain");
         let client: BaseConsumer<QuietContext> = BaseConsumer::from_config_and_context(&config, QuietContext).unwrap();
         let all: Vec<_> = (0..4).map(at).collect();
-        let within = Duration::from_secs(2);
+        // Long enough for a busy machine, and shorter than the silence.
+        let within = Duration::from_secs(8);
         let known = || -> Vec<_> { bounds_of_each(&client, &all, within).into_iter().map(Result::ok).collect() };
         assert_eq!(known(), [Some((0, 0)), Some((0, 0)), Some((0, 0)), Some((0, 1))]);
 
@@ -269,6 +270,6 @@ mod tests {
         cluster.broker_round_trip_time(2, Duration::from_secs(30)).unwrap();
         let begun = Instant::now();
         assert_eq!(known(), [Some((0, 0)), None, None, Some((0, 1))]);
-        assert!(begun.elapsed() < within + Duration::from_millis(500), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < within + Duration::from_secs(8), "{:?}", begun.elapsed());
     }
 }
