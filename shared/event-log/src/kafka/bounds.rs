@@ -18,7 +18,7 @@ use super::{
 };
 use crate::log::{LogError, TopicPartition};
 
-/// Attempts at a question whose partitions are moving to other brokers.
+/// Attempts at a question whose partitions are moving to other brokers, or that a silent broker was asked.
 const ATTEMPTS: u32 = 3;
 
 /// First and next offsets, of each partition as far as its leader tells within this time. One that has no leader or no
@@ -40,7 +40,7 @@ where
     let mut answers: Vec<_> = partitions.iter().map(|at| Err(without_leader(at))).collect();
     let mut led: BTreeMap<i32, Vec<usize>> = BTreeMap::new();
     for (topic, indices) in by_topic(partitions) {
-        match leaders(client, topic, left(deadline) / 2) {
+        match leaders_of(client, topic, deadline) {
             Ok(leaders) => {
                 for (partition, index) in indices {
                     if let Some(leader) = leaders.get(&partition) {
@@ -74,6 +74,23 @@ fn by_topic(partitions: &[TopicPartition]) -> BTreeMap<&Topic, BTreeMap<i32, usi
         of_topics.entry(topic).or_default().insert(i32::from(*partition), index);
     }
     of_topics
+}
+
+/// The brokers that lead the partitions of a topic, asked for again where nobody answers: librdkafka asks any broker, so it
+/// may be the silent one.
+fn leaders_of<X, C>(client: &C, topic: &Topic, deadline: Instant) -> Result<BTreeMap<i32, i32>, LogError>
+where
+    X: ConsumerContext,
+    C: Consumer<X>,
+{
+    let mut answer = leaders(client, topic, left(deadline) / 4);
+    for _ in 1..ATTEMPTS {
+        if !matches!(answer, Err(LogError::Unavailable(_))) {
+            break;
+        }
+        answer = leaders(client, topic, left(deadline) / 4);
+    }
+    answer
 }
 
 /// The brokers that lead the partitions of a topic; what has no leader is left out.
@@ -247,7 +264,8 @@ mod tests {
 
     #[test]
     fn a_partition_without_a_leader_and_a_silent_broker_cost_no_other_partition_its_answer() {
-        let cluster = MockCluster::new(3).unwrap();
+        // As many as make it unlikely that the silent one is asked for the leaders each time.
+        let cluster = MockCluster::new(9).unwrap();
         cluster.create_topic("orders", 4, 1).unwrap();
         for (partition, leader) in [(0, 1), (1, 1), (2, 2), (3, 3)] {
             cluster.partition_leader("orders", partition, Some(leader)).unwrap();
