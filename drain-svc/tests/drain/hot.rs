@@ -38,6 +38,14 @@ impl HotStore for Damaged {
         self.inner.read(shard, records).await
     }
 
+    async fn read_many(
+        &self,
+        groups: Vec<(Shard, Vec<RecordId>)>,
+        max_bytes: usize,
+    ) -> Vec<Result<Answer, HotStoreError>> {
+        self.inner.read_many(groups, max_bytes).await
+    }
+
     async fn mark_queued(&self, shard: Shard, epoch: Epoch, stamps: Vec<Stamp>) -> Result<Vec<bool>, HotStoreError> {
         self.inner.mark_queued(shard, epoch, stamps).await
     }

@@ -99,6 +99,16 @@ impl BentStore {
         self.expired.lock().unwrap().push(record.clone());
     }
 
+    fn without_expired(&self, records: &[RecordId], mut answer: Answer) -> Answer {
+        for (record, slot) in records.iter().zip(&mut answer.slots) {
+            if self.expired.lock().unwrap().contains(record) {
+                assert!(!matches!(slot, Slot::Image { stage: Stage::Dirty, .. }), "dirty data never expires");
+                *slot = Slot::Empty;
+            }
+        }
+        answer
+    }
+
     pub fn set_settings(&self, settings: Settings) {
         *self.settings.lock().unwrap() = settings;
     }
@@ -130,14 +140,22 @@ impl HotStore for BentStore {
     async fn read(&self, shard: Shard, records: Vec<RecordId>) -> Result<Answer, HotStoreError> {
         let hook = self.before_read.lock().unwrap().take();
         hook.into_iter().for_each(|hook| hook());
-        let mut answer = self.memory.read(shard, records.clone()).await?;
-        for (record, slot) in records.iter().zip(&mut answer.slots) {
-            if self.expired.lock().unwrap().contains(record) {
-                assert!(!matches!(slot, Slot::Image { stage: Stage::Dirty, .. }), "dirty data never expires");
-                *slot = Slot::Empty;
-            }
-        }
-        Ok(answer)
+        let answer = self.memory.read(shard, records.clone()).await?;
+        Ok(self.without_expired(&records, answer))
+    }
+
+    async fn read_many(
+        &self,
+        groups: Vec<(Shard, Vec<RecordId>)>,
+        max_bytes: usize,
+    ) -> Vec<Result<Answer, HotStoreError>> {
+        let hook = self.before_read.lock().unwrap().take();
+        hook.into_iter().for_each(|hook| hook());
+        let answers = self.memory.read_many(groups.clone(), max_bytes).await;
+        let shown = |(answer, (_, records)): (Result<Answer, _>, &(Shard, Vec<RecordId>))| {
+            answer.map(|answer| self.without_expired(records, answer))
+        };
+        answers.into_iter().zip(&groups).map(shown).collect()
     }
 
     async fn mark_queued(&self, shard: Shard, epoch: Epoch, stamps: Vec<Stamp>) -> Result<Vec<bool>, HotStoreError> {

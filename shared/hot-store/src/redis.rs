@@ -12,7 +12,7 @@
 //! | `link` | one connection, and what a broken one means for who waits on it |
 //! | `torn_file` | what a server is asked before anything is written to it |
 //! | `reply` | what comes back |
-//! | `records`, `parking`, `openings`, `budgets` | the calls |
+//! | `records`, `reads`, `parking`, `openings`, `budgets` | the calls |
 //! | `halts` | which tables a shard takes no writes of |
 //! | `reports` | what drain replicas tell of themselves |
 //! | `settings` | whether a server is fit for its job |
@@ -27,6 +27,7 @@ mod options;
 mod parking;
 mod planted;
 mod points;
+mod reads;
 mod records;
 mod reply;
 mod reports;

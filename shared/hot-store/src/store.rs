@@ -143,7 +143,16 @@ pub enum Slot {
 pub struct Answer {
     /// The shard's epoch.
     pub epoch: Epoch,
-    /// One per record.
+    /// How many images were taken out of this shard, otherwise than by the end of their TTL.
+    ///
+    /// It is for those who read the database first and the hot store afterwards, to put what is newer over what they
+    /// found. An empty slot tells them that the database has all that was accepted, but not that it had when they looked:
+    /// a record that was dirty then may have been drained and removed since. If they ask before the database and
+    /// afterwards, and neither the epoch nor this number is another one, and less than a TTL lies between, then what is
+    /// empty afterwards was not dirty before, and their row is no older than the newest accepted write of then. Else they
+    /// read the record once more, as one that the hot store does not hold.
+    pub removed: u64,
+    /// One per record; of [`HotStore::read_many`] perhaps fewer.
     pub slots: Vec<Slot>,
 }
 
@@ -295,6 +304,20 @@ pub trait HotStore: Send + Sync + 'static {
 
     /// Reads slots.
     fn read(&self, shard: Shard, records: Vec<RecordId>) -> impl Future<Output = Result<Answer, HotStoreError>> + Send;
+
+    /// Reads slots of many shards at once: one answer for each group, in their order. A group may have no records: then it
+    /// asks for the shard's epoch, and what else an [`Answer`] tells. What is wrong with a shard fails its own group only.
+    /// Each group is read at one moment at least as long as it has no more than 1,000 records; not all groups together.
+    ///
+    /// The values that are brought have at most `max_bytes` as they are stored, but for the last of them. Past that an answer
+    /// has fewer slots than its group has records: those of the first ones. One record is always answered, whatever it has,
+    /// so that who asks again for the rest comes to an end. It takes one round trip to each node of the store, and more of them only
+    /// where an even share of `max_bytes` is too little for some shard.
+    fn read_many(
+        &self,
+        groups: Vec<(Shard, Vec<RecordId>)>,
+        max_bytes: usize,
+    ) -> impl Future<Output = Vec<Result<Answer, HotStoreError>>> + Send;
 
     /// Takes records out of the unqueued set, those that are still at the given version; all fail with
     /// [`HotStoreError::Closed`] if the shard's epoch is not `epoch`. A version that was superseded meanwhile counts

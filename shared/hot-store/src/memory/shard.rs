@@ -87,6 +87,8 @@ pub(super) struct ShardState {
     deadlines_given: u64,
     leases_given: u64,
     bytes: u64,
+    /// How many images were removed otherwise than by expiry.
+    removed: u64,
 }
 
 impl ShardState {
@@ -111,6 +113,7 @@ impl ShardState {
             deadlines_given: 0,
             leases_given: 0,
             bytes: 0,
+            removed: 0,
         }
     }
 

@@ -235,6 +235,21 @@ impl HotStore for MemoryStore {
         self.on_open(shard, |state, now| state.read(now, &records))
     }
 
+    async fn read_many(
+        &self,
+        groups: Vec<(Shard, Vec<RecordId>)>,
+        max_bytes: usize,
+    ) -> Vec<Result<Answer, HotStoreError>> {
+        let mut left = max_bytes as u64;
+        let mut answered = false;
+        let read = |(shard, records): (Shard, Vec<RecordId>)| {
+            let answer = self.on_open(shard, |state, now| state.read_within(now, &records, &mut left, !answered));
+            answered |= answer.as_ref().is_ok_and(|answer| !answer.slots.is_empty());
+            answer
+        };
+        groups.into_iter().map(read).collect()
+    }
+
     async fn mark_queued(&self, shard: Shard, epoch: Epoch, stamps: Vec<Stamp>) -> Result<Vec<bool>, HotStoreError> {
         self.on_open(shard, |state, now| state.mark_queued(now, epoch, &stamps))
     }

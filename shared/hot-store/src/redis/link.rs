@@ -68,11 +68,70 @@ impl Link {
     /// Calls a script; makes it known first where the server has forgotten it.
     pub(super) async fn call(&self, call: Call) -> Result<Value, HotStoreError> {
         match self.send(call.command()).await {
-            Err(Failure::Refused(error)) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+            Err(Failure::Refused(error)) if is_forgotten(&error) => {
                 self.send(&call.load_command()).await?;
                 Ok(self.send(call.command()).await?)
             }
             result => Ok(result?),
+        }
+    }
+
+    /// Calls scripts in one pipeline, one round trip for all of them; once more for those that the server has forgotten.
+    /// For scripts that change nothing: where the connection breaks, nobody knows which of them were run.
+    pub(super) async fn call_all(&self, calls: &[&Call]) -> Vec<Result<Value, HotStoreError>> {
+        let mut answers = self.send_all(calls).await;
+        let forgotten: Vec<usize> = answers
+            .iter()
+            .enumerate()
+            .filter(|(_, answer)| matches!(answer, Err(Failure::Refused(error)) if is_forgotten(error)))
+            .map(|(at, _)| at)
+            .collect();
+        if let Some(&first) = forgotten.first() {
+            let again: Vec<&Call> = forgotten.iter().map(|&at| calls[at]).collect();
+            let repeated = match self.send(&calls[first].load_command()).await {
+                Ok(_) => self.send_all(&again).await,
+                Err(failure) => {
+                    let error = HotStoreError::from(failure);
+                    return answers.into_iter().map(|answer| answer.map_err(|_| error.clone())).collect();
+                }
+            };
+            for (at, answer) in forgotten.into_iter().zip(repeated) {
+                answers[at] = answer;
+            }
+        }
+        answers.into_iter().map(|answer| answer.map_err(HotStoreError::from)).collect()
+    }
+
+    async fn send_all(&self, calls: &[&Call]) -> Vec<Result<Value, Failure>> {
+        let all = |failure: Failure| calls.iter().map(|_| Err(failure.again())).collect();
+        let mut live = match self.connection().await {
+            Ok(live) => live,
+            Err(failure) => return all(failure),
+        };
+        let mut pipeline = ::redis::Pipeline::with_capacity(calls.len());
+        for call in calls {
+            pipeline.add_command(call.command().clone());
+        }
+        match live.connection.send_packed_commands(&pipeline, 0, calls.len()).await {
+            Ok(values) if values.len() == calls.len() => values
+                .into_iter()
+                .map(|value| match value {
+                    Value::ServerError(error) => Err(Failure::Refused(error.into())),
+                    value => Ok(value),
+                })
+                .collect(),
+            Ok(values) => {
+                let problem = format!("{} answers to a pipeline of {} calls", values.len(), calls.len());
+                self.abandon(live.number);
+                all(Failure::Broken(RedisError::from((ErrorKind::UnexpectedReturnType, "a pipeline", problem))))
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) => {
+                all(Failure::Refused(error))
+            }
+            Err(error) => {
+                self.abandon(live.number);
+                all(Failure::Broken(error))
+            }
         }
     }
 
@@ -189,6 +248,22 @@ enum Failure {
     Broken(RedisError),
     /// The server answered with an error.
     Refused(RedisError),
+}
+
+impl Failure {
+    /// The same for another call that it befell.
+    fn again(&self) -> Self {
+        match self {
+            Self::Unreachable(problem) => Self::Unreachable(problem.clone()),
+            Self::Broken(error) => Self::Broken(error.clone()),
+            Self::Refused(error) => Self::Refused(error.clone()),
+        }
+    }
+}
+
+/// Whether the server does not know the script.
+fn is_forgotten(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
 }
 
 impl From<Failure> for HotStoreError {

@@ -132,7 +132,7 @@ impl RedisStore {
 
     pub(super) async fn read_records(&self, shard: Shard, records: &[RecordId]) -> Result<Answer, HotStoreError> {
         let keys = self.keys(shard)?;
-        let mut answer = Answer { epoch: Epoch::ZERO, slots: Vec::with_capacity(records.len()) };
+        let mut answer = Answer { epoch: Epoch::ZERO, removed: 0, slots: Vec::with_capacity(records.len()) };
         let mut parts = records.chunks(RECORDS_PER_CALL);
         // An empty call still answers whether the shard is open, and its epoch.
         let mut next = Some(parts.next().unwrap_or_default());
@@ -142,14 +142,12 @@ impl RedisStore {
                 call.push(keys.record(record));
             }
             let mut reply = self.call(shard, call).await?;
-            let valid = Validity { epoch: reply.epoch()?, lowest: reply.epoch()? };
-            if !answer.slots.is_empty() && answer.epoch != valid.epoch {
+            let read = answer_of(&mut reply, Some(part.len()))?;
+            if !answer.slots.is_empty() && answer.epoch != read.epoch {
                 return Err(HotStoreError::Closed { shard });
             }
-            answer.epoch = valid.epoch;
-            for dirty in reply.flags(part.len())? {
-                answer.slots.push(slot(&mut reply, dirty, valid)?);
-            }
+            (answer.epoch, answer.removed) = (read.epoch, read.removed);
+            answer.slots.extend(read.slots);
             next = parts.next();
         }
         Ok(answer)
@@ -342,6 +340,16 @@ impl RedisStore {
             halt: halt_of(&mut reply)?,
         })
     }
+}
+
+/// What the script that reads has answered: of so many records, or, if that is not given, of as many as it says.
+pub(super) fn answer_of(reply: &mut Reply, records: Option<usize>) -> Result<Answer, HotStoreError> {
+    let valid = Validity { epoch: reply.epoch()?, lowest: reply.epoch()? };
+    let removed = reply.count()?;
+    let records = records.unwrap_or(reply.len().saturating_sub(1));
+    let dirty = reply.flags(records)?;
+    let slots = dirty.into_iter().map(|dirty| slot(reply, dirty, valid)).collect::<Result<_, _>>()?;
+    Ok(Answer { epoch: valid.epoch, removed, slots })
 }
 
 fn slot(reply: &mut Reply, dirty: u8, valid: Validity) -> Result<Slot, HotStoreError> {

@@ -44,6 +44,12 @@ impl Reply {
         self.items.len()
     }
 
+    /// The bytes of what is left that is no number.
+    pub(super) fn payload_bytes(&self) -> usize {
+        let bytes = |value: &Value| if let Value::BulkString(bytes) = value { bytes.len() } else { 0 };
+        self.items.as_slice().iter().map(bytes).sum()
+    }
+
     pub(super) fn int(&mut self) -> Result<i64, HotStoreError> {
         match self.items.next() {
             Some(Value::Int(number)) => Ok(number),

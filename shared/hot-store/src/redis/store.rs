@@ -147,6 +147,14 @@ impl HotStore for RedisStore {
         self.read_records(shard, &records).await
     }
 
+    async fn read_many(
+        &self,
+        groups: Vec<(Shard, Vec<RecordId>)>,
+        max_bytes: usize,
+    ) -> Vec<Result<Answer, HotStoreError>> {
+        self.read_groups(&groups, max_bytes).await
+    }
+
     async fn mark_queued(&self, shard: Shard, epoch: Epoch, stamps: Vec<Stamp>) -> Result<Vec<bool>, HotStoreError> {
         self.mark_records_queued(shard, epoch, &stamps).await
     }

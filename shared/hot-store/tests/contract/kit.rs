@@ -70,7 +70,22 @@ pub async fn open(b: &impl Backend) -> Epoch {
 }
 
 pub async fn open_with(b: &impl Backend, discard: bool, restores: Vec<Restore>, clock: Version) -> Epoch {
-    let (store, shard, token) = (b.store(), b.shard(), token("opener"));
+    open_shard_with(b, b.shard(), discard, restores, clock).await
+}
+
+/// Opens another shard than the test's own.
+pub async fn open_shard(b: &impl Backend, shard: model::Shard) -> Epoch {
+    open_shard_with(b, shard, false, Vec::new(), Version::ZERO).await
+}
+
+async fn open_shard_with(
+    b: &impl Backend,
+    shard: model::Shard,
+    discard: bool,
+    restores: Vec<Restore>,
+    clock: Version,
+) -> Epoch {
+    let (store, token) = (b.store(), token("opener"));
     let claim = store.claim(shard, &token).await.unwrap().expect("the shard is closed");
     let epoch = Epoch(claim.epoch.0 + 1);
     store.begin_opening(shard, &token, epoch, start(discard)).await.unwrap();

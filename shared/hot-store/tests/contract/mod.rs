@@ -12,6 +12,7 @@ pub mod leases;
 pub mod marks;
 pub mod openings;
 pub mod parking;
+pub mod reads;
 pub mod reports;
 pub mod requests;
 pub mod restores;
@@ -68,6 +69,13 @@ macro_rules! contract_tests {
             a_clean_may_come_again
             dirty_records_are_listed_by_version_and_in_pages
             records_of_one_version_are_not_parted
+        );
+        $crate::contract_tests!(@module $backend, [$(#[$attribute])*], reads:
+            many_shards_are_read_at_once_and_each_fails_for_itself
+            what_is_too_much_for_one_answer_is_read_by_and_by
+            an_even_share_of_the_bytes_is_no_limit_of_a_shard
+            a_read_of_many_tells_more_than_a_call_can_carry
+            images_that_are_removed_are_counted_and_what_expires_or_is_replaced_is_not
         );
         $crate::contract_tests!(@module $backend, [$(#[$attribute])*], parking:
             a_parked_record_is_read_and_is_neither_dirty_nor_behind

@@ -5,6 +5,7 @@ mod broken;
 #[path = "../contract/mod.rs"]
 mod contract;
 mod full;
+mod round_trips;
 #[path = "../server/mod.rs"]
 mod server;
 mod settings;

@@ -53,6 +53,20 @@ impl<H: HotStore> HotStore for Faulty<H> {
         pass!(self, read(shard, records))
     }
 
+    async fn read_many(
+        &self,
+        groups: Vec<(Shard, Vec<RecordId>)>,
+        max_bytes: usize,
+    ) -> Vec<Result<Answer, HotStoreError>> {
+        let (inner, count) = (self.inner.clone(), groups.len());
+        let what = self.process.shown(|| format!("read_many({groups:?}, {max_bytes})"));
+        let read = async move { Ok(inner.read_many(groups, max_bytes).await) };
+        match self.process.call(Place::Hot, what, read).await {
+            Ok(answers) => answers,
+            Err(error) => std::iter::repeat_n(Err(error), count).collect(),
+        }
+    }
+
     async fn mark_queued(&self, shard: Shard, epoch: Epoch, stamps: Vec<Stamp>) -> Result<Vec<bool>, HotStoreError> {
         pass!(self, mark_queued(shard, epoch, stamps))
     }

@@ -14,7 +14,27 @@ use crate::{Answer, Clean, CleanOutcome, HotStoreError, RecordId, Stamp};
 impl ShardState {
     pub(in crate::memory) fn read(&self, now: Now, records: &[RecordId]) -> Result<Answer, HotStoreError> {
         let slots = records.iter().map(|record| self.slot(now, record)).collect::<Result<_, _>>()?;
-        Ok(Answer { epoch: self.epoch, slots })
+        Ok(Answer { epoch: self.epoch, removed: self.removed, slots })
+    }
+
+    /// The first of these records that together have no more than `max_bytes`, which shrinks; with `always` one at least.
+    pub(in crate::memory) fn read_within(
+        &self,
+        now: Now,
+        records: &[RecordId],
+        max_bytes: &mut u64,
+        always: bool,
+    ) -> Result<Answer, HotStoreError> {
+        let mut fit = 0;
+        for record in records {
+            let bytes = self.held_image(now, record).map_or(0, |stored| stored.payload.len() as u64);
+            if bytes > *max_bytes && !(always && fit == 0) {
+                break;
+            }
+            *max_bytes = max_bytes.saturating_sub(bytes);
+            fit += 1;
+        }
+        self.read(now, &records[..fit])
     }
 
     pub(in crate::memory) fn mark_queued(
@@ -64,6 +84,7 @@ impl ShardState {
             // Lower than what the database holds, and nobody says what that is: the next read asks the database.
             (Ordering::Greater, None) => {
                 self.remove(&record);
+                self.removed += 1;
                 CleanOutcome::Gone
             }
         }

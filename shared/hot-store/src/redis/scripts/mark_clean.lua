@@ -9,7 +9,7 @@ local names = {}
 for i = 4, #KEYS do names[#names + 1] = string.sub(KEYS[i], NAME_AT) end
 local scores = redis.call('ZMSCORE', KEYS[2], unpack(names))
 local answer, clean, done = {}, {}, {}
-local raised, cleaned, bytes = {}, {}, {} -- by namespace: marks, names, and what the dirty images shrink by
+local raised, cleaned, bytes, removed = {}, {}, {}, 0 -- by namespace: marks, names, and what the dirty images shrink by
 
 local function of_table(lists, namespace)
   local list = lists[namespace]
@@ -62,6 +62,7 @@ for i = 4, #KEYS do
     else
       -- Lower than what the database holds, and nobody says what that is: the next read asks the database.
       redis.call('DEL', key)
+      removed = removed + 1
       outcome = 'g'
     end
   end
@@ -72,4 +73,5 @@ call_with('ZREM', KEYS[3], clean)
 for namespace, marks in pairs(raised) do redis.call('ZADD', behind_key(namespace), 'XX', 'GT', unpack(marks)) end
 for namespace, list in pairs(cleaned) do redis.call('ZREM', behind_key(namespace), unpack(list)) end
 count_bytes(bytes)
+count_removed(removed)
 return table.concat(answer)

@@ -22,11 +22,18 @@ local function live_incarnation()
   return text_between(redis.call('INFO', 'server'), 'run_id:', 40)
 end
 
--- Epoch, lowest valid epoch of images, and clock; nothing unless the shard is open for the live incarnation.
+-- Epoch, lowest valid epoch of images, clock, and how many images were removed; nothing unless the shard is open for the
+-- live incarnation.
 local function open_shard(header)
-  local fields = redis.call('HMGET', header, 'inc', 'epoch', 'min', 'clock')
+  local fields = redis.call('HMGET', header, 'inc', 'epoch', 'min', 'clock', 'gone')
   if fields[1] ~= live_incarnation() then return nil end
-  return tonumber(fields[2]), tonumber(fields[3] or 0), tonumber(fields[4] or 0)
+  return tonumber(fields[2]), tonumber(fields[3] or 0), tonumber(fields[4] or 0), tonumber(fields[5] or 0)
+end
+
+-- Notes that so many images were removed, which is told with every read: who looked into the database meanwhile may have
+-- seen it without them.
+local function count_removed(images)
+  if images > 0 then redis.call('HINCRBY', KEYS[1], 'gone', images) end
 end
 
 local PARKED = {P = 'I', Q = 'T'}
