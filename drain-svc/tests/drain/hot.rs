@@ -4,11 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use hot_store::{
     AgreedLimit, Agreement, Answer, Backlog, Budget, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Ended,
-    Fill, Grant, Halt, HotStore, HotStoreError, LeaseOutcome, LeaseToken, Limits, OpeningStart, OpeningToken,
-    ParkOutcome, ParkedRecord, Permit, RecordId, ReplicaReport, Restore, SeenReport, SetAsidePage, Settings,
-    ShardHeader, Stamp, Write, WriteOutcome, memory::MemoryStore,
+    Fill, FoundInShard, Grant, Halt, HotStore, HotStoreError, IndexBuild, IndexState, Indexed, LeaseOutcome,
+    LeaseToken, Limits, Lookup, OpeningStart, OpeningToken, ParkOutcome, ParkedRecord, Permit, RecordId, ReplicaReport,
+    Restore, SeenReport, SetAsidePage, Settings, ShardHeader, Stamp, Write, WriteOutcome, memory::MemoryStore,
 };
-use model::{Epoch, Namespace, Shard, Version};
+use model::{Epoch, IndexId, Namespace, Shard, Version};
 use tokio::time::Instant;
 
 pub(crate) struct Damaged {
@@ -100,6 +100,30 @@ impl HotStore for Damaged {
         limit: usize,
     ) -> Result<(Epoch, Vec<DirtyRecord>), HotStoreError> {
         self.inner.dirty(shard, which, after, limit).await
+    }
+
+    async fn begin_index(
+        &self,
+        shard: Shard,
+        namespace: Namespace,
+        index: IndexId,
+    ) -> Result<IndexState, HotStoreError> {
+        self.inner.begin_index(shard, namespace, index).await
+    }
+
+    async fn build_index(
+        &self,
+        shard: Shard,
+        namespace: Namespace,
+        build: &IndexBuild,
+        records: Vec<Indexed>,
+        is_last: bool,
+    ) -> Result<bool, HotStoreError> {
+        self.inner.build_index(shard, namespace, build, records, is_last).await
+    }
+
+    async fn look_up(&self, shards: &[Shard], lookup: &Lookup) -> Result<Vec<FoundInShard>, HotStoreError> {
+        self.inner.look_up(shards, lookup).await
     }
 
     async fn header(&self, shard: Shard) -> Result<ShardHeader, HotStoreError> {

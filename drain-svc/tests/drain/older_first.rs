@@ -37,7 +37,7 @@ async fn write_order(world: &Still, n: i64) {
     let row = Row::from_iter([(ColumnName::new("id").unwrap(), Value::Int64(n))]);
     let image = Image { content: Content::Row(row), operation: Operation::Put, ..world.image(n, None) };
     let record = RecordId { namespace: Namespace::new("main.orders").unwrap(), key: id(n).to_bytes() };
-    let write = Write { record: record.clone(), precondition: Precondition::None, image: image.clone() };
+    let write = Write { record: record.clone(), precondition: Precondition::None, image: image.clone(), index: None };
     let outcome = world.hot.write(shard, Instant::now(), vec![write]).await.unwrap().remove(0);
     let WriteOutcome::Stored { version, epoch, .. } = outcome else { panic!("{outcome:?}") };
     let mutation = Mutation { table: orders(world), key: id(n), version, image };

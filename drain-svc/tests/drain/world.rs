@@ -358,7 +358,7 @@ impl<L: Group, D: Database> World<L, D> {
     /// The first step of a write: into the hot store.
     pub(crate) async fn store(&self, n: i64, amount: Option<i64>) -> (Version, Epoch) {
         let image = self.image(n, amount);
-        let write = Write { record: self.record(n), precondition: Precondition::None, image };
+        let write = Write { record: self.record(n), precondition: Precondition::None, image, index: None };
         let outcome = self.hot.write(self.shard(&id(n)), Instant::now(), vec![write]).await.unwrap()[0];
         let WriteOutcome::Stored { version, epoch, .. } = outcome else { panic!("{outcome:?}") };
         self.written.lock().unwrap().insert(n, (version, amount));

@@ -411,6 +411,7 @@ impl Ready {
             record: self.item.checked.record.clone(),
             precondition: self.precondition,
             image: self.draft.image.clone(),
+            index: None,
         }
     }
 }

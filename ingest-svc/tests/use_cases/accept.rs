@@ -141,7 +141,7 @@ fn rival(world: &World, id: &str) {
         let content = Content::Row(full_payment("a", 99));
         let image =
             Image { content, operation: Operation::Put, fingerprint: Fingerprint(0), request: None, since: None };
-        (shard, Write { record: record.clone(), precondition: Precondition::None, image })
+        (shard, Write { record: record.clone(), precondition: Precondition::None, image, index: None })
     });
 }
 

@@ -219,7 +219,7 @@ async fn a_replay_never_takes_the_place_of_what_is_newer() {
     let Slot::Image { image, .. } = world.slot("k").await else { panic!() };
     world.store.set_rival(move || {
         let image = Image { content: model::Content::Row(full_payment("k", 2)), ..image.clone() };
-        (shard, Write { record: record.clone(), precondition: Precondition::None, image })
+        (shard, Write { record: record.clone(), precondition: Precondition::None, image, index: None })
     });
     assert_eq!(letters(&world).replay(&names).await, [Outcome::Settled(LetterState::Superseded)]);
     assert_eq!(world.amount("k").await, Some(2));
@@ -364,7 +364,7 @@ async fn who_purges_what_was_written_meanwhile_removes_nothing() {
     let (store, shard, record) = (world.store.clone(), world.shard("k"), world.record("k"));
     let Slot::Image { image, .. } = world.slot("k").await else { panic!() };
     // After the note, before the removal.
-    let write = Write { record, precondition: Precondition::None, image };
+    let write = Write { record, precondition: Precondition::None, image, index: None };
     world.log.after_publish(move || {
         let written = store.memory.write(shard, Instant::now(), vec![write]).now_or_never().unwrap();
         assert_eq!(written.unwrap().len(), 1);

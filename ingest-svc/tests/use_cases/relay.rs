@@ -125,7 +125,7 @@ async fn a_key_that_can_t_be_read_stops_no_other() {
     let hot_store::Slot::Image { image, .. } = world.slot("a").await else { panic!("a is not there") };
     // Older than what comes behind it, so it is met first.
     let record = RecordId { key: KeyBytes::from_stored(b"no key"[..].into()), ..world.record("a") };
-    let write = Write { record, precondition: Precondition::None, image };
+    let write = Write { record, precondition: Precondition::None, image, index: None };
     world.store.write(shard, Instant::now(), vec![write]).await.unwrap();
     let others: Vec<String> = (0..).map(|n| format!("k{n}")).filter(|id| world.shard(id) == shard).take(5).collect();
     for id in &others {

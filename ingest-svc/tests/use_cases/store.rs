@@ -10,11 +10,12 @@ use std::{
 };
 
 use hot_store::{
-    Answer, Backlog, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, Halt, HotStore, HotStoreError,
-    LeaseOutcome, LeaseToken, OpeningStart, OpeningToken, ParkOutcome, ParkedRecord, RecordId, ReplicaReport, Restore,
-    SeenReport, SetAsidePage, Settings, ShardHeader, Slot, Stage, Stamp, Write, WriteOutcome, memory::MemoryStore,
+    Answer, Backlog, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, FoundInShard, Halt, HotStore,
+    HotStoreError, IndexBuild, IndexState, Indexed, LeaseOutcome, LeaseToken, Lookup, OpeningStart, OpeningToken,
+    ParkOutcome, ParkedRecord, RecordId, ReplicaReport, Restore, SeenReport, SetAsidePage, Settings, ShardHeader, Slot,
+    Stage, Stamp, Write, WriteOutcome, memory::MemoryStore,
 };
-use model::{Epoch, Namespace, Shard, ShardCount, Version};
+use model::{Epoch, IndexId, Namespace, Shard, ShardCount, Version};
 use tokio::{sync::oneshot, time::Instant};
 
 /// A write that has been sent and does not arrive.
@@ -224,6 +225,30 @@ impl HotStore for BentStore {
             backlogs.iter_mut().for_each(|backlog| (backlog.records, backlog.bytes) = (0, 0));
         }
         Ok((epoch, backlogs))
+    }
+
+    async fn begin_index(
+        &self,
+        shard: Shard,
+        namespace: Namespace,
+        index: IndexId,
+    ) -> Result<IndexState, HotStoreError> {
+        self.memory.begin_index(shard, namespace, index).await
+    }
+
+    async fn build_index(
+        &self,
+        shard: Shard,
+        namespace: Namespace,
+        build: &IndexBuild,
+        records: Vec<Indexed>,
+        is_last: bool,
+    ) -> Result<bool, HotStoreError> {
+        self.memory.build_index(shard, namespace, build, records, is_last).await
+    }
+
+    async fn look_up(&self, shards: &[Shard], lookup: &Lookup) -> Result<Vec<FoundInShard>, HotStoreError> {
+        self.memory.look_up(shards, lookup).await
     }
 
     async fn header(&self, shard: Shard) -> Result<ShardHeader, HotStoreError> {

@@ -76,7 +76,12 @@ async fn run(store: &RedisStore, shard: Shard, step: &str, versions: Vec<Version
         match step {
             "write" | "write again" | "requests" => {
                 let request = |n: u32| (step == "requests").then(|| request(n));
-                let write = |n| Write { record: record(n), precondition: Precondition::None, image: image(request(n)) };
+                let write = |n| Write {
+                    record: record(n),
+                    precondition: Precondition::None,
+                    image: image(request(n)),
+                    index: None,
+                };
                 let writes = numbers.map(write);
                 for outcome in store.write(shard, Instant::now().into(), writes.collect()).await.unwrap() {
                     let WriteOutcome::Stored { version, .. } = outcome else { panic!("{outcome:?}") };

@@ -7,6 +7,7 @@
 mod budget;
 mod error;
 mod halt;
+mod index;
 pub mod memory;
 mod opening;
 mod parking;
@@ -18,6 +19,7 @@ mod store;
 pub use budget::{AgreedLimit, Agreement, Budget, Ended, Grant, Limit, Limits, PERMIT_LEASE, Permit, PermitId, Unit};
 pub use error::HotStoreError;
 pub use halt::{Halt, HaltedTables};
+pub use index::{FoundInShard, IndexBuild, IndexState, Indexed, Lookup};
 pub use opening::{Checkpoint, Claim, LogPoint, OpeningStart, OpeningToken, Restore, SetAside, SetAsidePage};
 pub use parking::{ParkOutcome, ParkedRecord};
 pub use report::{

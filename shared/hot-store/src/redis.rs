@@ -20,6 +20,7 @@
 mod budgets;
 mod clock;
 mod halts;
+mod indexes;
 mod keys;
 mod link;
 mod openings;

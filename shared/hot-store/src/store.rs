@@ -2,12 +2,12 @@
 
 use std::{future::Future, time::Duration};
 
-use model::{Epoch, Image, KeyBytes, Namespace, Shard, Version};
+use model::{Epoch, Image, IndexId, IndexTerms, KeyBytes, Namespace, Shard, Version};
 use tokio::time::Instant;
 
 use crate::{
-    Checkpoint, Claim, Halt, HotStoreError, OpeningStart, OpeningToken, ParkOutcome, ParkedRecord, ReplicaReport,
-    Restore, SeenReport, SetAsidePage,
+    Checkpoint, Claim, FoundInShard, Halt, HotStoreError, IndexBuild, IndexState, Indexed, Lookup, OpeningStart,
+    OpeningToken, ParkOutcome, ParkedRecord, ReplicaReport, Restore, SeenReport, SetAsidePage,
 };
 
 /// How long a request is remembered unless the store is told otherwise.
@@ -67,6 +67,8 @@ pub struct Write {
     /// ([`WriteOutcome::Repeated`], [`WriteOutcome::Reused`]), and stores it in the same atomic step as the image. What
     /// is refused stores no request.
     pub image: Image,
+    /// What the record is found by from then on, of a table with declared fields.
+    pub index: Option<IndexTerms>,
 }
 
 /// What became of a write.
@@ -398,6 +400,36 @@ pub trait HotStore: Send + Sync + 'static {
         shard: Shard,
         namespaces: Vec<Namespace>,
     ) -> impl Future<Output = Result<(Epoch, Vec<Backlog>), HotStoreError>> + Send;
+
+    /// Begins the index of a table over what is dirty or parked in the shard, unless it has it: from here on whatever
+    /// changes an image keeps the index, and drops it if it can't ([`crate::IndexState`]). Where nothing is dirty or
+    /// parked it is complete at once.
+    fn begin_index(
+        &self,
+        shard: Shard,
+        namespace: Namespace,
+        index: IndexId,
+    ) -> impl Future<Output = Result<IndexState, HotStoreError>> + Send;
+
+    /// Puts records into an index that is being built, those that are still dirty or parked at that version. With
+    /// `is_last` the caller has put in all that was dirty and then all that was parked since it was begun: the index
+    /// is complete. `false`: it was dropped meanwhile, and has to be begun anew.
+    fn build_index(
+        &self,
+        shard: Shard,
+        namespace: Namespace,
+        build: &IndexBuild,
+        records: Vec<Indexed>,
+        is_last: bool,
+    ) -> impl Future<Output = Result<bool, HotStoreError>> + Send;
+
+    /// Looks a term up in these shards, in one round trip, each at a moment of its own. [`HotStoreError::Closed`] if one of
+    /// them is. What is found may have changed before the caller reads it.
+    fn look_up(
+        &self,
+        shards: &[Shard],
+        lookup: &Lookup,
+    ) -> impl Future<Output = Result<Vec<FoundInShard>, HotStoreError>> + Send;
 
     /// The shard's state; also of a closed one.
     fn header(&self, shard: Shard) -> impl Future<Output = Result<ShardHeader, HotStoreError>> + Send;

@@ -215,7 +215,7 @@ async fn a_full_store_refuses_writes_gives_up_fills_and_can_be_emptied() {
     let mut versions = Vec::new();
     let refused = loop {
         let number = versions.len() as u32;
-        let write = Write { record: record(number), precondition: Precondition::None, image: large(1000) };
+        let write = Write { record: record(number), precondition: Precondition::None, image: large(1000), index: None };
         match b.store.write(b.shard(), Instant::now(), vec![write]).await {
             Ok(outcomes) => versions.push(stored(outcomes[0])),
             Err(error) => break error,
@@ -243,7 +243,7 @@ async fn a_full_store_refuses_writes_gives_up_fills_and_can_be_emptied() {
     b.store.claim(elsewhere, &opener).await.unwrap();
     b.store.begin_opening(elsewhere, &opener, model::Epoch(1), start(false)).await.unwrap();
     b.store.finish_opening(elsewhere, &opener, version(0), hot_store::Checkpoint::default()).await.unwrap();
-    let write = Write { record: record(0), precondition: Precondition::None, image: large(1000) };
+    let write = Write { record: record(0), precondition: Precondition::None, image: large(1000), index: None };
     assert!(b.store.write(elsewhere, Instant::now(), vec![write]).await.is_ok());
     let token = lease(&b, record(1000), LONG).await;
     assert!(fill(&b, record(1000), token, row_read, LONG).await);

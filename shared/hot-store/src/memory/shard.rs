@@ -8,6 +8,7 @@
 //! | `requests` | which requests took effect |
 //! | `backlog` | what the database does not have |
 //! | `parking` | what it refused for good |
+//! | `index` | by which fields either is found |
 //! | `opening` | the calls that open the shard |
 //! | `aside` | what was dirty when an opening discarded it |
 //!
@@ -16,6 +17,7 @@
 
 mod aside;
 mod backlog;
+mod index;
 mod leases;
 mod marks;
 mod opening;
@@ -34,6 +36,7 @@ pub(super) use self::requests::{RequestTerms, weight as request_weight};
 use self::{
     aside::Aside,
     backlog::Tally,
+    index::Index,
     opening::Opening,
     requests::{RequestKey, StoredRequest},
     slots::Entry,
@@ -82,6 +85,9 @@ pub(super) struct ShardState {
     backlogs: BTreeMap<Namespace, Tally>,
     /// What is parked, by table.
     parked: BTreeMap<Namespace, ByVersion>,
+    /// By table.
+    indexes: BTreeMap<Namespace, Index>,
+    indexes_begun: u64,
     requests: HashMap<RequestKey, StoredRequest>,
     deadlines: BTreeMap<Deadline, Expiring>,
     deadlines_given: u64,
@@ -108,6 +114,8 @@ impl ShardState {
             aside: BTreeMap::new(),
             backlogs: BTreeMap::new(),
             parked: BTreeMap::new(),
+            indexes: BTreeMap::new(),
+            indexes_begun: 0,
             requests: HashMap::new(),
             deadlines: BTreeMap::new(),
             deadlines_given: 0,

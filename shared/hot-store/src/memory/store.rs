@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use model::{Epoch, Namespace, Shard, ShardCount, Version};
+use model::{Epoch, IndexId, Namespace, Shard, ShardCount, Version};
 use tokio::time::Instant;
 
 use super::{
@@ -19,9 +19,9 @@ use super::{
 };
 use crate::{
     AgreedLimit, Agreement, Answer, Backlog, Budget, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Ended,
-    Fill, Grant, Halt, HotStore, HotStoreError, LeaseOutcome, LeaseToken, Limits, OpeningStart, OpeningToken,
-    ParkOutcome, ParkedRecord, Permit, REQUEST_WINDOW, RecordId, ReplicaReport, Restore, SeenReport, SetAsidePage,
-    Settings, ShardHeader, Stamp, Write, WriteOutcome,
+    Fill, FoundInShard, Grant, Halt, HotStore, HotStoreError, IndexBuild, IndexState, Indexed, LeaseOutcome,
+    LeaseToken, Limits, Lookup, OpeningStart, OpeningToken, ParkOutcome, ParkedRecord, Permit, REQUEST_WINDOW,
+    RecordId, ReplicaReport, Restore, SeenReport, SetAsidePage, Settings, ShardHeader, Stamp, Write, WriteOutcome,
 };
 
 /// Expired entries that one call clears away beside its own work.
@@ -311,6 +311,30 @@ impl HotStore for MemoryStore {
 
     async fn backlog(&self, shard: Shard, namespaces: Vec<Namespace>) -> Result<(Epoch, Vec<Backlog>), HotStoreError> {
         self.on_open(shard, |state, now| Ok(state.backlog(now, &namespaces)))
+    }
+
+    async fn begin_index(
+        &self,
+        shard: Shard,
+        namespace: Namespace,
+        index: IndexId,
+    ) -> Result<IndexState, HotStoreError> {
+        self.on_open(shard, |state, _| Ok(state.begin_index(namespace, index)))
+    }
+
+    async fn build_index(
+        &self,
+        shard: Shard,
+        namespace: Namespace,
+        build: &IndexBuild,
+        records: Vec<Indexed>,
+        is_last: bool,
+    ) -> Result<bool, HotStoreError> {
+        self.on_open(shard, |state, now| Ok(state.build_index(now, &namespace, build, records, is_last)))
+    }
+
+    async fn look_up(&self, shards: &[Shard], lookup: &Lookup) -> Result<Vec<FoundInShard>, HotStoreError> {
+        shards.iter().map(|&shard| self.on_open(shard, |state, _| Ok(state.look_up(lookup)))).collect()
     }
 
     async fn header(&self, shard: Shard) -> Result<ShardHeader, HotStoreError> {

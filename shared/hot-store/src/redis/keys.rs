@@ -17,6 +17,7 @@ pub(super) const SEPARATOR: u8 = 0;
 pub(super) struct ShardKeys {
     /// Hash: `inc` (the incarnation for which the shard is open), `epoch`, `min` (images of a lower epoch are void),
     /// `clock`, `ckpt`; `halt` and `hrev` (see `halts`); while it is being opened `otok`, `oinc`, `oepoch`, `ostart`, `odisc`.
+    /// `ix`: how many indexes were begun; none is there as long as it is missing.
     pub(super) header: String,
     /// Sorted set: what the database does not have, by version.
     pub(super) dirty: String,
@@ -34,6 +35,10 @@ pub(super) struct ShardKeys {
     behind_prefix: String,
     /// What the key of every set of parked records begins with.
     parked_prefix: String,
+    /// What the key of every index's sorted set begins with.
+    entries_prefix: String,
+    /// What the key of every index's hash begins with.
+    terms_prefix: String,
 }
 
 impl ShardKeys {
@@ -49,6 +54,8 @@ impl ShardKeys {
             record_prefix: key("r:"),
             request_prefix: key("q:"),
             parked_prefix: key("p:"),
+            entries_prefix: key("x:"),
+            terms_prefix: key("y:"),
         }
     }
 
@@ -60,6 +67,16 @@ impl ShardKeys {
     /// The sorted set of a table's parked records.
     pub(super) fn parked(&self, namespace: &Namespace) -> String {
         format!("{}{namespace}", self.parked_prefix)
+    }
+
+    /// The sorted set of an index's entries: each is a term and a key.
+    pub(super) fn entries(&self, namespace: &Namespace) -> String {
+        format!("{}{namespace}", self.entries_prefix)
+    }
+
+    /// The hash of an index's terms, by key, and of its marker.
+    pub(super) fn terms(&self, namespace: &Namespace) -> String {
+        format!("{}{namespace}", self.terms_prefix)
     }
 
     /// The key of a record's value.
@@ -132,6 +149,8 @@ mod tests {
         let (table, id) = (Namespace::new("main.payments").unwrap(), RequestId::new("r-1").unwrap());
         assert_eq!(keys.request(&table, &id), b"sa:{s17}:q:main.payments\0r-1");
         assert_eq!(keys.parked(&table), "sa:{s17}:p:main.payments");
+        assert_eq!(keys.entries(&table), "sa:{s17}:x:main.payments");
+        assert_eq!(keys.terms(&table), "sa:{s17}:y:main.payments");
         assert_eq!(limit("sa", "main", "rows:payments"), "sa:{b:main}:rows:payments");
         assert_eq!(agreed("sa", "main"), "sa:{b:main}:agreed");
         assert_eq!(reports("sa"), "sa:{replicas}:i");

@@ -146,6 +146,21 @@ impl Link {
         })
     }
 
+    /// Calls one script several times in one pipeline, all over the same connection. For a script that changes nothing.
+    pub(super) async fn call_together(&self, calls: &[&Call]) -> Result<Vec<Value>, HotStoreError> {
+        let mut is_loaded = false;
+        loop {
+            let answers: Result<Vec<Value>, Failure> = self.send_all(calls).await.into_iter().collect();
+            match (answers, calls.first()) {
+                (Err(Failure::Refused(error)), Some(call)) if is_forgotten(&error) && !is_loaded => {
+                    is_loaded = true;
+                    self.send(&call.load_command()).await?;
+                }
+                (answers, _) => return Ok(answers?),
+            }
+        }
+    }
+
     /// See [`TornFile::leave_behind`].
     pub(super) async fn leave_torn_file_behind(&self) -> Result<(), HotStoreError> {
         let mut live = self.connection().await?;

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::{
     halts::halt_of,
+    indexes::index_argument,
     keys::record_of_name,
     reply::Reply,
     scripts,
@@ -53,6 +54,7 @@ struct EncodedWrite {
     record: RecordId,
     condition: Vec<u8>,
     payload: Bytes,
+    index: Option<Vec<u8>>,
 }
 
 impl EncodedWrite {
@@ -71,7 +73,8 @@ impl EncodedWrite {
             condition.extend_from_slice(request.digest.as_bytes());
             condition.extend_from_slice(request.id.as_str().as_bytes());
         }
-        Self { record: write.record, condition, payload: value::payload_of(write.image) }
+        let index = write.index.as_ref().map(index_argument);
+        Self { record: write.record, condition, payload: value::payload_of(write.image), index }
     }
 }
 
@@ -117,6 +120,11 @@ impl RedisStore {
         for write in writes {
             call.push(&write.condition[..]);
             call.push(&write.payload[..]);
+        }
+        if writes.iter().any(|write| write.index.is_some()) {
+            for write in writes {
+                call.push(write.index.as_deref().unwrap_or_default());
+            }
         }
         let answer = self.call(shard, call).await;
         if matches!(answer, Err(HotStoreError::Late)) {

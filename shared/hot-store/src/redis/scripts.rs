@@ -23,6 +23,12 @@ impl Script {
         Self { code, hash }
     }
 
+    /// One that shares nothing with the others.
+    fn alone(source: &str) -> Self {
+        let hash = ::redis::Script::new(source).get_hash().to_owned();
+        Self { code: source.to_owned(), hash }
+    }
+
     /// A call with so many keys, to which first the keys and then the arguments are added.
     pub(super) fn call(&'static self, keys: usize) -> Call {
         let mut command = cmd("EVALSHA");
@@ -99,4 +105,8 @@ scripts! {
     REPORT = "report.lua";
     WITHDRAW = "withdraw.lua";
     REPORTS = "reports.lua";
+    BEGIN_INDEX = "begin_index.lua";
+    BUILD_INDEX = "build_index.lua";
 }
+
+pub(super) static LOOK_UP: LazyLock<Script> = LazyLock::new(|| Script::alone(include_str!("scripts/look_up.lua")));

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use ::redis::{Cmd, FromRedisValue as _, Value};
-use model::{Epoch, Namespace, Shard, Version};
+use model::{Epoch, IndexId, Namespace, Shard, Version};
 use tokio::time::Instant;
 
 use super::{
@@ -11,9 +11,10 @@ use super::{
     restore_new::Exclusive, scripts::Call, torn_file::TornFile,
 };
 use crate::{
-    Answer, Backlog, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, Halt, HotStore, HotStoreError,
-    LeaseOutcome, LeaseToken, OpeningStart, OpeningToken, ParkOutcome, ParkedRecord, RecordId, ReplicaReport, Restore,
-    SeenReport, SetAsidePage, Settings, ShardHeader, Stamp, Write, WriteOutcome,
+    Answer, Backlog, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, FoundInShard, Halt, HotStore,
+    HotStoreError, IndexBuild, IndexState, Indexed, LeaseOutcome, LeaseToken, Lookup, OpeningStart, OpeningToken,
+    ParkOutcome, ParkedRecord, RecordId, ReplicaReport, Restore, SeenReport, SetAsidePage, Settings, ShardHeader,
+    Stamp, Write, WriteOutcome,
 };
 
 /// The hot store on Redis.
@@ -213,6 +214,30 @@ impl HotStore for RedisStore {
 
     async fn backlog(&self, shard: Shard, namespaces: Vec<Namespace>) -> Result<(Epoch, Vec<Backlog>), HotStoreError> {
         self.read_backlog(shard, &namespaces).await
+    }
+
+    async fn begin_index(
+        &self,
+        shard: Shard,
+        namespace: Namespace,
+        index: IndexId,
+    ) -> Result<IndexState, HotStoreError> {
+        self.begin_table_index(shard, &namespace, index).await
+    }
+
+    async fn build_index(
+        &self,
+        shard: Shard,
+        namespace: Namespace,
+        build: &IndexBuild,
+        records: Vec<Indexed>,
+        is_last: bool,
+    ) -> Result<bool, HotStoreError> {
+        self.build_table_index(shard, &namespace, build, &records, is_last).await
+    }
+
+    async fn look_up(&self, shards: &[Shard], lookup: &Lookup) -> Result<Vec<FoundInShard>, HotStoreError> {
+        self.look_up_in(shards, lookup).await
     }
 
     async fn header(&self, shard: Shard) -> Result<ShardHeader, HotStoreError> {

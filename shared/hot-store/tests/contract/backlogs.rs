@@ -98,6 +98,7 @@ pub async fn a_record_that_is_written_again_stays_as_far_behind(b: &impl Backend
         record: record(n),
         precondition: Precondition::None,
         image: row(i64::from(n) + 1000),
+        index: None,
     });
     b.store().write(b.shard(), Instant::now(), writes.to_vec()).await.unwrap();
     assert_eq!(backlog(b).await, expected(&[row(1001), row(2), row(1003)], first));
@@ -115,6 +116,7 @@ pub async fn the_tables_of_a_shard_have_backlogs_of_their_own(b: &impl Backend) 
         record: record_in(table, number),
         precondition: Precondition::None,
         image: row(i64::from(number)),
+        index: None,
     });
     let outcomes = b.store().write(b.shard(), Instant::now(), writes.to_vec()).await.unwrap();
     let order = stored(outcomes[0]);

@@ -9,7 +9,7 @@ use super::{Backend, kit::*};
 async fn refuses_everything(b: &impl Backend, epoch: Epoch) {
     let (store, shard) = (b.store(), b.shard());
     let closed = HotStoreError::Closed { shard };
-    let writes = vec![Write { record: record(1), precondition: Precondition::None, image: row(9) }];
+    let writes = vec![Write { record: record(1), precondition: Precondition::None, image: row(9), index: None }];
     assert_eq!(store.write(shard, Instant::now(), writes).await, Err(closed.clone()));
     assert_eq!(store.read(shard, vec![record(1)]).await, Err(closed.clone()));
     assert_eq!(store.read(shard, Vec::new()).await, Err(closed.clone()));

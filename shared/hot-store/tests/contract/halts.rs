@@ -29,7 +29,7 @@ pub async fn a_halt_refuses_writes_of_its_tables_and_reads_go_on(b: &impl Backen
     // A table whose name goes on after this one's is another table.
     let (other, longer) = (of("main.other"), of(&format!("{table}s")));
     assert_eq!(halt(b, these(1, &[&table])).await, these(1, &[&table]));
-    let to_write = |record| Write { record, precondition: Precondition::None, image: row(2) };
+    let to_write = |record| Write { record, precondition: Precondition::None, image: row(2), index: None };
     let writes = [record(1), other.clone(), longer, record(2)].map(to_write).to_vec();
     let outcomes = b.store().write(b.shard(), Instant::now(), writes).await.unwrap();
     assert!(matches!(outcomes[1], WriteOutcome::Stored { .. }) && matches!(outcomes[2], WriteOutcome::Stored { .. }));

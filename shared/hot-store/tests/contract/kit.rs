@@ -95,8 +95,11 @@ async fn open_shard_with(
 }
 
 pub async fn write(b: &impl Backend, record: RecordId, precondition: Precondition, image: Image) -> WriteOutcome {
-    let outcomes =
-        b.store().write(b.shard(), Instant::now(), vec![Write { record, precondition, image }]).await.unwrap();
+    let outcomes = b
+        .store()
+        .write(b.shard(), Instant::now(), vec![Write { record, precondition, image, index: None }])
+        .await
+        .unwrap();
     assert_eq!(outcomes.len(), 1);
     outcomes[0]
 }

@@ -7,6 +7,7 @@ pub mod backlogs;
 pub mod budgets;
 pub mod closed;
 pub mod halts;
+pub mod indexes;
 pub mod kit;
 pub mod leases;
 pub mod marks;
@@ -123,6 +124,19 @@ macro_rules! contract_tests {
             what_a_note_names_holds_back_what_is_dirty_and_nothing_else
             a_backlog_is_what_the_dirty_records_come_to
             what_a_call_puts_into_an_empty_store_counts_for_the_rest_of_it
+        );
+        $crate::contract_tests!(@module $backend, [$(#[$attribute])*], indexes:
+            what_a_write_puts_there_is_found_until_it_is_clean
+            what_a_newer_row_replaces_is_not_found
+            what_is_parked_is_found_until_it_is_purged_or_written
+            the_last_of_several_writes_of_a_call_is_found
+            an_index_that_a_write_does_not_keep_is_none
+            while_an_index_is_built_writes_keep_it_and_it_is_found_in_when_it_is_complete
+            who_builds_what_was_dropped_meanwhile_is_told
+            an_opening_voids_the_index
+            what_is_found_comes_in_pages_by_the_keys_bytes
+            many_records_are_indexed_in_one_call
+            an_index_is_what_a_scan_would_find
         );
         $crate::contract_tests!(@module $backend, [$(#[$attribute])*], leases:
             one_reader_gets_the_lease_and_fills

@@ -109,7 +109,7 @@ pub async fn a_write_ends_the_parking_and_is_dirty_as_ever(b: &impl Backend) {
     assert_eq!(park(b, 1, first).await, ParkOutcome::Superseded);
     // And once more within one call, over what that call itself writes.
     park(b, 1, second).await;
-    let write = |image| hot_store::Write { record: record(1), precondition: Precondition::Present, image };
+    let write = |image| hot_store::Write { record: record(1), precondition: Precondition::Present, image, index: None };
     let outcomes = b.store().write(b.shard(), Instant::now(), vec![write(row(3)), write(row(4))]).await.unwrap();
     assert_eq!(read(b, record(1)).await, image_slot(stored(outcomes[1]), row(4), true));
     assert_eq!(counts(b).await, (1, bytes(&row(4)), 0, None));

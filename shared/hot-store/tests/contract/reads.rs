@@ -11,7 +11,7 @@ use super::{Backend, kit::*};
 const PLENTY: usize = 1 << 20;
 
 async fn put_into(b: &impl Backend, shard: Shard, record: RecordId, image: Image) -> Version {
-    let write = Write { record, precondition: Precondition::None, image };
+    let write = Write { record, precondition: Precondition::None, image, index: None };
     match b.store().write(shard, Instant::now(), vec![write]).await.unwrap()[..] {
         [WriteOutcome::Stored { version, .. }] => version,
         ref other => panic!("not stored: {other:?}"),

@@ -88,6 +88,7 @@ pub async fn a_request_may_come_again_within_one_call(b: &impl Backend) {
         record: record(number),
         precondition,
         image: Image { request: Some(request), ..row(i64::from(number)) },
+        index: None,
     };
     let writes = vec![
         write(1, Precondition::Present, request("r", "a")),
@@ -95,7 +96,7 @@ pub async fn a_request_may_come_again_within_one_call(b: &impl Backend) {
         write(1, Precondition::None, request("r", "a")),
         write(2, Precondition::None, request("r", "b")),
         write(2, Precondition::None, request("s", "b")),
-        Write { record: record(1), precondition: Precondition::Present, image: row(5) },
+        Write { record: record(1), precondition: Precondition::Present, image: row(5), index: None },
     ];
     let outcomes = b.store().write(b.shard(), Instant::now(), writes).await.unwrap();
     let (first, other, last) = (stored(outcomes[1]), stored(outcomes[4]), stored(outcomes[5]));
@@ -111,7 +112,7 @@ pub async fn a_write_that_was_asked_for_too_long_ago_takes_no_effect(b: &impl Ba
     open(b).await;
     let write = |id| {
         let image = Image { request: Some(request(id, "a")), ..row(1) };
-        Write { record: record(1), precondition: Precondition::None, image }
+        Write { record: record(1), precondition: Precondition::None, image, index: None }
     };
     let write_asked = async |id, ago| b.store().write(b.shard(), Instant::now() - ago, vec![write(id)]).await;
     let margin = Duration::from_secs(10);
@@ -119,7 +120,8 @@ pub async fn a_write_that_was_asked_for_too_long_ago_takes_no_effect(b: &impl Ba
     for ago in [REQUEST_WINDOW / 2 + margin, REQUEST_WINDOW, 2 * REQUEST_WINDOW] {
         assert_eq!(write_asked("r", ago).await, Err(HotStoreError::Late));
     }
-    let without_request = vec![Write { record: record(1), precondition: Precondition::None, image: row(1) }];
+    let without_request =
+        vec![Write { record: record(1), precondition: Precondition::None, image: row(1), index: None }];
     let asked = Instant::now() - REQUEST_WINDOW;
     assert_eq!(b.store().write(b.shard(), asked, without_request).await, Err(HotStoreError::Late));
     assert_eq!((read(b, record(1)).await, b.store().header(b.shard()).await.unwrap()), (Slot::Empty, before));

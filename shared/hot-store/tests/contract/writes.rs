@@ -13,7 +13,12 @@ pub async fn versions_rise_strictly_also_within_a_call(b: &impl Backend) {
     let mut last = Version::ZERO;
     for _ in 0..3 {
         // The same record twice in one call, among others.
-        let writes = [1, 2, 1, 3].map(|n| Write { record: record(n), precondition: Precondition::None, image: row(1) });
+        let writes = [1, 2, 1, 3].map(|n| Write {
+            record: record(n),
+            precondition: Precondition::None,
+            image: row(1),
+            index: None,
+        });
         for outcome in b.store().write(b.shard(), Instant::now(), writes.to_vec()).await.unwrap() {
             let WriteOutcome::Stored { version, epoch: written_in, since } = outcome else { panic!("{outcome:?}") };
             assert!(version > last, "{version} after {last}");
@@ -124,7 +129,7 @@ pub async fn later_writes_of_a_call_see_earlier_ones(b: &impl Backend) {
         (Precondition::Present, row(3)),
         (Precondition::Absent, row(4)),
     ];
-    let writes = steps.map(|(precondition, image)| Write { record: record(1), precondition, image });
+    let writes = steps.map(|(precondition, image)| Write { record: record(1), precondition, image, index: None });
     let outcomes = b.store().write(b.shard(), Instant::now(), writes.to_vec()).await.unwrap();
     assert_eq!(
         [outcomes[0], outcomes[2], outcomes[4]],
@@ -199,7 +204,7 @@ pub async fn many_records_in_one_call(b: &impl Backend) {
     open(b).await;
     let count = 2500;
     let writes = |precondition| -> Vec<Write> {
-        (0..count).map(|n| Write { record: record(n), precondition, image: row(i64::from(n)) }).collect()
+        (0..count).map(|n| Write { record: record(n), precondition, image: row(i64::from(n)), index: None }).collect()
     };
     let outcomes = b.store().write(b.shard(), Instant::now(), writes(Precondition::None)).await.unwrap();
     let versions: Vec<Version> = outcomes.into_iter().map(stored).collect();

@@ -20,7 +20,8 @@ async fn a_killed_server_closes_its_shards_and_they_can_be_opened_again() {
     let mut ended = server.end_notice().await;
     server.kill();
     ended.recv().await.unwrap();
-    let write = |number| vec![Write { record: record(number), precondition: Precondition::None, image: row(3) }];
+    let write =
+        |number| vec![Write { record: record(number), precondition: Precondition::None, image: row(3), index: None }];
     let refused = b.store.write(b.shard(), Instant::now(), write(9)).await;
     assert!(matches!(refused, Err(HotStoreError::Unavailable(_))), "nothing was sent: {refused:?}");
     server.resume().await;
@@ -60,7 +61,7 @@ async fn a_frozen_server_leaves_the_outcome_unknown() {
     // Only a script that the server knows can take effect without an answer.
     put(&b, record(2), row(2)).await;
     server.signal("STOP");
-    let write = vec![Write { record: record(1), precondition: Precondition::None, image: row(1) }];
+    let write = vec![Write { record: record(1), precondition: Precondition::None, image: row(1), index: None }];
     let answer = b.store.write(b.shard(), Instant::now(), write).await;
     assert!(matches!(answer, Err(HotStoreError::Unknown(_))), "{answer:?}");
     server.signal("CONT");
@@ -88,7 +89,7 @@ async fn a_write_that_reaches_a_frozen_server_takes_no_effect_when_it_goes_on_to
     let before = put(&b, record(2), row(2)).await;
     server.signal("STOP");
     let asked = Instant::now();
-    let write = vec![Write { record: record(1), precondition: Precondition::None, image: row(1) }];
+    let write = vec![Write { record: record(1), precondition: Precondition::None, image: row(1), index: None }];
     let answer = b.store.write(b.shard(), asked, write).await;
     assert!(matches!(answer, Err(HotStoreError::Unknown(_))), "{answer:?}");
     tokio::time::sleep_until(asked + request_window).await;
@@ -108,7 +109,7 @@ async fn who_was_refused_as_late_asks_for_the_time_and_nobody_else_does() {
     let b = OnRedis::at(&server.options().url).await;
     open(&b).await;
     let write = async |asked| {
-        let write = Write { record: record(1), precondition: Precondition::None, image: row(1) };
+        let write = Write { record: record(1), precondition: Precondition::None, image: row(1), index: None };
         b.store.write(b.shard(), asked, vec![write]).await
     };
     // Scripts ask for it, too.
@@ -169,7 +170,7 @@ async fn a_right_that_a_script_lacks_leaves_the_outcome_unknown() {
     let server = RedisServer::start(&[]).await;
     let b = OnRedis::at(&server.options().url).await;
     open(&b).await;
-    let write = || vec![Write { record: record(1), precondition: Precondition::None, image: row(1) }];
+    let write = || vec![Write { record: record(1), precondition: Precondition::None, image: row(1), index: None }];
     // MSET comes before ZADD: the image is there, though its mark is not.
     let store = restricted(&b, &["-zadd"]).await;
     let refused = store.write(b.shard(), Instant::now(), write()).await;

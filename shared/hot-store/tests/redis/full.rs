@@ -7,7 +7,7 @@ fn large(number: u32) -> Write {
     let columns: Row = columns.into_iter().map(|(name, value)| (ColumnName::new(name).unwrap(), value)).collect();
     let request = Some(contract::requests::request(&format!("large-{number}"), "a"));
     let image = Image { content: Content::Row(columns), request, ..row(0) };
-    Write { record: record(number), precondition: Precondition::None, image }
+    Write { record: record(number), precondition: Precondition::None, image, index: None }
 }
 
 async fn set_config(b: &OnRedis, setting: &str, value: &str) {
@@ -212,7 +212,7 @@ async fn a_server_that_may_evict_by_now_takes_no_writes() {
     let epoch = open(&b).await;
     let first = put(&b, record(1), row(1)).await;
     set_config(&b, "maxmemory-policy", "volatile-lru").await;
-    let write = || vec![Write { record: record(2), precondition: Precondition::None, image: row(2) }];
+    let write = || vec![Write { record: record(2), precondition: Precondition::None, image: row(2), index: None }];
     let refused = b.store.write(b.shard(), Instant::now(), write()).await;
     assert!(matches!(&refused, Err(HotStoreError::Unavailable(why)) if why.contains("noeviction")), "{refused:?}");
     assert_eq!(read(&b, record(2)).await, Slot::Empty);

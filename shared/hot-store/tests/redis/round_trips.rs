@@ -72,7 +72,8 @@ async fn a_thousand_records_of_all_shards_are_one_round_trip() {
         groups[number as usize % 64].1.push(record(number));
     }
     for (shard, records) in &groups {
-        let write = |id: &RecordId| Write { record: id.clone(), precondition: Precondition::None, image: row(1) };
+        let write =
+            |id: &RecordId| Write { record: id.clone(), precondition: Precondition::None, image: row(1), index: None };
         direct.store.write(*shard, Instant::now(), records.iter().map(write).collect()).await.unwrap();
     }
     let mut least = usize::MAX;

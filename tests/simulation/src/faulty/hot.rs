@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use hot_store::{
     AgreedLimit, Agreement, Answer, Backlog, Budget, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Ended,
-    Fill, Grant, Halt, HotStore, HotStoreError, LeaseOutcome, LeaseToken, Limits, OpeningStart, OpeningToken,
-    ParkOutcome, ParkedRecord, Permit, RecordId, ReplicaReport, Restore, SeenReport, SetAsidePage, Settings,
-    ShardHeader, Stamp, Write, WriteOutcome,
+    Fill, FoundInShard, Grant, Halt, HotStore, HotStoreError, IndexBuild, IndexState, Indexed, LeaseOutcome,
+    LeaseToken, Limits, Lookup, OpeningStart, OpeningToken, ParkOutcome, ParkedRecord, Permit, RecordId, ReplicaReport,
+    Restore, SeenReport, SetAsidePage, Settings, ShardHeader, Stamp, Write, WriteOutcome,
 };
-use model::{Epoch, Namespace, Shard, Version};
+use model::{Epoch, IndexId, Namespace, Shard, Version};
 use tokio::time::Instant;
 
 use super::Faulty;
@@ -125,6 +125,36 @@ impl<H: HotStore> HotStore for Faulty<H> {
 
     async fn backlog(&self, shard: Shard, namespaces: Vec<Namespace>) -> Result<(Epoch, Vec<Backlog>), HotStoreError> {
         pass!(self, backlog(shard, namespaces))
+    }
+
+    async fn begin_index(
+        &self,
+        shard: Shard,
+        namespace: Namespace,
+        index: IndexId,
+    ) -> Result<IndexState, HotStoreError> {
+        pass!(self, begin_index(shard, namespace, index))
+    }
+
+    async fn build_index(
+        &self,
+        shard: Shard,
+        namespace: Namespace,
+        build: &IndexBuild,
+        records: Vec<Indexed>,
+        is_last: bool,
+    ) -> Result<bool, HotStoreError> {
+        let (inner, build) = (self.inner.clone(), build.clone());
+        let what = self.process.shown(|| format!("build_index({shard}, {namespace}, {records:?}, {is_last})"));
+        let effect = async move { inner.build_index(shard, namespace, &build, records, is_last).await };
+        self.process.call(Place::Hot, what, effect).await
+    }
+
+    async fn look_up(&self, shards: &[Shard], lookup: &Lookup) -> Result<Vec<FoundInShard>, HotStoreError> {
+        let (inner, shards, lookup) = (self.inner.clone(), shards.to_vec(), lookup.clone());
+        let what = self.process.shown(|| format!("look_up({lookup:?})"));
+        let effect = async move { inner.look_up(&shards, &lookup).await };
+        self.process.call(Place::Hot, what, effect).await
     }
 
     async fn header(&self, shard: Shard) -> Result<ShardHeader, HotStoreError> {

@@ -65,9 +65,13 @@ impl ShardState {
         let Some(held) = self.held_image(now, &record).cloned() else {
             // A lease is broken and a remembered absence forgotten: the database has just said something newer.
             self.remove(&record);
+            self.unindex(&record);
             return CleanOutcome::Gone;
         };
         let order = if planted::is(Bug::CleanWithoutComparing) { Ordering::Equal } else { version.cmp(&held.version) };
+        if order != Ordering::Less {
+            self.unindex(&record);
+        }
         match (order, newer) {
             (Ordering::Less, _) => {
                 self.set_behind(&record, |behind| behind.max(version.next(0)));

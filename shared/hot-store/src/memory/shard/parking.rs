@@ -47,6 +47,7 @@ impl ShardState {
         let is_parked = held.is_some_and(|it| it.standing == Standing::Parked && it.version == stamp.version);
         if is_parked {
             self.remove(&stamp.record);
+            self.unindex(&stamp.record);
         }
         is_parked
     }

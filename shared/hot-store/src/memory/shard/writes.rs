@@ -26,7 +26,7 @@ struct Missing {
 
 impl ShardState {
     pub(in crate::memory) fn write(&mut self, now: Now, write: Write, terms: RequestTerms) -> WriteOutcome {
-        let Write { record, precondition, image } = write;
+        let Write { record, precondition, image, index } = write;
         if let Some(answered) = image.request.as_ref().and_then(|it| self.answered(now, &record.namespace, it)) {
             return answered;
         }
@@ -54,6 +54,7 @@ impl ShardState {
         if let Some(request) = &image.request {
             self.put_request(now, &record.namespace, request, version, self.epoch, terms);
         }
+        self.keep_index(&record, index.as_ref());
         let standing = Standing::Dirty { behind: missing.behind.unwrap_or(version) };
         let stored = StoredImage::new(version, since, standing, image);
         if stored.tombstone && planted::is(Bug::HotTombstoneDropped) {

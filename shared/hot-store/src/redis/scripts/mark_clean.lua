@@ -2,7 +2,7 @@
 -- Marks records as held by the database. KEYS: header, dirty, unqueued, then one per record. ARGV: TTL in ms, then per
 -- record the version, and kind and payload of a newer row (both empty: none). Answers one character per record: c
 -- clean, n a newer version is there, g gone. It may exceed the memory limit, or a full store could never empty.
-local epoch, lowest = open_shard(KEYS[1])
+local epoch, lowest, _, _, indexed = open_shard(KEYS[1])
 if not epoch then return CLOSED end
 if #KEYS == 3 then return '' end
 local names = {}
@@ -10,6 +10,7 @@ for i = 4, #KEYS do names[#names + 1] = string.sub(KEYS[i], NAME_AT) end
 local scores = redis.call('ZMSCORE', KEYS[2], unpack(names))
 local answer, clean, done = {}, {}, {}
 local raised, cleaned, bytes, removed = {}, {}, {}, 0 -- by namespace: marks, names, and what the dirty images shrink by
+local unindexed, seen = {}, {} -- by namespace: keys; and which names are among them
 
 local function of_table(lists, namespace)
   local list = lists[namespace]
@@ -35,6 +36,11 @@ for i = 4, #KEYS do
   elseif kind == 'X' then
     outcome = 'n' -- it stays as it is: nobody can say what is lost with it
   else
+    if indexed and not seen[name] then
+      seen[name] = true
+      local keys = of_table(unindexed, namespace)
+      keys[#keys + 1] = string.sub(name, #namespace + 2)
+    end
     if scores[i - 3] and not done[name] then
       done[name] = true
       clean[#clean + 1] = name
@@ -74,4 +80,5 @@ for namespace, marks in pairs(raised) do redis.call('ZADD', behind_key(namespace
 for namespace, list in pairs(cleaned) do redis.call('ZREM', behind_key(namespace), unpack(list)) end
 count_bytes(bytes)
 count_removed(removed)
+for namespace, keys in pairs(unindexed) do keep_index(namespace, epoch, keys, {}) end
 return table.concat(answer)

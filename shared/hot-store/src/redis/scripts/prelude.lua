@@ -22,12 +22,12 @@ local function live_incarnation()
   return text_between(redis.call('INFO', 'server'), 'run_id:', 40)
 end
 
--- Epoch, lowest valid epoch of images, clock, and how many images were removed; nothing unless the shard is open for the
--- live incarnation.
+-- Epoch, lowest valid epoch of images, clock, how many images were removed, and how many indexes were begun (false: none);
+-- nothing unless the shard is open for the live incarnation.
 local function open_shard(header)
-  local fields = redis.call('HMGET', header, 'inc', 'epoch', 'min', 'clock', 'gone')
+  local fields = redis.call('HMGET', header, 'inc', 'epoch', 'min', 'clock', 'gone', 'ix')
   if fields[1] ~= live_incarnation() then return nil end
-  return tonumber(fields[2]), tonumber(fields[3] or 0), tonumber(fields[4] or 0), tonumber(fields[5] or 0)
+  return tonumber(fields[2]), tonumber(fields[3] or 0), tonumber(fields[4] or 0), tonumber(fields[5] or 0), fields[6]
 end
 
 -- Notes that so many images were removed, which is told with every read: who looked into the database meanwhile may have
@@ -104,4 +104,66 @@ end
 -- Lua's stack holds some 8,000 values; a call never carries more than 1,000 records.
 local function call_with(command, key, list)
   if #list > 0 then redis.call(command, key, unpack(list)) end
+end
+
+-- The index of a table (index.rs): a sorted set, all of one score, of term and key of each record; and a hash that has the terms of
+-- each key under `k` and the key, and under `m` the marker: `c` complete or `b` being built, the way of indexing (16 digits), the
+-- epoch (10 digits), and which building it is. Under another epoch it is void.
+local TERM = 16
+local function entries_key(namespace) return BASE .. 'x:' .. namespace end
+
+local function terms_key(namespace) return BASE .. 'y:' .. namespace end
+
+local function drop_index(namespace) redis.call('UNLINK', entries_key(namespace), terms_key(namespace)) end
+
+-- The marker, if it is of the epoch.
+local function index_marker(namespace, epoch)
+  local marker = redis.call('HGET', terms_key(namespace), 'm')
+  if marker and tonumber(string.sub(marker, 18, 27)) == epoch then return marker end
+  return nil, marker
+end
+
+-- Lua's stack again: a key may have several entries.
+local function call_in_parts(command, key, list)
+  for at = 1, #list, 4000 do redis.call(command, key, unpack(list, at, math.min(at + 3999, #list))) end
+end
+
+-- Has the index find each of these keys, which differ, by its terms: the way of indexing and then the terms; false: by none any
+-- more. Terms of another way leave a hole, so the index is dropped.
+local function keep_index(namespace, epoch, keys, terms)
+  local marker, void = index_marker(namespace, epoch)
+  if not marker then
+    if void then drop_index(namespace) end
+    return
+  end
+  local way, fields = string.sub(marker, 2, 17), {}
+  for i = 1, #keys do
+    if terms[i] and string.sub(terms[i], 1, 16) ~= way then
+      drop_index(namespace)
+      return
+    end
+    fields[i] = 'k' .. keys[i]
+  end
+  local before = redis.call('HMGET', terms_key(namespace), unpack(fields))
+  local gone, new, unset, set = {}, {}, {}, {}
+  for i = 1, #keys do
+    local was, is = before[i] or '', terms[i] and string.sub(terms[i], 17) or ''
+    if was ~= is then
+      for at = 1, #was, TERM do gone[#gone + 1] = string.sub(was, at, at + TERM - 1) .. keys[i] end
+      for at = 1, #is, TERM do
+        new[#new + 1] = 0
+        new[#new + 1] = string.sub(is, at, at + TERM - 1) .. keys[i]
+      end
+      if is == '' then
+        unset[#unset + 1] = fields[i]
+      else
+        set[#set + 1] = fields[i]
+        set[#set + 1] = is
+      end
+    end
+  end
+  call_in_parts('ZREM', entries_key(namespace), gone)
+  call_in_parts('ZADD', entries_key(namespace), new)
+  call_with('HDEL', terms_key(namespace), unset)
+  call_with('HSET', terms_key(namespace), set)
 end

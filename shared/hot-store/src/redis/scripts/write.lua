@@ -2,10 +2,10 @@
 -- Writes records. KEYS: header, dirty, unqueued, then one per write. ARGV: the request window in ms, our time in microseconds
 -- after which nothing may be written any more, then per write a condition and the payload. A condition is the kind (I, T), then what must hold: n nothing, a absent, s absent from
 -- the store, p present, @ at version (16 digits) and epoch (10 digits), k parked at these; then the request, if there is one: digest (16
--- bytes) and id. Answers the epoch, our time, then per write version and `since`; or a code below 0 and 0; or REPEATED and
+-- bytes) and id. Behind them, if any of the records has declared fields, one per write: what the index has of it (keep_index), or empty. Answers the epoch, our time, then per write version and `since`; or a code below 0 and 0; or REPEATED and
 -- version and epoch of the first. Without the flag allow-oom a full Redis refuses this script as a whole, before it has
 -- touched anything.
-local epoch, lowest, clock = open_shard(KEYS[1])
+local epoch, lowest, clock, _, indexed = open_shard(KEYS[1])
 if not epoch then return CLOSED end
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -20,6 +20,8 @@ local written = {} -- where in `values` stands what this very call writes
 local requests = {} -- values of requests that it stores
 local values, marks, answer = {}, {}, {epoch, now}
 local bytes, tables = {}, 0 -- by namespace, what the dirty images grow by; and how many namespaces
+local indexes = {} -- by namespace: keys, their terms, and where in both a key is
+local terms_at = 2 * (#KEYS - 3) - 1 -- and the number of a write's key: where its terms are
 local namespace, beginning -- of the last record, and how its name begins: the next one's is nearly always the same
 
 -- Whether the record of the given key was dirty before this call. All are asked for at once, where any is needed.
@@ -124,6 +126,21 @@ for i = 4, #KEYS do
       end
       bytes[namespace] = bytes[namespace] + more
 
+      if indexed then
+        local change = indexes[namespace]
+        if not change then
+          change = {keys = {}, terms = {}, places = {}}
+          indexes[namespace] = change
+        end
+        local place = change.places[name]
+        if not place then
+          place = #change.keys + 1
+          change.places[name] = place
+          change.keys[place] = string.sub(name, #beginning + 1)
+        end
+        change.terms[place] = ARGV[terms_at + i] or ''
+      end
+
       values[#values + 1] = key
       values[#values + 1] = head_of(string.sub(asked, 1, 1), clock, epoch, next_since) .. payload
       written[key] = #values
@@ -157,6 +174,7 @@ if #values > 0 then
     redis.call('ZADD', behind_key(of_table), 'NX', unpack(its))
   end
   count_bytes(bytes)
+  for of_table, change in pairs(indexes) do keep_index(of_table, epoch, change.keys, change.terms) end
   for request, value in pairs(requests) do redis.call('SET', request, value, 'PX', ARGV[1]) end
 end
 return answer
