@@ -25,8 +25,7 @@ use database::Database;
 use event_log::{EventPublisher, LogReader};
 use futures::{StreamExt as _, stream};
 use hot_store::HotStore;
-use jiff::Timestamp;
-use model::Shard;
+use model::{Moment, Shard};
 use tokio::time::Instant;
 
 pub use error::WriteError;
@@ -106,7 +105,7 @@ where
     L: EventPublisher + LogReader,
     D: Database,
 {
-    let now = core.options.wall_clock.now();
+    let moment = core.options.moment();
     let max = core.log.max_payload_bytes();
     let mut results = vec![Err(WriteError::OutcomeUnknown("the write was not worked on".to_owned())); requests.len()];
     let mut by_shard: BTreeMap<Shard, Vec<Item>> = BTreeMap::new();
@@ -116,12 +115,12 @@ where
             continue;
         };
         let wish = ack.for_table(core.options.rules.of(&request.table).ack);
-        match validate::check(table, request, core.shards, max, now) {
+        match validate::check(table, request, core.shards, max, moment) {
             Ok(checked) => by_shard.entry(checked.shard).or_default().push(Item { index, checked, wish }),
             Err(error) => results[index] = Err(error),
         }
     }
-    carry(&core, asked, by_shard, results, now).await
+    carry(&core, asked, by_shard, results, moment).await
 }
 
 /// The rest of the way of writes that the table accepts, and that were asked for at that moment; `results` holds those of
@@ -131,7 +130,7 @@ async fn carry<H, L, D>(
     asked: Instant,
     mut by_shard: BTreeMap<Shard, Vec<Item>>,
     mut results: Vec<Result<Accepted, WriteError>>,
-    now: Timestamp,
+    moment: Moment<'_>,
 ) -> Vec<Result<Accepted, WriteError>>
 where
     H: HotStore,
@@ -142,7 +141,7 @@ where
 
     let at_once = core.options.shards_at_once.max(1);
     let written: Vec<_> = stream::iter(by_shard)
-        .map(|(shard, items)| store::write_shard(core, shard, asked, items, now))
+        .map(|(shard, items)| store::write_shard(core, shard, asked, items, moment))
         .buffer_unordered(at_once)
         .collect()
         .await;

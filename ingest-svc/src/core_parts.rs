@@ -4,7 +4,7 @@ use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use database::TableDirectory;
 use jiff::Timestamp;
-use model::{Chance, ShardCount, TableRef};
+use model::{Chance, Moment, ShardCount, TableRef};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
@@ -147,6 +147,13 @@ pub struct IngestOptions {
     pub chance: Chance,
     /// The wall clock.
     pub wall_clock: WallClock,
+}
+
+impl IngestOptions {
+    /// What the defaults of a write that comes now are made of.
+    pub(crate) fn moment(&self) -> Moment<'_> {
+        Moment { now: self.wall_clock.now(), chance: &self.chance }
+    }
 }
 
 impl Default for IngestOptions {

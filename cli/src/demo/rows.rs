@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, Result, bail};
 use jiff::Timestamp;
-use model::{ColumnName, ColumnType, Row, TableSchema, Value};
+use model::{Chance, ColumnName, ColumnType, Moment, Row, TableSchema, Value, ValueKind};
 
 use super::payments::Columns;
 
@@ -14,18 +14,19 @@ pub(crate) fn whole_row(schema: &TableSchema, columns: &Columns) -> Result<Row> 
         Ok((ColumnName::new(name)?, typed(&column.ty, value).with_context(|| format!("column {name}"))?))
     });
     let named = named.collect::<Result<Row>>()?;
-    schema.accept_row(named, Timestamp::now()).map_err(|wrong| anyhow::anyhow!("the demo's row is refused: {wrong:?}"))
+    let moment = Moment { now: Timestamp::now(), chance: &Chance::from_os() };
+    schema.accept_row(named, moment).map_err(|wrong| anyhow::anyhow!("the demo's row is refused: {wrong:?}"))
 }
 
 fn typed(ty: &ColumnType, value: &serde_json::Value) -> Result<Value> {
     use serde_json::Value as Json;
-    Ok(match (ty, value) {
-        (ColumnType::Json, Json::Null) | (_, Json::Null) => Value::Null,
-        (ColumnType::Json, value) => Value::Json(value.to_string()),
-        (ColumnType::Text { .. }, Json::String(text)) => Value::Text(text.clone()),
-        (ColumnType::Decimal { .. }, Json::String(text)) => Value::Decimal(text.clone()),
-        (ColumnType::DateTime { .. }, Json::String(text)) => Value::DateTime(text.parse()?),
-        (ty, _) => bail!("the demo has no {} columns", ty.kind()),
+    Ok(match (ty.kind(), value) {
+        (_, Json::Null) => Value::Null,
+        (ValueKind::Json, value) => Value::Json(value.to_string()),
+        (ValueKind::Text, Json::String(text)) => Value::Text(text.clone()),
+        (ValueKind::Decimal, Json::String(text)) => Value::Decimal(text.clone()),
+        (ValueKind::DateTime, Json::String(text)) => Value::DateTime(text.parse()?),
+        (kind, _) => bail!("the demo has no {kind} columns"),
     })
 }
 

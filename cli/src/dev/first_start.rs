@@ -102,19 +102,25 @@ fn example_value(ty: &ColumnType) -> Value {
         ColumnType::Decimal { scale: 0, .. } => json!("1"),
         ColumnType::Decimal { .. } => json!("1.5"),
         ColumnType::Padded { chars } => json!("abc".chars().take((*chars).min(3) as usize).collect::<String>()),
-        ColumnType::Text { max_chars, .. } | ColumnType::Characters { max_chars } => {
+        ColumnType::Text { max_chars, .. }
+        | ColumnType::Characters { max_chars }
+        | ColumnType::Collated { max_chars, .. } => {
             json!("abc".chars().take(max_chars.unwrap_or(3).min(3) as usize).collect::<String>())
         }
-        ColumnType::Bytes { .. } => json!("YQ=="),
-        ColumnType::Timestamp { .. } => json!("2026-01-01T10:00:00Z"),
+        ColumnType::Bytes { .. } | ColumnType::PaddedBytes { .. } => json!("YQ=="),
+        ColumnType::Timestamp { .. } | ColumnType::EpochTimestamp { .. } => json!("2026-01-01T10:00:00Z"),
         ColumnType::DateTime { .. } => json!("2026-01-01T10:00:00"),
         ColumnType::Date => json!("2026-01-01"),
         ColumnType::Time { .. } | ColumnType::TimeOfDay { .. } => json!("10:00:00"),
-        ColumnType::Json | ColumnType::Jsonb => json!({}),
+        ColumnType::Json | ColumnType::Jsonb | ColumnType::JsonDocument | ColumnType::JsonText { .. } => json!({}),
         ColumnType::Real => json!(1.5),
         ColumnType::Numeric => json!("1.5"),
         ColumnType::Uuid => json!("00000000-0000-4000-8000-000000000000"),
         ColumnType::Enum { labels } => json!(labels.first()),
-        ColumnType::Inet => json!("10.0.0.1"),
+        ColumnType::Inet | ColumnType::Inet4 => json!("10.0.0.1"),
+        ColumnType::Inet6 => json!("2001:db8::1"),
+        ColumnType::Set { labels } => json!(labels.first()),
+        ColumnType::Year => json!(2026),
+        ColumnType::NonNegative(ty) | ColumnType::SignlessZero(ty) => example_value(ty),
     }
 }

@@ -1,7 +1,6 @@
 //! The after-image of an update: the stored row with the changes laid over it, complete under the current schema.
 
-use jiff::Timestamp;
-use model::{Fingerprint, Row, TableSchema, Violation};
+use model::{Fingerprint, Moment, Row, TableSchema, Violation};
 
 /// Merges `changes`, which the table has accepted, into a stored row.
 ///
@@ -16,13 +15,13 @@ pub(super) fn after_image(
     stored: Row,
     stored_under: Fingerprint,
     changes: Row,
-    now: Timestamp,
+    moment: Moment<'_>,
 ) -> Result<Row, Vec<Violation>> {
     if stored_under == current {
         return Ok(stored.merged_with(changes));
     }
     let kept = stored.into_iter().filter(|(name, _)| schema.column(name.as_str()).is_some()).collect::<Row>();
-    schema.accept_row(kept.merged_with(changes), now)
+    schema.accept_row(kept.merged_with(changes), moment)
 }
 
 #[cfg(test)]
@@ -49,6 +48,11 @@ mod tests {
         }
     }
 
+    fn merged(old: &TableSchema, new: &TableSchema, stored: Row, changes: Row) -> Result<Row, Vec<Violation>> {
+        let moment = Moment { now: jiff::Timestamp::UNIX_EPOCH, chance: &model::Chance::seeded(1) };
+        after_image(new, new.fingerprint(), stored, old.fingerprint(), changes, moment)
+    }
+
     fn row(columns: &[(&str, Value)]) -> Row {
         columns.iter().map(|(n, v)| (ColumnName::new(n).unwrap(), v.clone())).collect()
     }
@@ -66,8 +70,7 @@ mod tests {
         ]);
         let stored = row(&[("id", Value::Int64(1)), ("gone", Value::Int64(2))]);
         let changes = row(&[("name", Value::Text("abc".into()))]);
-        let merged =
-            after_image(&new, new.fingerprint(), stored, old.fingerprint(), changes, Timestamp::UNIX_EPOCH).unwrap();
+        let merged = merged(&old, &new, stored, changes).unwrap();
         let expected = row(&[("id", Value::Int64(1)), ("added", Value::Int64(7)), ("name", Value::Text("abc".into()))]);
         assert_eq!(merged, expected);
     }
@@ -78,8 +81,7 @@ mod tests {
         let old = schema(vec![column("id", INT, ColumnDefault::None), column("name", wide, ColumnDefault::None)]);
         let new = schema(vec![column("id", INT, ColumnDefault::None), column("name", TEXT, ColumnDefault::None)]);
         let stored = row(&[("id", Value::Int64(1)), ("name", Value::Text("too long".into()))]);
-        let refused =
-            after_image(&new, new.fingerprint(), stored, old.fingerprint(), Row::default(), Timestamp::UNIX_EPOCH);
+        let refused = merged(&old, &new, stored, Row::default());
         assert_eq!(refused.unwrap_err()[0].column, "name");
     }
 }

@@ -6,8 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use database::{CatalogTable, Database};
 use event_log::{EventPublisher, LogReader};
 use hot_store::{HotStore, Precondition, RecordId};
-use jiff::Timestamp;
-use model::{Content, Epoch, Image, KeyBytes, Row, Shard, Version};
+use model::{Content, Epoch, Image, KeyBytes, Moment, Row, Shard, Version};
 use tokio::time::Instant;
 
 use super::{
@@ -57,7 +56,7 @@ where
     L: EventPublisher + LogReader,
     D: Database,
 {
-    let now = core.options.wall_clock.now();
+    let moment = core.options.moment();
     let max = core.log.max_payload_bytes();
     let mut results = vec![Err(WriteError::OutcomeUnknown("the write was not worked on".to_owned())); parked.len()];
     let mut by_shard: BTreeMap<Shard, Vec<Item>> = BTreeMap::new();
@@ -69,15 +68,15 @@ where
             results[index] = Err(WriteError::TableNotEnabled(table.clone()));
             continue;
         };
-        match check(current, parked, max, now) {
+        match check(current, parked, max, moment) {
             Ok(checked) => by_shard.entry(checked.shard).or_default().push(Item { index, checked, wish }),
             Err(error) => results[index] = Err(error),
         }
     }
-    carry(core, asked, by_shard, results, now).await
+    carry(core, asked, by_shard, results, moment).await
 }
 
-fn check(table: Arc<CatalogTable>, parked: Parked, max: usize, now: Timestamp) -> Result<Checked, WriteError> {
+fn check(table: Arc<CatalogTable>, parked: Parked, max: usize, moment: Moment<'_>) -> Result<Checked, WriteError> {
     let Parked { shard, key: bytes, version, epoch, image, .. } = parked;
     let schema = &table.schema;
     let fingerprint = schema.fingerprint();
@@ -86,7 +85,7 @@ fn check(table: Arc<CatalogTable>, parked: Parked, max: usize, now: Timestamp) -
     let content = match image.content {
         Content::Row(row) => {
             let invalid = |violations| WriteError::Invalid { part: Part::Row, violations };
-            let row = merge::after_image(schema, fingerprint, row, image.fingerprint, Row::default(), now)
+            let row = merge::after_image(schema, fingerprint, row, image.fingerprint, Row::default(), moment)
                 .map_err(invalid)?;
             Content::Row(row)
         }

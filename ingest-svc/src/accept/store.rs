@@ -5,8 +5,7 @@ use database::Database;
 use event_log::{EventPublisher, LogReader};
 use futures::future::join_all;
 use hot_store::{HotStore, Precondition, RecordId, Slot, Write, WriteOutcome};
-use jiff::Timestamp;
-use model::{Content, Epoch, Image, Operation, Row, Shard, Topic, Version};
+use model::{Content, Epoch, Image, Moment, Operation, Row, Shard, Topic, Version};
 use planted::Bug;
 use tokio::time::Instant;
 
@@ -107,7 +106,7 @@ pub(super) async fn write_shard<H, L, D>(
     shard: Shard,
     asked: Instant,
     items: Vec<Item>,
-    now: Timestamp,
+    moment: Moment<'_>,
 ) -> Vec<Outcome>
 where
     H: HotStore,
@@ -120,7 +119,7 @@ where
     while !pending.is_empty() {
         let (round, rest) = next_round(pending, |item| (&item.checked.record, item.checked.intent.manner()));
         pending = rest;
-        if let Err(stopped) = write_round(core, shard, asked, round, now, &mut outcomes, &mut repeated).await {
+        if let Err(stopped) = write_round(core, shard, asked, round, moment, &mut outcomes, &mut repeated).await {
             outcomes.extend(pending.into_iter().map(|item| (item.index, Err(not_attempted(&stopped)))));
             break;
         }
@@ -145,7 +144,7 @@ async fn write_round<H, L, D>(
     shard: Shard,
     asked: Instant,
     round: Vec<Item>,
-    now: Timestamp,
+    moment: Moment<'_>,
     outcomes: &mut Vec<Outcome>,
     repeated: &mut Vec<Repeat>,
 ) -> Result<(), WriteError>
@@ -157,7 +156,7 @@ where
     let mut open = round;
     let attempts = core.options.write_attempts.max(1);
     for attempt in 1.. {
-        let (ready, mut again) = match prepare(core, shard, open, now, outcomes).await {
+        let (ready, mut again) = match prepare(core, shard, open, moment, outcomes).await {
             Ok(prepared) => prepared,
             Err((items, error)) => return Err(fail(items, error, outcomes)),
         };
@@ -205,7 +204,7 @@ async fn prepare<H, L, D>(
     core: &Core<H, L, D>,
     shard: Shard,
     items: Vec<Item>,
-    now: Timestamp,
+    moment: Moment<'_>,
     outcomes: &mut Vec<Outcome>,
 ) -> Result<(Vec<Ready>, Vec<Open>), (Vec<Item>, WriteError)>
 where
@@ -235,7 +234,7 @@ where
             }
             Intent::Update { changes, etag } => {
                 let slot = slots.next().unwrap_or(Slot::Empty);
-                match merge_into(&item.checked, slot, epoch, changes, *etag, max, now) {
+                match merge_into(&item.checked, slot, epoch, changes, *etag, max, moment) {
                     Ok((precondition, draft)) => ready.push(Ready { item, precondition, draft, otherwise: None }),
                     // What stands in the way may be its own first attempt.
                     Err(otherwise) if item.checked.request.is_some() => {
@@ -259,7 +258,7 @@ fn merge_into(
     changes: &Row,
     etag: Option<Etag>,
     max_payload_bytes: usize,
-    now: Timestamp,
+    moment: Moment<'_>,
 ) -> Result<(Precondition, Draft), Otherwise> {
     let table = &checked.table.schema.table;
     match slot {
@@ -272,7 +271,7 @@ fn merge_into(
             if etag.is_some_and(|etag| etag != read) {
                 return Err(Otherwise::Refused(WriteError::Aborted(table.clone())));
             }
-            let draft = update(checked, row, fingerprint, changes.clone(), max_payload_bytes, now);
+            let draft = update(checked, row, fingerprint, changes.clone(), max_payload_bytes, moment);
             let condition = if planted::is(Bug::UpdateWithoutCondition) { Precondition::None } else { read.into() };
             draft.map(|draft| (condition, draft)).map_err(Otherwise::Refused)
         }
@@ -297,10 +296,10 @@ fn update(
     stored_under: model::Fingerprint,
     changes: Row,
     max_payload_bytes: usize,
-    now: Timestamp,
+    moment: Moment<'_>,
 ) -> Result<Draft, WriteError> {
     let schema = &checked.table.schema;
-    let row = merge::after_image(schema, checked.fingerprint, stored, stored_under, changes, now)
+    let row = merge::after_image(schema, checked.fingerprint, stored, stored_under, changes, moment)
         .map_err(|violations| WriteError::Invalid { part: Part::Changes, violations })?;
     let image = Image {
         content: Content::Row(row),

@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use database::{CatalogTable, CreateCheck};
 use hot_store::{Precondition, RecordId};
-use jiff::Timestamp;
 use model::{
-    Content, Fingerprint, Image, Key, MAX_KEY_BYTES, Operation, Request, Row, Shard, ShardCount, Violation,
+    Content, Fingerprint, Image, Key, MAX_KEY_BYTES, Moment, Operation, Request, Row, Shard, ShardCount, Violation,
     ViolationReason,
 };
 
@@ -40,7 +39,7 @@ pub(super) fn check(
     request: WriteRequest,
     shards: ShardCount,
     max_payload_bytes: usize,
-    now: Timestamp,
+    moment: Moment<'_>,
 ) -> Result<Checked, WriteError> {
     let schema = &table.schema;
     let fingerprint = schema.fingerprint();
@@ -53,7 +52,7 @@ pub(super) fn check(
     }
     let (key, plan) = match request.change {
         Change::Create { row } => {
-            let (key, row) = accept_row(&table, row, now).map_err(invalid(Part::Row))?;
+            let (key, row) = accept_row(&table, row, moment).map_err(invalid(Part::Row))?;
             let precondition = match table.settings.create_check {
                 CreateCheck::Database => Precondition::Absent,
                 CreateCheck::HotStore => Precondition::AbsentFromStore,
@@ -61,7 +60,7 @@ pub(super) fn check(
             (key, Plan::Store(precondition, image(Content::Row(row), Operation::Create)))
         }
         Change::Put { row, precondition } => {
-            let (key, row) = accept_row(&table, row, now).map_err(invalid(Part::Row))?;
+            let (key, row) = accept_row(&table, row, moment).map_err(invalid(Part::Row))?;
             let precondition = match precondition {
                 None => Precondition::None,
                 Some(Require::Exists(true)) => Precondition::Present,
@@ -72,7 +71,7 @@ pub(super) fn check(
         }
         Change::Update { key, changes, precondition } => {
             let key = schema.accept_key(&key).map_err(invalid(Part::Key))?;
-            let changes = schema.accept_changes(&key, changes, now).map_err(invalid(Part::Changes))?;
+            let changes = schema.accept_changes(&key, changes, moment.now).map_err(invalid(Part::Changes))?;
             let etag = match precondition {
                 None | Some(Require::Exists(true)) => None,
                 Some(Require::Exists(false)) => {
@@ -121,9 +120,9 @@ pub(super) fn fits(draft: &Draft, record: &RecordId, max_payload_bytes: usize) -
     Ok(())
 }
 
-fn accept_row(table: &CatalogTable, row: Row, now: Timestamp) -> Result<(Key, Row), Vec<Violation>> {
+fn accept_row(table: &CatalogTable, row: Row, moment: Moment<'_>) -> Result<(Key, Row), Vec<Violation>> {
     let schema = &table.schema;
-    let row = schema.accept_row(row, now)?;
+    let row = schema.accept_row(row, moment)?;
     let too_long = |problem: String| {
         let column = schema.key().next().map_or_else(String::new, |c| c.name.to_string());
         vec![Violation { column, reason: ViolationReason::OutOfRange, problem }]

@@ -62,7 +62,10 @@ fn column(column: &model::Column) -> v1::Column {
         name: column.name.as_str().to_owned(),
         kind: column_kind(column.ty.kind()).into(),
         nullable: column.nullable,
-        has_default: matches!(column.default, ColumnDefault::Constant(_) | ColumnDefault::CurrentTimestamp),
+        has_default: matches!(
+            column.default,
+            ColumnDefault::Constant(_) | ColumnDefault::CurrentTimestamp | ColumnDefault::Uuid
+        ),
     }
 }
 

@@ -14,7 +14,26 @@ const MAX_FRACTION: i64 = 16_383;
 /// # Errors
 /// What is wrong with it.
 pub(crate) fn canonical(text: &str) -> Result<String, &'static str> {
-    let mut parser = Parser { bytes: text.as_bytes(), text, at: 0 };
+    rewritten(text, Rules { max_depth: MAX_DEPTH, may_hold_nul: false, number: plain })
+}
+
+/// What databases differ in that keep JSON in a form of their own.
+#[derive(Clone, Copy)]
+pub(crate) struct Rules {
+    /// Arrays and objects in one another.
+    pub(crate) max_depth: usize,
+    /// Whether a text may hold U+0000.
+    pub(crate) may_hold_nul: bool,
+    /// A number from its sign, its digits before and after the point, and its exponent.
+    pub(crate) number: fn(bool, &str, &str, Option<i64>) -> Result<String, &'static str>,
+}
+
+/// The text as a database with these rules gives it back.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn rewritten(text: &str, rules: Rules) -> Result<String, &'static str> {
+    let mut parser = Parser { bytes: text.as_bytes(), text, at: 0, rules };
     let mut out = String::with_capacity(text.len() + 16);
     parser.value(0)?.write(&mut out);
     parser.skip_space();
@@ -79,6 +98,7 @@ struct Parser<'a> {
     text: &'a str,
     bytes: &'a [u8],
     at: usize,
+    rules: Rules,
 }
 
 impl Parser<'_> {
@@ -101,11 +121,9 @@ impl Parser<'_> {
     }
 
     fn value(&mut self, depth: usize) -> Result<Json, &'static str> {
-        if depth > MAX_DEPTH {
-            return Err("it is nested too deeply");
-        }
         self.skip_space();
         match self.peek() {
+            Some(b'{' | b'[') if depth >= self.rules.max_depth => Err("it is nested too deeply"),
             Some(b'{') => self.object(depth),
             Some(b'[') => self.array(depth),
             Some(b'"') => Ok(Json::Plain(quoted(&self.string()?))),
@@ -213,7 +231,9 @@ impl Parser<'_> {
                     first
                 };
                 match char::from_u32(code) {
-                    Some('\0') => return Err("a text holds the character U+0000, which the database can't keep"),
+                    Some('\0') if !self.rules.may_hold_nul => {
+                        return Err("a text holds the character U+0000, which the database can't keep");
+                    }
                     Some(c) => c,
                     None => return Err(HALF),
                 }
@@ -250,20 +270,22 @@ impl Parser<'_> {
             self.at += 1;
             fraction = self.digits()?.to_owned();
         }
-        let mut exponent = 0;
+        let mut exponent = None;
         if matches!(self.peek(), Some(b'e' | b'E')) {
             self.at += 1;
             let sign = if self.peek() == Some(b'-') { -1 } else { 1 };
             self.at += usize::from(matches!(self.peek(), Some(b'-' | b'+')));
             // One that doesn't fit is far out of range anyway.
-            exponent = sign * self.digits()?.parse::<i64>().unwrap_or(i64::from(i32::MAX)).min(i64::from(i32::MAX));
+            let digits = self.digits()?.parse::<i64>().unwrap_or(i64::from(i32::MAX)).min(i64::from(i32::MAX));
+            exponent = Some(sign * digits);
         }
-        plain(negative, &whole, &fraction, exponent)
+        (self.rules.number)(negative, &whole, &fraction, exponent)
     }
 }
 
 /// A number without its exponent. It has the digits after the point that were written, moved by the exponent.
-fn plain(negative: bool, whole: &str, fraction: &str, exponent: i64) -> Result<String, &'static str> {
+fn plain(negative: bool, whole: &str, fraction: &str, exponent: Option<i64>) -> Result<String, &'static str> {
+    let exponent = exponent.unwrap_or(0);
     const RANGE: &str = "a number is larger or finer than the database keeps";
     let digits = format!("{whole}{fraction}");
     let is_zero = digits.bytes().all(|b| b == b'0');

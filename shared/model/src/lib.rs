@@ -6,10 +6,12 @@
 
 mod chance;
 mod codec;
+mod collation;
 mod dead_letter;
 mod event;
 mod image;
 mod index;
+mod json_document;
 mod jsonb;
 mod key;
 mod names;
@@ -17,12 +19,14 @@ mod request;
 mod row;
 mod schema;
 mod shard;
+mod uuid;
 mod validate;
 mod value;
 mod version;
 
 pub use chance::Chance;
 pub use codec::{CODEC_VERSION, CodecError};
+pub use collation::{Collation, Equality, Repertoire};
 pub use dead_letter::{DeadLetter, DeadLetterBody, DeadLetterCause, DeadLetterPurge, DeadLetterRecord};
 pub use event::{Event, EventBody, Fence, Mutation, RequestNote};
 pub use image::{Content, Image, Operation};
@@ -33,6 +37,6 @@ pub use request::{Request, RequestDigest, RequestId};
 pub use row::Row;
 pub use schema::{Column, ColumnDefault, ColumnType, Fingerprint, TableSchema, VersionGuard};
 pub use shard::{Shard, ShardCount, ShardCountError};
-pub use validate::{Violation, ViolationReason};
+pub use validate::{Moment, Violation, ViolationReason};
 pub use value::{TimeOfDay, Value, ValueKind};
 pub use version::{Epoch, Version};

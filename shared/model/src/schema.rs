@@ -4,7 +4,7 @@ use std::fmt;
 
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::{ColumnName, Key, Row, Shard, ShardCount, TableRef, Value, ValueKind};
+use crate::{Collation, ColumnName, Key, Repertoire, Row, Shard, ShardCount, TableRef, Value, ValueKind};
 
 /// What a column holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +91,53 @@ pub enum ColumnType {
     Inet,
     /// JSON in the form in which PostgreSQL keeps JSONB.
     Jsonb,
+    /// JSON in the form in which MySQL keeps it.
+    JsonDocument,
+    /// JSON as text, nested no deeper than so.
+    JsonText {
+        /// Arrays and objects in one another.
+        max_depth: usize,
+    },
+    /// Text in some character set, compared by some collation.
+    Collated {
+        /// The characters that it may have.
+        repertoire: Repertoire,
+        /// Which texts are equal.
+        collation: Collation,
+        /// Limit in characters, as of VARCHAR(n).
+        max_chars: Option<u64>,
+        /// Limit in bytes, as of TEXT.
+        max_bytes: Option<u64>,
+        /// Spaces at the end are dropped, as by CHAR(n).
+        is_trimmed: bool,
+    },
+    /// Bytes, filled up with zeros to so many, as of BINARY(n).
+    PaddedBytes {
+        /// How many.
+        bytes: u64,
+    },
+    /// Several of these texts, with commas between them, in this order.
+    Set {
+        /// The texts.
+        labels: Vec<String>,
+    },
+    /// A year from 1901 to 2155, or 0.
+    Year,
+    /// An instant between the second after 1970-01-01T00:00:00Z and this one, as of MySQL's TIMESTAMP.
+    EpochTimestamp {
+        /// Digits of the fraction of a second, 0 to 6.
+        fraction: u8,
+        /// Seconds since 1970-01-01T00:00:00Z.
+        last_second: i64,
+    },
+    /// An IPv4 address.
+    Inet4,
+    /// An IPv6 address.
+    Inet6,
+    /// A number of this type that is not negative.
+    NonNegative(Box<ColumnType>),
+    /// A number of this type whose zero has no sign.
+    SignlessZero(Box<ColumnType>),
 }
 
 impl ColumnType {
@@ -117,7 +164,37 @@ impl ColumnType {
             | ColumnType::Uuid
             | ColumnType::Enum { .. }
             | ColumnType::Inet => ValueKind::Text,
+            ColumnType::Collated { .. } | ColumnType::Set { .. } | ColumnType::Inet4 | ColumnType::Inet6 => {
+                ValueKind::Text
+            }
+            ColumnType::JsonDocument | ColumnType::JsonText { .. } => ValueKind::Json,
+            ColumnType::PaddedBytes { .. } => ValueKind::Bytes,
+            ColumnType::Year => ValueKind::Uint64,
+            ColumnType::EpochTimestamp { .. } => ValueKind::Timestamp,
+            ColumnType::NonNegative(ty) | ColumnType::SignlessZero(ty) => ty.kind(),
         }
+    }
+
+    /// The type without what is said about its sign: how the database keeps and gives it.
+    pub fn stored_as(&self) -> &ColumnType {
+        match self {
+            ColumnType::NonNegative(ty) | ColumnType::SignlessZero(ty) => ty.stored_as(),
+            ty => ty,
+        }
+    }
+
+    /// The value that stands in a key for this one and all that the database takes for equal to it; `None` where only
+    /// the database knows which those are.
+    pub fn key_form(&self, value: &Value) -> Option<Value> {
+        match (self, value) {
+            (ColumnType::Collated { collation, .. }, Value::Text(text)) => collation.form_of(text).map(Value::Text),
+            _ => Some(value.clone()),
+        }
+    }
+
+    /// Whether different values of it can be equal to the database.
+    pub fn has_spellings(&self) -> bool {
+        matches!(self, ColumnType::Collated { collation, .. } if *collation != Collation::BINARY)
     }
 }
 
@@ -130,6 +207,8 @@ pub enum ColumnDefault {
     Constant(Value),
     /// The time of the write.
     CurrentTimestamp,
+    /// A UUID that nothing else has, made for the write.
+    Uuid,
     /// An expression that only the database can evaluate: the write must name the column.
     Expression,
 }
@@ -201,9 +280,10 @@ impl TableSchema {
         self.columns.iter().enumerate().filter(|(at, _)| !self.key_columns.contains(at)).map(|(_, c)| c)
     }
 
-    /// The key of a complete row; `None` if a key column is missing.
+    /// The key of a complete row; `None` if a key column is missing, or is of those of which only the database knows
+    /// what they are equal to.
     pub fn key_of(&self, row: &Row) -> Option<Key> {
-        self.key().map(|c| row.get(c.name.as_str()).cloned()).collect::<Option<Vec<_>>>().map(Key)
+        self.key().map(|c| c.ty.key_form(row.get(c.name.as_str())?)).collect::<Option<Vec<_>>>().map(Key)
     }
 
     /// The shard of a record.

@@ -1,10 +1,14 @@
 //! What a table accepts: every check that the database would make, before anything is touched.
 
 mod canonical;
+mod narrow;
 
 use jiff::{Timestamp, tz::TimeZone};
 
-use crate::{Column, ColumnDefault, ColumnName, ColumnType, Key, MAX_KEY_BYTES, Row, TableSchema, Value, jsonb};
+use crate::{
+    Chance, Column, ColumnDefault, ColumnName, ColumnType, Key, MAX_KEY_BYTES, Row, TableSchema, Value, ValueKind,
+    json_document, jsonb, uuid,
+};
 
 /// One thing wrong with a write.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -56,6 +60,15 @@ fn violation(column: &str, reason: ViolationReason, problem: impl Into<String>) 
     Violation { column: column.to_owned(), reason, problem: problem.into() }
 }
 
+/// What a default may be made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment<'a> {
+    /// The time of the write.
+    pub now: Timestamp,
+    /// Whatever is left to chance.
+    pub chance: &'a Chance,
+}
+
 impl TableSchema {
     /// The key from named values, each in its column's own type.
     ///
@@ -81,7 +94,7 @@ impl TableSchema {
                     ViolationReason::MissingKey,
                     "is part of the primary key and must be given",
                 )),
-                Some(value) => match column.accept(value.clone()) {
+                Some(value) => match column.accept(value.clone()).and_then(|value| column.key_form(&value)) {
                     Ok(value) => values.push(value),
                     Err(v) => wrong.push(v),
                 },
@@ -104,7 +117,7 @@ impl TableSchema {
     ///
     /// # Errors
     /// Every column that the database would refuse.
-    pub fn accept_row(&self, named: Row, now: Timestamp) -> Result<Row, Vec<Violation>> {
+    pub fn accept_row(&self, named: Row, moment: Moment<'_>) -> Result<Row, Vec<Violation>> {
         let mut wrong = self.unknown_columns(&named);
         let mut row = Row::default();
         for (at, column) in self.columns.iter().enumerate() {
@@ -115,7 +128,11 @@ impl TableSchema {
                     "is part of the primary key and must be given",
                 )),
                 Some(value) => column.accept(value.clone()),
-                None => column.default_at(now),
+                None => column.default_at(moment),
+            };
+            let value = match value {
+                Ok(value) if self.key_columns.contains(&at) => column.key_form(&value).map(|_| value),
+                value => value,
             };
             match value {
                 Ok(value) => drop(row.insert(column.name.clone(), value)),
@@ -148,11 +165,13 @@ impl TableSchema {
             match column.accept(value.clone()) {
                 Err(v) => wrong.push(v),
                 Ok(value) => match in_key {
-                    Some(position) if key.0.get(position) != Some(&value) => wrong.push(violation(
-                        column.name.as_str(),
-                        ViolationReason::KeyChanged,
-                        "a primary key can't be changed: delete the record and create another",
-                    )),
+                    Some(position) if column.ty.key_form(&value).as_ref() != key.0.get(position) => {
+                        wrong.push(violation(
+                            column.name.as_str(),
+                            ViolationReason::KeyChanged,
+                            "a primary key can't be changed: delete the record and create another",
+                        ))
+                    }
                     Some(_) => {}
                     None => drop(changes.insert(column.name.clone(), value)),
                 },
@@ -209,13 +228,27 @@ impl Column {
         })
     }
 
-    fn default_at(&self, now: Timestamp) -> Result<Value, Violation> {
+    /// What stands in a key for this value; see [`ColumnType::key_form`].
+    fn key_form(&self, value: &Value) -> Result<Value, Violation> {
+        let unknown = "is in the primary key, and which texts are equal to it only the database knows: its collation \
+                       lets us tell printable ASCII apart; give the column a binary collation, such as utf8mb4_bin, \
+                       to have other characters in it";
+        let refused = || violation(self.name.as_str(), ViolationReason::OutOfRange, unknown);
+        self.ty.key_form(value).ok_or_else(refused)
+    }
+
+    fn default_at(&self, moment: Moment<'_>) -> Result<Value, Violation> {
+        let Moment { now, chance } = moment;
         let must_be_given = |why: &str| Err(violation(self.name.as_str(), ViolationReason::MissingColumn, why));
         match &self.default {
             ColumnDefault::Constant(value) => Ok(value.clone()),
             ColumnDefault::CurrentTimestamp => {
                 self.ty.at_instant(now).map_or_else(|| must_be_given("must be given"), Ok)
             }
+            ColumnDefault::Uuid => match self.ty.kind() {
+                ValueKind::Bytes => self.accept(Value::Bytes(uuid::made_at(now, chance).to_vec().into())),
+                _ => self.accept(Value::Text(uuid::text_of(uuid::made_at(now, chance)))),
+            },
             ColumnDefault::None if self.nullable => Ok(Value::Null),
             ColumnDefault::None => must_be_given("has no default and may not be NULL: it must be given"),
             ColumnDefault::Expression => {
@@ -242,7 +275,9 @@ impl ColumnType {
             Timestamp::from_microsecond(now.as_microsecond().div_euclid(unit) * unit).ok()
         };
         Some(match self {
-            ColumnType::Timestamp { fraction } => Value::Timestamp(cut(*fraction)?),
+            ColumnType::Timestamp { fraction } | ColumnType::EpochTimestamp { fraction, .. } => {
+                Value::Timestamp(cut(*fraction)?)
+            }
             ColumnType::DateTime { fraction } => Value::DateTime(TimeZone::UTC.to_datetime(cut(*fraction)?)),
             ColumnType::Date => Value::Date(TimeZone::UTC.to_datetime(now).date()),
             _ => return None,
@@ -332,6 +367,37 @@ impl ColumnType {
             (Self::Jsonb, Value::Json(text)) => {
                 Value::Json(jsonb::canonical(&text).map_err(|problem| range(format!("is not JSON: {problem}")))?)
             }
+            (Self::JsonDocument, Value::Json(text)) => Value::Json(
+                json_document::canonical(&text).map_err(|problem| range(format!("is not JSON: {problem}")))?,
+            ),
+            (Self::JsonText { max_depth }, Value::Json(text)) => Value::Json(narrow::json_text(text, *max_depth)?),
+            (Self::Collated { repertoire, max_chars, max_bytes, is_trimmed, .. }, Value::Text(text)) => {
+                let text = if *is_trimmed { text.trim_end_matches(' ').to_owned() } else { text };
+                narrow::in_repertoire(&text, *repertoire)?;
+                bounded("characters", text.chars().count(), *max_chars)?;
+                bounded("bytes", repertoire.bytes_of(&text), *max_bytes)?;
+                Value::Text(text)
+            }
+            (Self::PaddedBytes { bytes: size }, Value::Bytes(bytes)) => {
+                bounded("bytes", bytes.len(), Some(*size))?;
+                Value::Bytes(narrow::padded_bytes(bytes, *size))
+            }
+            (Self::Set { labels }, Value::Text(text)) => Value::Text(narrow::set(&text, labels)?),
+            (Self::Year, Value::Uint64(year)) => Value::Uint64(narrow::year(i128::from(year))?),
+            (Self::Year, Value::Int64(year)) => Value::Uint64(narrow::year(i128::from(year))?),
+            (Self::EpochTimestamp { fraction, last_second }, Value::Timestamp(at)) => {
+                fits_fraction(at.subsec_nanosecond(), *fraction)?;
+                narrow::since_epoch(at, *last_second)?;
+                Value::Timestamp(at)
+            }
+            (Self::Inet4, Value::Text(text)) => Value::Text(narrow::inet4(&text)?),
+            (Self::Inet6, Value::Text(text)) => Value::Text(narrow::inet6(&text)?),
+            (Self::NonNegative(ty), value) => narrow::not_negative(ty.accept(value)?)?,
+            (Self::SignlessZero(ty), value) => match ty.accept(value)? {
+                // Which makes zero of minus zero, and leaves alone any other number.
+                Value::Double(number) => Value::Double(number + 0.0),
+                value => value,
+            },
             _ => return Err(Refusal::Type),
         })
     }

@@ -129,7 +129,7 @@ impl Dialect for MysqlDialect {
     }
 
     fn key_placeholder(&self, ty: &ColumnType) -> Cow<'static, str> {
-        match ty {
+        match ty.stored_as() {
             // A decimal compared with text is compared as a double.
             ColumnType::Decimal { precision, scale } => format!("CAST({{}} AS DECIMAL({precision}, {scale}))").into(),
             _ => "{}".into(),
@@ -138,7 +138,13 @@ impl Dialect for MysqlDialect {
 
     fn select_column(&self, quoted: &str, ty: &ColumnType) -> String {
         match ty {
-            ColumnType::Timestamp { .. } | ColumnType::DateTime { .. } | ColumnType::Date | ColumnType::Time { .. } => {
+            ColumnType::EpochTimestamp { .. }
+            | ColumnType::DateTime { .. }
+            | ColumnType::Date
+            | ColumnType::Time { .. }
+            | ColumnType::Uuid
+            | ColumnType::Inet4
+            | ColumnType::Inet6 => {
                 format!("CAST({quoted} AS CHAR)")
             }
             _ => quoted.to_owned(),

@@ -2,9 +2,14 @@
 
 use std::collections::HashSet;
 
-use model::{ColumnType, DatabaseName, TableName, TableRef, TableSchema, Value, VersionGuard};
+use model::{
+    Collation, ColumnType, DatabaseName, Equality, TableName, TableRef, TableSchema, Value, ValueKind, VersionGuard,
+};
 
-use super::{session::MysqlSession, types::Described};
+use super::{
+    session::MysqlSession,
+    types::{Described, Flavour},
+};
 use crate::{
     DatabaseError,
     relational::{
@@ -42,21 +47,21 @@ pub(super) async fn list_tables(session: &mut MysqlSession) -> Result<Vec<TableN
 /// The table's schema.
 pub(super) async fn introspect(
     session: &mut MysqlSession,
-    is_mariadb: bool,
+    flavour: Flavour,
     database: &DatabaseName,
     table: &TableName,
 ) -> Result<TableSchema, DatabaseError> {
     let unsupported = |reason: String| DatabaseError::Unsupported { table: table.clone(), reason };
     check_kind(session, table).await?;
     check_cascades(session, table).await?;
-    let described = columns(session, is_mariadb, table).await?;
+    let described = columns(session, flavour, table).await?;
     let keys = unique_keys(session, table).await?;
 
     let mut guard = VersionGuard::Ledger;
     let mut columns = Vec::with_capacity(described.len());
     for described in described {
         if !is_version_column(&described.name) {
-            columns.push(described.column(is_mariadb).map_err(unsupported)?);
+            columns.push(described.column(flavour).map_err(unsupported)?);
         } else if described.data_type != "bigint" || described.nullable {
             return Err(unsupported(format!(
                 "its column {} is not BIGINT NOT NULL DEFAULT 0: a NULL there would make every guard false; alter it",
@@ -78,11 +83,8 @@ pub(super) async fn introspect(
         if part.is_prefix {
             return Err(unsupported("its primary key holds only the beginning of a column: use the whole".to_owned()));
         }
-        if matches!(columns[at].ty, ColumnType::Double | ColumnType::Json) {
-            return Err(unsupported(format!(
-                "its primary key holds {}, whose values can't be told apart exactly: use another type",
-                columns[at].name
-            )));
+        if let Some(problem) = unfit_for_a_key(&columns[at].ty) {
+            return Err(unsupported(format!("its primary key holds {}, {problem}", columns[at].name)));
         }
         key_columns.push(at);
     }
@@ -94,6 +96,21 @@ pub(super) async fn introspect(
         has_secondary_unique: keys.iter().any(|part| part.index != "PRIMARY"),
         guard,
     })
+}
+
+/// Why records can't be found by such a column.
+fn unfit_for_a_key(ty: &ColumnType) -> Option<&'static str> {
+    match ty {
+        ColumnType::Collated { collation: Collation { equality: Equality::Unknown, .. }, .. } => Some(
+            "a text, and which texts its collation takes for the same only the database knows, so that two records \
+             here could be one row there: give it a collation such as utf8mb4_bin, or one that we know, such as \
+             utf8mb4_0900_ai_ci, utf8mb4_unicode_ci or utf8mb4_general_ci",
+        ),
+        ty if matches!(ty.kind(), ValueKind::Double | ValueKind::Json) => {
+            Some("whose values can't be told apart exactly: use another type")
+        }
+        _ => None,
+    }
 }
 
 /// Only tables of InnoDB: a view has no rows of its own, another engine no transactions.
@@ -135,17 +152,18 @@ async fn check_cascades(session: &mut MysqlSession, table: &TableName) -> Result
 
 async fn columns(
     session: &mut MysqlSession,
-    is_mariadb: bool,
+    flavour: Flavour,
     table: &TableName,
 ) -> Result<Vec<Described>, DatabaseError> {
-    let checked_json = if is_mariadb { json_checks(session, table).await? } else { HashSet::new() };
+    let checked_json = if flavour.is_mariadb { json_checks(session, table).await? } else { HashSet::new() };
     let mut select = Statement::new(
         "SELECT COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, IS_NULLABLE, COLUMN_DEFAULT, EXTRA, CHARACTER_MAXIMUM_LENGTH, \
-         CHARACTER_OCTET_LENGTH, NUMERIC_PRECISION, NUMERIC_SCALE, DATETIME_PRECISION FROM information_schema.COLUMNS \
+         CHARACTER_OCTET_LENGTH, NUMERIC_PRECISION, NUMERIC_SCALE, DATETIME_PRECISION, CHARACTER_SET_NAME, \
+         COLLATION_NAME FROM information_schema.COLUMNS \
          WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ",
     );
     select.bind(table.as_str()).push(" ORDER BY ORDINAL_POSITION");
-    let expected = [TEXT, TEXT, TEXT, TEXT, TEXT, TEXT, UINT, UINT, UINT, UINT, UINT];
+    let expected = [TEXT, TEXT, TEXT, TEXT, TEXT, TEXT, UINT, UINT, UINT, UINT, UINT, TEXT, TEXT];
     let rows = session.fetch(select, &expected).await.map_err(|failure| failure.on(table.as_str()))?;
     let described = rows.into_iter().map(|row| {
         let mut row = row.into_iter();
@@ -163,6 +181,8 @@ async fn columns(
             precision: number(row.next()),
             scale: number(row.next()),
             fraction: number(row.next()),
+            charset: text(row.next()),
+            collation: text(row.next()),
         }
     });
     Ok(described.collect())

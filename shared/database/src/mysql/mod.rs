@@ -1,5 +1,6 @@
 //! MySQL and MariaDB.
 
+mod defaults;
 mod dialect;
 mod errors;
 mod introspect;
@@ -25,6 +26,7 @@ use crate::{
 use dialect::MysqlDialect;
 use errors::failure;
 use session::MysqlSession;
+use types::Flavour;
 
 /// A connection that lay longer than this is asked whether it still lives before it is used.
 const IDLE_WITHOUT_DOUBT: Duration = Duration::from_secs(5);
@@ -39,7 +41,7 @@ const PACKET_MARGIN: usize = 64 * 1024;
 pub(crate) struct Mysql {
     pool: MySqlPool,
     dialect: MysqlDialect,
-    is_mariadb: bool,
+    flavour: Flavour,
     patience: Duration,
     /// Of each session that is in use there is a clone.
     in_use: Arc<()>,
@@ -122,7 +124,7 @@ impl Mysql {
         Ok(Self {
             pool,
             dialect: MysqlDialect { statement_bytes: packet - PACKET_MARGIN },
-            is_mariadb: version.to_ascii_lowercase().contains("mariadb"),
+            flavour: Flavour::of(&version),
             patience: options.statement_timeout,
             in_use,
             connections: options.pool,
@@ -192,7 +194,7 @@ impl Backend for Mysql {
         database: &DatabaseName,
         table: &TableName,
     ) -> Result<TableSchema, DatabaseError> {
-        introspect::introspect(session, self.is_mariadb, database, table).await
+        introspect::introspect(session, self.flavour, database, table).await
     }
 
     async fn add_version_column(&self, session: &mut MysqlSession, table: &TableName) -> Result<(), DatabaseError> {

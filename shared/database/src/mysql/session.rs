@@ -135,7 +135,8 @@ fn bound(statement: Statement<'_>) -> Result<(String, MySqlArguments), Failure> 
     arguments.reserve(params.len(), params.iter().map(Param::wire_bytes).sum());
     for param in params {
         match param {
-            Param::Null => arguments.add(None::<i64>),
+            // As a text: MariaDB refuses a number for a UUID, even one that is NULL.
+            Param::Null => arguments.add(None::<&str>),
             Param::Int(number) => arguments.add(number),
             Param::Uint(number) => arguments.add(number),
             Param::Double(number) => arguments.add(number),
@@ -165,7 +166,7 @@ fn read_value(row: &MySqlRow, at: usize, ty: &ColumnType) -> Result<Value, Strin
     let text = || row.try_get_unchecked::<&str, _>(at).map_err(told);
     let temporal =
         |kind: &str| format!("holds a {kind} that is not possible, such as 0000-00-00: correct it in the database");
-    Ok(match ty {
+    Ok(match ty.stored_as() {
         ColumnType::Bool => match row.try_get_unchecked::<i64, _>(at).map_err(told)? {
             0 => Value::Bool(false),
             1 => Value::Bool(true),
@@ -173,14 +174,22 @@ fn read_value(row: &MySqlRow, at: usize, ty: &ColumnType) -> Result<Value, Strin
         },
         ColumnType::Int { .. } => Value::Int64(row.try_get_unchecked(at).map_err(told)?),
         ColumnType::Uint { .. } => Value::Uint64(row.try_get_unchecked(at).map_err(told)?),
-        ColumnType::Double => Value::Double(row.try_get_unchecked(at).map_err(told)?),
+        ColumnType::Year => Value::Uint64(row.try_get_unchecked(at).map_err(told)?),
+        // A FLOAT comes as four bytes, exactly.
+        ColumnType::Double | ColumnType::Real => Value::Double(row.try_get_unchecked(at).map_err(told)?),
         ColumnType::Decimal { .. } => Value::Decimal(text()?.to_owned()),
-        ColumnType::Text { .. } => Value::Text(text()?.to_owned()),
-        ColumnType::Json => Value::Json(text()?.to_owned()),
-        ColumnType::Bytes { .. } => {
+        ColumnType::Text { .. }
+        | ColumnType::Collated { .. }
+        | ColumnType::Enum { .. }
+        | ColumnType::Set { .. }
+        | ColumnType::Uuid
+        | ColumnType::Inet4
+        | ColumnType::Inet6 => Value::Text(text()?.to_owned()),
+        ColumnType::Json | ColumnType::JsonDocument | ColumnType::JsonText { .. } => Value::Json(text()?.to_owned()),
+        ColumnType::Bytes { .. } | ColumnType::PaddedBytes { .. } => {
             Value::Bytes(bytes::Bytes::copy_from_slice(row.try_get_unchecked::<&[u8], _>(at).map_err(told)?))
         }
-        ColumnType::Timestamp { .. } => {
+        ColumnType::Timestamp { .. } | ColumnType::EpochTimestamp { .. } => {
             Value::Timestamp(parse_timestamp(text()?).ok_or_else(|| temporal("timestamp"))?)
         }
         ColumnType::DateTime { .. } => Value::DateTime(parse_datetime(text()?).ok_or_else(|| temporal("datetime"))?),

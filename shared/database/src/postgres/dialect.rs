@@ -156,7 +156,7 @@ impl Dialect for PostgresDialect {
             ColumnType::Uuid => "{}::text::uuid",
             ColumnType::Inet => "{}::text::inet",
             // Of the column's own type, whichever that is; a label is bound as its text.
-            ColumnType::Enum { .. } => "{}",
+            _ => "{}",
         }
         .into()
     }

@@ -187,6 +187,8 @@ fn constant(ty: &ColumnType, text: &str) -> ColumnDefault {
         ColumnType::DateTime { .. } => parse_datetime(text).map(Value::DateTime),
         ColumnType::Date => parse_date(text).map(Value::Date),
         ColumnType::Time { .. } | ColumnType::TimeOfDay { .. } => text.parse().ok().map(Value::Time),
+        // Of other databases.
+        _ => None,
     };
     let column = |value: Value| {
         let name = ColumnName::new("default").ok()?;

@@ -51,6 +51,7 @@ pub(super) fn value(cell: &[u8], ty: &ColumnType) -> Result<Value, String> {
         ColumnType::Time { .. } | ColumnType::TimeOfDay { .. } => {
             Value::Time(text()?.parse::<TimeOfDay>().map_err(|error| error.to_string())?)
         }
+        ty => return Err(format!("is introspected as {ty:?}, which no column of PostgreSQL is")),
     })
 }
 

@@ -76,9 +76,11 @@ fn plan_change(dialect: &impl Dialect, schema: &TableSchema, at: usize, change: 
             let (mut columns, mut values) = (Vec::with_capacity(row.len()), Vec::with_capacity(row.len()));
             for (position, column) in schema.columns.iter().enumerate() {
                 let in_key = schema.key_columns.iter().position(|&k| k == position);
-                let value = match in_key {
-                    Some(in_key) => change.key.0.get(in_key),
-                    None => row.get(column.name.as_str()),
+                let named = row.get(column.name.as_str());
+                let value = match in_key.and_then(|in_key| change.key.0.get(in_key)) {
+                    // As it is spelled in the record; the key has one spelling for all that are equal.
+                    Some(form) => named.filter(|value| column.ty.key_form(value).as_ref() == Some(form)).or(Some(form)),
+                    None => named,
                 };
                 if let Some(value) = value {
                     columns.push(position);

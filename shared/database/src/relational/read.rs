@@ -72,7 +72,9 @@ pub(super) async fn rows<S: Session, D: Dialect>(
             let row: Row = named.zip(values).collect();
             let key = schema.key_of(&row).ok_or_else(|| Failure::Unreadable {
                 column: schema.table.to_string(),
-                problem: "a row came without its key".to_owned(),
+                problem: "holds a row whose key is equal to the one asked for, under its collation, and not the same: name it \
+                          by that, or give the key a binary collation"
+                    .to_owned(),
             })?;
             found.push(FetchedRow { key: key.to_bytes(), version, row });
         }

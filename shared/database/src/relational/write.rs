@@ -195,8 +195,8 @@ async fn update_each<S: Session, D: Dialect>(
     }
     for (change, row) in rows {
         let mut statement = Statement::new(format!("UPDATE {} SET ", table.name));
-        let outside_key = columns.iter().zip(&row.values).filter(|(at, _)| !table.schema.key_columns.contains(at));
-        let set = outside_key.map(|(&at, v)| (table.columns[at].as_str(), table.placeholders[at].as_ref(), v.by_ref()));
+        let settable = columns.iter().zip(&row.values).filter(|&(&at, _)| is_settable(table.schema, at));
+        let set = settable.map(|(&at, v)| (table.columns[at].as_str(), table.placeholders[at].as_ref(), v.by_ref()));
         let version = table.version.as_deref().map(|version| (version, "{}", Param::from(change.asked.version)));
         statement.list(set.chain(version), ", ", |s, (column, placeholder, value)| {
             s.push(column).push(" = ").bind_in(placeholder, value);
@@ -211,9 +211,14 @@ async fn update_each<S: Session, D: Dialect>(
     Ok(())
 }
 
-/// The columns outside the key among `columns`, quoted.
+/// Whether an update writes a column: those of the key only where another spelling of it is the same key.
+fn is_settable(schema: &TableSchema, at: usize) -> bool {
+    !schema.key_columns.contains(&at) || schema.columns[at].ty.has_spellings()
+}
+
+/// The columns among `columns` that an update writes, quoted.
 fn settable(schema: &TableSchema, quoted: &[String], columns: &[usize]) -> Vec<String> {
-    columns.iter().filter(|at| !schema.key_columns.contains(at)).map(|&at| quoted[at].clone()).collect()
+    columns.iter().filter(|&&at| is_settable(schema, at)).map(|&at| quoted[at].clone()).collect()
 }
 
 /// Removes entries of the ledger.

@@ -65,13 +65,14 @@ pub(super) async fn introspect(
         return Err(unsupported("it has no primary key: add one, records are found by it".to_owned()));
     }
     for &at in &key_columns {
-        if matches!(columns[at].ty, ColumnType::Double | ColumnType::Json) {
+        if matches!(columns[at].ty.stored_as(), ColumnType::Double | ColumnType::Json) {
             return Err(unsupported(format!(
                 "its primary key holds {}, whose values can't be told apart exactly: use another type",
                 columns[at].name
             )));
         }
     }
+    check_key_collation(session, table).await?;
     Ok(TableSchema {
         table: TableRef { database: database.clone(), table: table.clone() },
         group: (0..key_columns.len()).collect(),
@@ -142,6 +143,25 @@ async fn columns(session: &mut SqliteSession, table: &TableName) -> Result<Vec<(
         (in_key, described)
     });
     Ok(described.collect())
+}
+
+/// A key's texts must be equal to themselves only.
+async fn check_key_collation(session: &mut SqliteSession, table: &TableName) -> Result<(), DatabaseError> {
+    let mut select = Statement::new("SELECT p.coll FROM pragma_index_list(");
+    select.bind(table.as_str()).push(
+        ") AS l, pragma_index_xinfo(l.name) AS p WHERE l.origin = 'pk' AND p.key = 1 AND p.coll <> 'BINARY' LIMIT 1",
+    );
+    let rows = session.fetch(select, &[TEXT]).await.map_err(|failure| failure.on(table.as_str()))?;
+    match rows.into_iter().next().and_then(|row| text(row.into_iter().next())) {
+        None => Ok(()),
+        Some(collation) => Err(DatabaseError::Unsupported {
+            table: table.clone(),
+            reason: format!(
+                "its primary key has the collation {collation}, so that two records here could be one row there: make \
+                 the table anew without it"
+            ),
+        }),
+    }
 }
 
 async fn has_secondary_unique(session: &mut SqliteSession, table: &TableName) -> Result<bool, DatabaseError> {

@@ -71,7 +71,10 @@ pub(super) fn column_type(declared: &str) -> Option<ColumnType> {
         _ if has("INT") => integer(name),
         _ if has("CHAR") || has("CLOB") || has("TEXT") => ColumnType::Text { max_chars: first, max_bytes: None },
         _ if has("BLOB") || has("BINARY") => ColumnType::Bytes { max_bytes: first },
-        _ if has("REAL") || has("FLOA") || has("DOUB") => ColumnType::Double,
+        _ if has("REAL") || has("FLOA") || has("DOUB") => {
+            // SQLite keeps a zero as an integer, which has no minus.
+            ColumnType::SignlessZero(Box::new(ColumnType::Double))
+        }
         _ => return None,
     })
 }
@@ -154,7 +157,7 @@ mod tests {
             ("TEXT", Some(text(None))),
             ("BLOB", Some(ColumnType::Bytes { max_bytes: None })),
             ("VARBINARY(16)", Some(ColumnType::Bytes { max_bytes: Some(16) })),
-            ("DOUBLE PRECISION", Some(ColumnType::Double)),
+            ("DOUBLE PRECISION", Some(ColumnType::SignlessZero(Box::new(ColumnType::Double)))),
             ("DATETIME", Some(ColumnType::DateTime { fraction: 6 })),
             ("DATETIME(3)", Some(ColumnType::DateTime { fraction: 3 })),
             ("TIMESTAMP", Some(ColumnType::Timestamp { fraction: 6 })),

@@ -70,7 +70,7 @@ fn looks_like_a_number(text: &str) -> bool {
 /// taken where they are exact.
 pub(super) fn value(stored: Stored, ty: &ColumnType) -> Result<Value, String> {
     let wrong = |what: &str| Err(format!("holds {what} that is no {}: correct it in the database", ty.kind()));
-    Ok(match (ty, stored) {
+    Ok(match (ty.stored_as(), stored) {
         (_, Stored::Null) => Value::Null,
         (ColumnType::Bool, Stored::Integer(0)) => Value::Bool(false),
         (ColumnType::Bool, Stored::Integer(1)) => Value::Bool(true),

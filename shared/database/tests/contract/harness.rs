@@ -176,6 +176,15 @@ impl Harness {
         matches!(self.kind, Kind::Mysql(_))
     }
 
+    /// What the server calls itself.
+    pub async fn server(&self) -> &'static str {
+        if !self.is_mysql() {
+            return "SQLite";
+        }
+        let version = self.text("SELECT VERSION()").await.unwrap();
+        if version.contains("MariaDB") { "MariaDB" } else { "MySQL" }
+    }
+
     /// The schema to remove afterwards, where there is one on a server.
     pub fn on_server(&self) -> Option<OnServer> {
         match &self.kind {
@@ -478,4 +487,10 @@ pub fn present(number: u64, row: Row) -> DatabaseRow {
 
 pub fn deleted(number: u64) -> DatabaseRow {
     DatabaseRow::Deleted { version: version(number) }
+}
+
+/// What the defaults of a write at that time are made of.
+pub fn moment(now: jiff::Timestamp) -> model::Moment<'static> {
+    static CHANCE: std::sync::LazyLock<model::Chance> = std::sync::LazyLock::new(|| model::Chance::seeded(1));
+    model::Moment { now, chance: &CHANCE }
 }

@@ -83,6 +83,8 @@ macro_rules! on_server {
 
 mod bounds;
 mod cancellation;
+mod corpus;
+mod defaults;
 mod errors;
 mod guards;
 mod harness;
@@ -94,8 +96,10 @@ mod ownership;
 mod purge;
 mod rebalance;
 mod script;
+mod spellings;
 mod tables;
 mod tested;
 mod throughput;
+mod types;
 mod unique;
 mod values;

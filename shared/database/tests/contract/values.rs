@@ -238,7 +238,7 @@ async fn every_type_comes_back_as_it_went_in(h: Harness) {
                     row.insert(model::ColumnName::new(name).unwrap(), value);
                 }
                 // What the services would store: so the test can't ask for more than what is accepted.
-                schema.accept_row(row, Timestamp::UNIX_EPOCH).unwrap()
+                schema.accept_row(row, moment(Timestamp::UNIX_EPOCH)).unwrap()
             })
             .collect();
         // Once inserted, once over another row.
@@ -318,7 +318,7 @@ async fn every_type_of_key_finds_its_row(h: Harness) {
                     row.insert(model::ColumnName::new("part").unwrap(), Value::Int64(7));
                 }
                 // Two forms of one key are one.
-                let row = schema.accept_row(row, Timestamp::UNIX_EPOCH).unwrap();
+                let row = schema.accept_row(row, moment(Timestamp::UNIX_EPOCH)).unwrap();
                 if !rows.iter().any(|other| schema.key_of(other) == schema.key_of(&row)) {
                     rows.push(row);
                 }

@@ -62,7 +62,7 @@ fn reasons(wrong: Vec<Violation>) -> Vec<(String, ViolationReason)> {
 #[test]
 fn a_row_gets_its_defaults_and_every_column() {
     let named = row(&[("tenant", text("north")), ("id", Value::Uint64(7)), ("amount", Value::Decimal("012.5".into()))]);
-    let whole = payments().accept_row(named, now()).unwrap();
+    let whole = payments().accept_row(named, Moment { now: now(), chance: &Chance::seeded(1) }).unwrap();
     let expected = row(&[
         ("tenant", text("north")),
         ("id", Value::Int64(7)),
@@ -83,7 +83,7 @@ fn everything_that_is_wrong_is_named_at_once() {
         ("status", Value::Null),
         ("colour", text("red")),
     ]);
-    let wrong = reasons(payments().accept_row(named, now()).unwrap_err());
+    let wrong = reasons(payments().accept_row(named, Moment { now: now(), chance: &Chance::seeded(1) }).unwrap_err());
     let expected = [
         ("colour", ViolationReason::UnknownColumn),
         ("tenant", ViolationReason::OutOfRange),
@@ -99,7 +99,7 @@ fn everything_that_is_wrong_is_named_at_once() {
 fn a_missing_column_without_default_is_refused() {
     let named = row(&[("tenant", text("north")), ("id", Value::Int64(7))]);
     assert_eq!(
-        reasons(payments().accept_row(named, now()).unwrap_err()),
+        reasons(payments().accept_row(named, Moment { now: now(), chance: &Chance::seeded(1) }).unwrap_err()),
         [("amount".to_owned(), ViolationReason::MissingColumn)]
     );
 }

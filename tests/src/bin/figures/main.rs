@@ -8,6 +8,7 @@ mod rebalance;
 mod report;
 mod shop;
 mod stall;
+mod types;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -40,6 +41,8 @@ enum Subject {
     Stall,
     /// A database that others make slow is written more slowly, and as fast as before when they have gone
     Adaptive,
+    /// How many types of each database come back as they went in, and how many are refused
+    Types,
 }
 
 #[tokio::main]
@@ -52,6 +55,7 @@ async fn main() -> Result<()> {
         Subject::Poison => poison::measure(quick).await?,
         Subject::Stall => stall::measure(quick).await?,
         Subject::Adaptive => adaptive::measure(quick).await?,
+        Subject::Types => types::measure().await?,
     };
     report.print(json)?;
     // Figures that are not reached are no error of the measurement, and still not to be overlooked.
