@@ -11,7 +11,12 @@ const HEX: &str = "HEX(c)";
 
 /// The value as a plain client writes it.
 fn literal(value: &Value) -> String {
-    let quoted = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"));
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let quoted = |text: &str| match text.chars().all(|c| c <= '\u{ffff}') {
+        true => format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''")),
+        // MySQL fails whoever asks for the list of processes while the text of a statement there has such a character.
+        false => format!("_utf8mb4 x'{}'", hex(text.as_bytes())),
+    };
     match value {
         Value::Null => "NULL".to_owned(),
         Value::Bool(truth) => truth.to_string(),
@@ -20,7 +25,7 @@ fn literal(value: &Value) -> String {
         Value::Double(number) => format!("{number:e}"),
         Value::Decimal(text) => text.clone(),
         Value::Text(text) | Value::Json(text) => quoted(text),
-        Value::Bytes(bytes) => format!("x'{}'", bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
+        Value::Bytes(bytes) => format!("x'{}'", hex(bytes)),
         Value::Timestamp(at) => quoted(at.to_string().trim_end_matches('Z')),
         Value::DateTime(at) => quoted(&at.to_string()),
         Value::Date(at) => quoted(&at.to_string()),

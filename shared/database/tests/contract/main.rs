@@ -94,6 +94,7 @@ mod laws;
 mod order;
 mod ownership;
 mod purge;
+mod random;
 mod rebalance;
 mod script;
 mod spellings;
