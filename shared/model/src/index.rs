@@ -4,7 +4,7 @@ use std::fmt;
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
-use crate::{Column, ColumnName, ColumnType, Key, Row, TableSchema, Value};
+use crate::{Column, ColumnName, ColumnType, Equality, Key, Row, TableSchema, Value, ValueKind};
 
 /// How many fields of a table may be declared.
 pub const MAX_INDEXED_FIELDS: usize = 8;
@@ -122,37 +122,28 @@ impl TableIndex {
     /// Whether the row's field has a value that is equal to this one.
     pub fn matches(&self, row: &Row, field: &ColumnName, value: &Value) -> bool {
         let Some(column) = self.fields.iter().find(|column| column.name == *field) else { return false };
-        let form = |value: &Value| equality_form(&column.ty, value);
+        let form = |value: &Value| column.ty.equality_form(value);
         let held = row.get(field.as_str()).and_then(form);
         held.is_some() && held == form(value)
     }
 }
 
 fn term(field: &Column, value: &Value) -> Option<Term> {
-    let form = equality_form(&field.ty, value)?;
+    let form = field.ty.equality_form(value)?;
     // A key's bytes are length-prefixed and tagged with their kind.
     let bytes = Key(vec![Value::Text(field.name.as_str().to_owned()), form]).to_bytes();
     Some(Term(xxh3_128(bytes.as_bytes()).to_be_bytes()))
 }
 
-/// The value that stands for all that are equal to this one; `None` for NULL.
-fn equality_form(ty: &ColumnType, value: &Value) -> Option<Value> {
-    match (ty, value) {
-        (_, Value::Null) => None,
-        // 1.0 = 1.00.
-        (ColumnType::Numeric, Value::Decimal(digits)) if digits.contains('.') => {
-            Some(Value::Decimal(digits.trim_end_matches('0').trim_end_matches('.').to_owned()))
-        }
-        (_, value) => Some(value.clone()),
-    }
-}
-
-/// Whether it is known here which values are equal.
+/// Whether it is known here of each value which are equal to it.
 fn comparable(ty: &ColumnType) -> Result<(), &'static str> {
-    match ty {
-        ColumnType::Double | ColumnType::Real => Err("it holds floating-point numbers; use a decimal or an integer"),
-        ColumnType::Json | ColumnType::Jsonb => {
+    match (ty, ty.kind()) {
+        (_, ValueKind::Double) => Err("it holds floating-point numbers; use a decimal or an integer"),
+        (_, ValueKind::Json) => {
             Err("it holds JSON; declare a column that holds what you look for, as a type of its own")
+        }
+        (ColumnType::Collated { collation, .. }, _) if collation.equality != Equality::Exact => {
+            Err("its collation is none that compares characters; give it a binary one, such as utf8mb4_bin")
         }
         _ => Ok(()),
     }
@@ -162,7 +153,7 @@ fn comparable(ty: &ColumnType) -> Result<(), &'static str> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use crate::{ColumnDefault, DatabaseName, TableName, TableRef, VersionGuard};
+    use crate::{Collation, ColumnDefault, DatabaseName, Repertoire, TableName, TableRef, VersionGuard};
 
     use super::*;
 
@@ -247,7 +238,14 @@ mod tests {
 
     #[test]
     fn what_cant_be_declared_is_named() {
-        let schema = schema(&[("id", text()), ("x", ColumnType::Double), ("doc", ColumnType::Json)]);
+        let loose = ColumnType::Collated {
+            repertoire: Repertoire::Unicode,
+            collation: Collation { equality: Equality::IgnoringCase, pads: true },
+            max_chars: None,
+            max_bytes: None,
+            is_trimmed: false,
+        };
+        let schema = schema(&[("id", text()), ("x", ColumnType::Double), ("doc", ColumnType::Json), ("loose", loose)]);
         let refused = |fields: &[&str]| {
             let fields: Vec<ColumnName> = fields.iter().map(|field| name(field)).collect();
             TableIndex::new(&schema, &fields).unwrap_err()
@@ -256,6 +254,7 @@ mod tests {
         assert_eq!(refused(&["id", "id"]), UnindexableField::Twice(name("id")));
         assert!(matches!(refused(&["x"]), UnindexableField::Equality(..)));
         assert!(matches!(refused(&["doc"]), UnindexableField::Equality(..)));
+        assert!(matches!(refused(&["loose"]), UnindexableField::Equality(..)));
         assert_eq!(refused(&["id"; 9]), UnindexableField::TooMany);
     }
 }

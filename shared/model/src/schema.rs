@@ -192,6 +192,30 @@ impl ColumnType {
         }
     }
 
+    /// The value that stands for this one and all that the database takes for equal to it (`=`): by it an index of ours
+    /// finds what the database would find. `None` where only the database knows what is equal to the value, and for NULL,
+    /// which is equal to nothing. The value is in the column's own type, as [`Column::accept`] gives it.
+    ///
+    /// SQLite is to be asked with `COLLATE BINARY`, for it doesn't tell which collation a column has.
+    pub fn equality_form(&self, value: &Value) -> Option<Value> {
+        Some(match (self.stored_as(), value) {
+            (_, Value::Null | Value::Json(_)) => return None,
+            // Which makes zero of minus zero, and leaves alone any other number.
+            (_, Value::Double(number)) => Value::Double(number + 0.0),
+            // It keeps the digits that it was written with, and 1.0 is 1.00.
+            (ColumnType::Numeric, Value::Decimal(text)) if text.contains('.') => {
+                Value::Decimal(text.trim_end_matches('0').trim_end_matches('.').to_owned())
+            }
+            (ty, value) => ty.key_form(value)?,
+        })
+    }
+
+    /// [`Self::equality_form`] as bytes: two values share them exactly if the database takes them for equal.
+    pub fn equality_bytes(&self, value: &Value) -> Option<Vec<u8>> {
+        let form = self.equality_form(value)?;
+        Some(Key(vec![form]).to_bytes().as_bytes().to_vec())
+    }
+
     /// Whether different values of it can be equal to the database.
     pub fn has_spellings(&self) -> bool {
         matches!(self, ColumnType::Collated { collation, .. } if *collation != Collation::BINARY)
@@ -299,5 +323,60 @@ impl TableSchema {
         }
         hash.update(format!("{:?}", self.key_columns).as_bytes());
         Fingerprint(hash.digest())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::Equality;
+
+    #[test]
+    fn equal_values_share_their_bytes_and_others_do_not() {
+        let text = |t: &str| Value::Text(t.to_owned());
+        let decimal = |t: &str| Value::Decimal(t.to_owned());
+        let collated = |equality| ColumnType::Collated {
+            repertoire: Repertoire::Unicode,
+            collation: Collation { equality, pads: true },
+            max_chars: None,
+            max_bytes: None,
+            is_trimmed: false,
+        };
+        for (ty, a, b, are_equal) in [
+            (ColumnType::Double, Value::Double(0.0), Value::Double(-0.0), true),
+            (ColumnType::Double, Value::Double(0.0), Value::Double(5e-324), false),
+            (ColumnType::Numeric, decimal("1.0"), decimal("1.00"), true),
+            (ColumnType::Numeric, decimal("10"), decimal("10.0"), true),
+            (ColumnType::Numeric, decimal("100"), decimal("1"), false),
+            (ColumnType::Numeric, decimal("0.0"), decimal("0"), true),
+            (collated(Equality::IgnoringCase), text("Ab "), text("aB"), true),
+            (collated(Equality::ExactInAscii), text("Ab "), text("aB"), false),
+            (collated(Equality::Exact), text("é "), text("é"), true),
+            (ColumnType::Text { max_chars: None, max_bytes: None }, text("a "), text("a"), false),
+            (ColumnType::Int { bits: 8 }, Value::Int64(1), Value::Int64(-1), false),
+        ] {
+            let (a, b) = (ty.equality_bytes(&a).unwrap(), ty.equality_bytes(&b).unwrap());
+            assert_eq!(a == b, are_equal, "{ty:?} {a:?} {b:?}");
+        }
+    }
+
+    #[test]
+    fn what_only_the_database_can_compare_has_no_bytes() {
+        let loose = ColumnType::Collated {
+            repertoire: Repertoire::Unicode,
+            collation: Collation { equality: Equality::IgnoringCase, pads: false },
+            max_chars: None,
+            max_bytes: None,
+            is_trimmed: false,
+        };
+        for (ty, value) in [
+            (loose, Value::Text("é".to_owned())),
+            (ColumnType::Jsonb, Value::Json("1".to_owned())),
+            (ColumnType::Bool, Value::Null),
+        ] {
+            assert_eq!(ty.equality_bytes(&value), None, "{ty:?}");
+        }
     }
 }

@@ -14,10 +14,9 @@ use model::{KeyBytes, Shard, Version};
 use super::{
     dialect::Dialect,
     plan::{Plan, Planned},
-    read::{self, Extent, FetchedRow},
+    read::{self, AskedKey, Extent, FetchedRow},
     session::{Backend, Failure, Purpose, Session},
     shard_rows,
-    statement::Param,
     table::TableText,
     transaction, write,
 };
@@ -93,7 +92,7 @@ async fn locate<S: Session, D: Dialect>(
     table: &TableText<'_, D>,
     changes: &[Planned],
 ) -> Result<Vec<Found>, Failure> {
-    let keys: Vec<&[Param<'static>]> = changes.iter().map(|change| change.key.as_slice()).collect();
+    let keys: Vec<AskedKey<'_>> = changes.iter().map(|change| (&change.key_bytes, change.key.as_slice())).collect();
     let mut rows: HashMap<KeyBytes, Version> = HashMap::with_capacity(changes.len());
     for FetchedRow { key, version, .. } in read::rows(session, table, &keys, Extent::KeyLocked).await? {
         rows.insert(key, version);
@@ -134,12 +133,12 @@ async fn superseding<S: Session, D: Dialect>(
 ) -> Result<HashMap<KeyBytes, DatabaseRow>, Failure> {
     let mut current = HashMap::new();
     let mut in_the_way: HashMap<&KeyBytes, Version> = HashMap::new();
-    let mut keys: Vec<&[Param<'static>]> = Vec::new();
+    let mut keys: Vec<AskedKey<'_>> = Vec::new();
     for (change, (found, verdict)) in changes.iter().zip(found.iter().zip(verdicts)) {
         let Verdict::Stale { current: version } = *verdict else { continue };
         if found.row.is_some() {
             in_the_way.insert(&change.key_bytes, version);
-            keys.push(&change.key);
+            keys.push((&change.key_bytes, &change.key));
         } else {
             current.insert(change.key_bytes.clone(), DatabaseRow::Deleted { version });
         }

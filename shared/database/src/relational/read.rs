@@ -33,14 +33,36 @@ pub(super) struct FetchedRow {
     pub(super) row: Row,
 }
 
+/// A key that is asked for: as it was stored, and bound.
+pub(super) type AskedKey<'a> = (&'a KeyBytes, &'a [Param<'static>]);
+
+/// The keys among these that have another form under the table's schema, by that form. They were accepted before the
+/// collation of a column of the key was altered, or by a release that took less for equal.
+fn of_older_form(schema: &TableSchema, keys: &[AskedKey<'_>]) -> HashMap<KeyBytes, KeyBytes> {
+    if !schema.key().any(|column| column.ty.has_spellings()) {
+        return HashMap::new();
+    }
+    let form = |bytes: &KeyBytes| {
+        let key = bytes.decode().ok()?;
+        let values = schema.key().zip(key.0).map(|(column, value)| column.ty.key_form(&value));
+        values.collect::<Option<Vec<_>>>().map(|values| Key(values).to_bytes()).filter(|form| form != bytes)
+    };
+    let mut older: HashMap<KeyBytes, KeyBytes> =
+        keys.iter().filter_map(|(bytes, _)| Some((form(bytes)?, (*bytes).clone()))).collect();
+    // A row is of the key in today's form where both are asked for.
+    keys.iter().for_each(|(bytes, _)| drop(older.remove(*bytes)));
+    older
+}
+
 /// The rows of these keys that are there.
 pub(super) async fn rows<S: Session, D: Dialect>(
     session: &mut S,
     table: &TableText<'_, D>,
-    keys: &[&[Param<'static>]],
+    keys: &[AskedKey<'_>],
     extent: Extent,
 ) -> Result<Vec<FetchedRow>, Failure> {
     let schema = table.schema;
+    let mut of_older_form = of_older_form(schema, keys);
     let columns: Vec<usize> = match extent {
         Extent::KeyLocked => schema.key_columns.clone(),
         Extent::Full => (0..schema.columns.len()).collect(),
@@ -59,7 +81,7 @@ pub(super) async fn rows<S: Session, D: Dialect>(
             statement.push(", ").push(version);
         }
         statement.push(" FROM ").push(&table.dialect.by_primary_key(&table.name)).push(" WHERE ");
-        table.push_key_in(&mut statement, chunk.copied());
+        table.push_key_in(&mut statement, chunk.map(|(_, key)| *key));
         if extent == Extent::KeyLocked {
             statement.push(table.dialect.for_update());
         }
@@ -76,7 +98,9 @@ pub(super) async fn rows<S: Session, D: Dialect>(
                           by that, or give the key a binary collation"
                     .to_owned(),
             })?;
-            found.push(FetchedRow { key: key.to_bytes(), version, row });
+            let key = key.to_bytes();
+            let key = of_older_form.remove(&key).unwrap_or(key);
+            found.push(FetchedRow { key, version, row });
         }
     }
     Ok(found)
@@ -142,6 +166,10 @@ impl Wanted {
         bound.dedup_by(|a, b| a.0 == b.0);
         Self { schema: schema.clone(), order: keys.iter().map(Key::to_bytes).collect(), keys: bound }
     }
+
+    fn asked(&self) -> Vec<AskedKey<'_>> {
+        self.keys.iter().map(|(bytes, key)| (bytes, key.as_slice())).collect()
+    }
 }
 
 /// What the database holds for the keys, in their order.
@@ -181,8 +209,7 @@ async fn written_rows<S: Session, D: Dialect>(
     table: &TableText<'_, D>,
     wanted: &Wanted,
 ) -> Result<Option<HashMap<KeyBytes, DatabaseRow>>, Failure> {
-    let keys: Vec<&[Param<'static>]> = wanted.keys.iter().map(|(_, key)| key.as_slice()).collect();
-    let fetched = rows(session, table, &keys, Extent::Full).await?;
+    let fetched = rows(session, table, &wanted.asked(), Extent::Full).await?;
     let held: HashMap<_, _> = fetched
         .into_iter()
         .map(|found| (found.key, DatabaseRow::Present { version: found.version, row: found.row }))
@@ -205,9 +232,8 @@ async fn rows_and_ledger<S: Session, D: Dialect>(
     table: &TableText<'_, D>,
     wanted: &Wanted,
 ) -> Result<HashMap<KeyBytes, DatabaseRow>, Failure> {
-    let bound: Vec<&[Param<'static>]> = wanted.keys.iter().map(|(_, key)| key.as_slice()).collect();
     let keys: Vec<&KeyBytes> = wanted.keys.iter().map(|(key, _)| key).collect();
-    let fetched = rows(session, table, &bound, Extent::Full).await?;
+    let fetched = rows(session, table, &wanted.asked(), Extent::Full).await?;
     let versions = ledger(session, table, &keys).await?;
     let mut held: HashMap<KeyBytes, DatabaseRow> =
         versions.iter().map(|(key, version)| (key.clone(), DatabaseRow::Deleted { version: *version })).collect();

@@ -9,6 +9,8 @@ use crate::harness::*;
 on_mysql!(
     what_the_server_takes_for_equal_is_one_key_here,
     a_record_is_found_and_changed_by_any_spelling_of_its_key,
+    a_key_that_was_accepted_in_an_older_form_finds_its_row,
+    a_row_that_only_the_server_takes_for_ours_is_in_the_way_of_itself_only,
     a_key_that_only_the_server_can_tell_apart_is_refused,
 );
 
@@ -130,6 +132,51 @@ async fn a_record_is_found_and_changed_by_any_spelling_of_its_key(h: Harness) {
         let refused = schema.accept_key(&row([("id", text("é")), ("b", text("é"))])).unwrap_err();
         assert_eq!(refused.len(), 1, "{refused:?}");
         assert!(refused[0].column == "id" && refused[0].problem.contains("collation"), "{refused:?}");
+    }
+}
+
+/// As after the collation of a key was altered while records were on their way.
+async fn a_key_that_was_accepted_in_an_older_form_finds_its_row(h: Harness) {
+    for unique in ["", ", UNIQUE (n)"] {
+        let table = format!("older_{}", unique.len());
+        let create = format!(
+            "CREATE TABLE {table} (id VARCHAR(20) COLLATE utf8mb4_general_ci NOT NULL PRIMARY KEY, n BIGINT{unique})"
+        );
+        let schema = h.table(&table, &create, VersionGuard::Column).await;
+        let record = |id: &str, n: i64| row([("id", text(id)), ("n", model::Value::Int64(n))]);
+        let put = |key: &str, n: u64| change(&schema, id(key), n, model::Content::Row(record(key, n as i64)));
+        assert_eq!(h.apply_one(&schema, put("abc", 10)).await, Applied::Written);
+        let changes = [put("ABC", 20), put("Other", 21)];
+        assert_eq!(h.apply(&schema, &changes).await.unwrap(), [Applied::Written, Applied::Written]);
+        assert_eq!(h.rows(&schema.table.table).await, 2);
+        for key in ["abc", "ABC"] {
+            assert_eq!(h.read(&schema, &id(key)).await, present(20, record("ABC", 20)), "{key}");
+        }
+        // And an older version of it does not take the row back.
+        let stale = Applied::Stale { current: present(20, record("ABC", 20)) };
+        assert_eq!(h.apply_one(&schema, put("Abc", 15)).await, stale);
+        let delete = change(&schema, id("ABC"), 30, model::Content::Tombstone);
+        assert_eq!(h.apply_one(&schema, delete).await, Applied::Written);
+        assert_eq!(h.rows(&schema.table.table).await, 1);
+    }
+}
+
+async fn a_row_that_only_the_server_takes_for_ours_is_in_the_way_of_itself_only(h: Harness) {
+    let create = "CREATE TABLE z (id VARCHAR(20) COLLATE utf8mb4_unicode_ci NOT NULL PRIMARY KEY, n BIGINT)";
+    for guard in GUARDS {
+        h.sql("DROP TABLE IF EXISTS z").await;
+        let schema = h.table("z", create, guard).await;
+        h.sql("INSERT INTO z (id, n) VALUES ('É', 1)").await;
+        let put = |key: &str| put_row(&schema, row([("id", text(key)), ("n", model::Value::Int64(2))]), 10);
+        // Permanent: the drain takes the batch apart and writes the others.
+        match h.apply(&schema, &[put("d"), put("e"), put("f")]).await {
+            Err(DatabaseError::Statement { class: database::ErrorClass::Permanent, message, .. }) => {
+                assert!(message.contains("collation"), "{message}");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(h.rows(&schema.table.table).await, 1);
+        assert_eq!(h.apply(&schema, &[put("d"), put("f")]).await.unwrap(), [Applied::Written, Applied::Written]);
     }
 }
 
