@@ -18,6 +18,7 @@ mod request;
 mod rounds;
 mod store;
 mod validate;
+mod write_stream;
 
 use std::{collections::BTreeMap, future::Future, sync::Arc};
 
@@ -31,6 +32,7 @@ use tokio::time::Instant;
 pub use error::WriteError;
 pub(crate) use parked::Parked;
 pub use request::{Accepted, AckLevel, Acknowledge, Change, Require, WriteRequest};
+pub use write_stream::{Arrival, StreamEnd, StreamOptions, StreamResult};
 
 use crate::{Core, StoreError};
 use store::{Item, Stored};

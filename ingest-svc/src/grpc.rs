@@ -6,6 +6,7 @@
 //! | `admission` | how many requests are worked on at once, decided before a request is decoded |
 //! | `records`, `tables`, `operators` | the services |
 //! | `work` | what is the same for every call |
+//! | `write_stream` | the messages of WriteStream as single writes, and their results as messages |
 //! | `value`, `request`, `answer`, `dead_letters`, `status` | conversion between the API's messages and the model |
 //! | `failure`, `reasons` | errors as the API tells them: one stable reason, the fields, when to try again |
 
@@ -23,6 +24,7 @@ mod tables;
 mod value;
 mod verify;
 mod work;
+mod write_stream;
 
 pub use admission::Gate;
 pub use server::{ApiError, ServerOptions, serve};

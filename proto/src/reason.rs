@@ -131,6 +131,10 @@ reasons! {
     Overloaded = "OVERLOADED", ResourceExhausted, untouched;
     /// The server is starting or being stopped.
     NotServing = "NOT_SERVING", Unavailable, untouched;
+    /// The server has ended a stream of writes: it is being stopped, a write of unknown outcome stands in the way of the
+    /// later ones, or nothing has happened for too long. Of a write: it was not begun. Of the stream: nor was any that
+    /// has no result.
+    StreamEnded = "STREAM_ENDED", Unavailable, untouched;
     /// The server has no such method.
     UnknownMethod = "UNKNOWN_METHOD", Unimplemented, untouched;
     /// What the server met must not happen; its log says more.

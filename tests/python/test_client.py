@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 import uuid
@@ -231,6 +232,45 @@ class ClientTest(unittest.TestCase):
         info = [d for d in self.details(results[1].status) if isinstance(d, error_details_pb2.ErrorInfo)]
         self.assertEqual([i.reason for i in info], ["UNKNOWN_COLUMN"])
         self.assertEqual(self.get(good).etag, results[3].result.etag)
+
+    def test_a_stream_has_one_result_per_write_in_their_order(self):
+        rows = [self.payment() for _ in range(50)]
+        create = lambda row: self.records.WriteItem(
+            create=self.records.CreateRecordRequest(table=self.payments, row=row, request_id=row.columns["id"].string_value)
+        )
+        bad = self.records.WriteItem(put=self.records.PutRecordRequest(table=self.payments, row=self.payment(colour=self.value(string_value="red"))))
+        items = [create(row) for row in rows]
+        items.insert(7, bad)
+        acknowledgement = self.records.Acknowledgement(required=self.records.ACK_LEVEL_QUEUED)
+
+        def messages():
+            yield self.records.WriteStreamRequest(acknowledgement=acknowledgement)
+            for at in range(0, len(items), 10):
+                yield self.records.WriteStreamRequest(items=items[at : at + 10])
+
+        results = [result for answer in self.record.WriteStream(messages()) for result in answer.results]
+        self.assertEqual([r.WhichOneof("outcome") == "result" for r in results], [at != 7 for at in range(51)])
+        info = [d for d in self.details(results[7].status) if isinstance(d, error_details_pb2.ErrorInfo)]
+        self.assertEqual([i.reason for i in info], ["UNKNOWN_COLUMN"])
+        again = [result for answer in self.record.WriteStream(messages()) for result in answer.results]
+        self.assertEqual([r.result.etag for r in again], [r.result.etag for r in results])
+        self.assertEqual(self.get(rows[49]).etag, results[50].result.etag)
+
+    def test_what_a_stream_acknowledged_before_its_deadline_is_there(self):
+        row, done = self.payment(), threading.Event()
+
+        def messages():
+            item = self.records.WriteItem(put=self.records.PutRecordRequest(table=self.payments, row=row))
+            yield self.records.WriteStreamRequest(items=[item])
+            done.wait(60)
+
+        answers = self.record.WriteStream(messages(), timeout=5)
+        etag = next(answers).results[0].result.etag
+        with self.assertRaises(grpc.RpcError) as caught:
+            next(answers)
+        done.set()
+        self.assertEqual(caught.exception.code(), grpc.StatusCode.DEADLINE_EXCEEDED)
+        self.assertEqual(self.get(row).etag, etag)
 
     def test_a_write_that_is_sent_again_takes_effect_once(self):
         row, request_id = self.payment(), uuid.uuid4().hex

@@ -3,7 +3,7 @@
 use hot_store::HotStoreError;
 use model::{RequestId, TableRef, Violation};
 
-use super::AckLevel;
+use super::{AckLevel, StreamEnd};
 use crate::{Part, StoreError};
 
 /// Why a write was not accepted. All but [`WriteError::OutcomeUnknown`], [`WriteError::LevelNotReached`] and
@@ -83,6 +83,9 @@ pub enum WriteError {
     /// The event log's queue is full; the write was refused before anything was touched.
     #[error("more is on its way to the event log than it takes at once: try again, or ask for LOGGED")]
     LogQueueFull,
+    /// The stream that it is part of ends, and it was not begun.
+    #[error("the stream ends, and this write was not begun: {0}")]
+    NotBegun(StreamEnd),
     /// The write may have taken effect, or may do so later.
     #[error("the outcome of the write is unknown: {0}")]
     OutcomeUnknown(String),

@@ -111,6 +111,19 @@ pub(super) fn check(
     Ok(Checked { fingerprint, record, shard, key, request: named, intent, table })
 }
 
+/// The record that a write is about, if its key can be told by itself: without a look at its other columns.
+pub(super) fn record_of(table: &CatalogTable, change: &Change) -> Option<RecordId> {
+    let schema = &table.schema;
+    let key = match change {
+        Change::Create { row } | Change::Put { row, .. } => {
+            let columns: Vec<_> = schema.key().map(|column| column.name.clone()).collect();
+            schema.accept_key(&row.select(&columns))
+        }
+        Change::Update { key, .. } | Change::Delete { key, .. } => schema.accept_key(key),
+    };
+    Some(RecordId { namespace: table.settings.namespace.clone(), key: key.ok()?.to_bytes() })
+}
+
 /// The event must fit the log before anything is stored, or it could never leave the hot store.
 pub(super) fn fits(draft: &Draft, record: &RecordId, max_payload_bytes: usize) -> Result<(), WriteError> {
     let bytes = draft.bytes_at_most(&record.key);

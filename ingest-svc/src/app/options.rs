@@ -9,7 +9,7 @@ use runtime::{Settings, config};
 
 use crate::{
     HotTtl, IngestOptions, MaxBacklog, TableRules, WriteRules,
-    accept::AckLevel,
+    accept::{AckLevel, StreamOptions},
     grpc::ServerOptions,
     tables::{TableOptions, TableOverride},
 };
@@ -46,6 +46,12 @@ pub(super) fn server(settings: &Settings) -> ServerOptions {
         max_message_bytes: ingest.max_message_bytes,
         max_batch_items: ingest.max_batch_items,
         max_in_flight: ingest.max_in_flight,
+        max_streams: ingest.max_streams,
+        stream: StreamOptions {
+            max_items: ingest.stream_items,
+            max_bytes: ingest.stream_bytes,
+            idle: ingest.stream_idle,
+        },
         reflection: ingest.reflection,
     }
 }

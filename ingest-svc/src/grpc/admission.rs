@@ -58,6 +58,12 @@ impl Gate {
         }
     }
 
+    /// Waits until there is room for one more; `None` if the gate is closed.
+    pub(super) async fn wait(&self) -> Option<InFlight> {
+        let permit = self.permits.clone().acquire_owned().await.ok()?;
+        self.open.load(Ordering::Acquire).then(|| InFlight(Arc::new(permit)))
+    }
+
     fn enter(&self) -> Result<InFlight, Failure> {
         match self.permits.clone().try_acquire_owned() {
             Ok(permit) => Ok(InFlight(Arc::new(permit))),
@@ -152,6 +158,26 @@ mod tests {
         drop(second);
         closing.await;
         assert_eq!(refused(&gate), Some(Reason::NotServing));
+    }
+
+    #[tokio::test]
+    async fn who_waits_gets_in_behind_another_and_not_after_the_end() {
+        let gate = Gate::new(1);
+        gate.open();
+        let (first, second) = (gate.enter(), gate.wait());
+        tokio::pin!(second);
+        assert!(futures::poll!(&mut second).is_pending());
+        drop(first);
+        let (second, third) = (second.await, gate.wait());
+        assert!(second.is_some());
+        tokio::pin!(third);
+        assert!(futures::poll!(&mut third).is_pending());
+        let closing = gate.close();
+        tokio::pin!(closing);
+        assert!(futures::poll!(&mut closing).is_pending());
+        drop(second);
+        assert!(third.await.is_none());
+        closing.await;
     }
 
     #[tokio::test]

@@ -146,7 +146,7 @@ impl Failure {
 fn retry_delay(reason: Reason) -> Option<Duration> {
     let millis = match reason {
         Reason::Conflict => 20,
-        Reason::Overloaded | Reason::LogQueueFull | Reason::NotServing => 100,
+        Reason::Overloaded | Reason::LogQueueFull | Reason::NotServing | Reason::StreamEnded => 100,
         Reason::ShardClosed | Reason::HotStoreUnavailable | Reason::LogUnavailable => 500,
         Reason::DatabaseUnavailable | Reason::HotStoreFull | Reason::BacklogFull => 1000,
         // It is over when an operator says so.

@@ -42,6 +42,7 @@ impl From<WriteError> for Failure {
             WriteError::LogQueueFull => Reason::LogQueueFull,
             WriteError::OutcomeUnknown(_) => Reason::OutcomeUnknown,
             WriteError::DeadLettered => Reason::DeadLettered,
+            WriteError::NotBegun(_) => Reason::StreamEnded,
         };
         Self::new(reason, message)
     }

@@ -4,23 +4,27 @@ use std::sync::Arc;
 
 use database::Database;
 use event_log::{EventPublisher, LogReader};
+use futures::stream::BoxStream;
 use hot_store::HotStore;
 use proto::{
     Reason,
     v1::{self, record_service_server::RecordService, write_item::Operation, write_item_result::Outcome},
 };
 use tokio::sync::Semaphore;
-use tonic::{Request, Response, Status};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
 
 use super::{
+    admission::{Gate, InFlight},
     answer,
     failure::Failure,
     request::{Databases, acknowledge, name, tokens},
     value::row_from_proto,
     work::Work,
+    write_stream::{Arrivals, results},
 };
 use crate::{
-    accept::{Accepted, Writer},
+    accept::{Accepted, StreamOptions, Writer},
     applied::Waiter,
     read::Reader,
 };
@@ -34,6 +38,12 @@ pub(super) struct Records<H, L, D> {
     /// Clients that wait for the database: fewer than requests may be in flight, so that they are not in the way of
     /// writes while it is away.
     pub(super) waits: Semaphore,
+    /// Streams of writes that may still be opened.
+    pub(super) streams: Arc<Semaphore>,
+    pub(super) stream: StreamOptions,
+    /// Where each batch of a stream has to get in.
+    pub(super) gate: Gate,
+    pub(super) stopping: CancellationToken,
     pub(super) work: Work,
 }
 
@@ -151,6 +161,32 @@ where
         self.work.on("BatchWrite", request, write).await
     }
 
+    type WriteStreamStream = BoxStream<'static, Result<v1::WriteStreamResponse, Status>>;
+
+    async fn write_stream(
+        &self,
+        mut request: Request<Streaming<v1::WriteStreamRequest>>,
+    ) -> Result<Response<Self::WriteStreamStream>, Status> {
+        let Ok(place) = self.streams.clone().try_acquire_owned() else {
+            let message = "as many streams of writes are open as may be: try again, or another replica";
+            return Err(Failure::new(Reason::Overloaded, message).into_status());
+        };
+        // It is no request in flight as long as nothing comes: each of its batches is one.
+        drop(request.extensions_mut().remove::<InFlight>());
+        let (writer, databases) = (self.writer.clone(), self.databases.clone());
+        let (options, max_message_items) = (self.stream, self.max_batch_items);
+        let (gate, stopping) = (self.gate.clone(), self.stopping.clone());
+        let write = move |messages, results| async move {
+            let mut arrivals = Arrivals::new(messages, databases, max_message_items);
+            let ack = arrivals.begin(options.idle, &stopping).await?;
+            let enter = || async { stopping.run_until_cancelled(gate.wait()).await.flatten() };
+            let end = writer.stream(ack, options, &mut arrivals, results, enter, &stopping).await;
+            drop(place);
+            arrivals.ended(end)
+        };
+        Ok(Response::new(self.work.in_pages("WriteStream", request, write, results)))
+    }
+
     async fn wait_applied(
         &self,
         request: Request<v1::WaitAppliedRequest>,
@@ -173,7 +209,7 @@ where
     }
 }
 
-fn item_result(outcome: Result<Accepted, Failure>) -> v1::WriteItemResult {
+pub(super) fn item_result(outcome: Result<Accepted, Failure>) -> v1::WriteItemResult {
     let outcome = match outcome {
         Ok(accepted) => Outcome::Result(answer::write_result(accepted)),
         Err(failure) => Outcome::Status(failure.into_item_status()),

@@ -1,6 +1,6 @@
 //! Requests as clients send them, taken apart. What the table makes of the columns is decided later, by its schema.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use model::{DatabaseName, RequestId, TableName, TableRef};
 use proto::{
@@ -86,8 +86,8 @@ impl Databases {
         Ok((WriteRequest { table, change, request_id }, acknowledgement))
     }
 
-    /// One item of a batch; problems are named with the item's place.
-    pub(super) fn item(&self, at: usize, item: v1::WriteItem) -> Result<WriteRequest, Failure> {
+    /// One item of a batch or a stream; problems are named with the item's place.
+    pub(super) fn item(&self, at: impl fmt::Display, item: v1::WriteItem) -> Result<WriteRequest, Failure> {
         let invalid = |field: String, problem: &str| Failure::of_fields(vec![FieldProblem::invalid(field, problem)]);
         let Some(operation) = item.operation else {
             return Err(invalid(format!("items[{at}]"), "holds no operation"));
@@ -95,10 +95,7 @@ impl Databases {
         let field = format!("items[{at}].{}", name(&operation));
         let (request, acknowledgement) = self.write(operation).map_err(|failure| failure.within(&field))?;
         if acknowledgement.is_some() {
-            return Err(invalid(
-                format!("{field}.acknowledgement"),
-                "must not be set: the batch has one for all items",
-            ));
+            return Err(invalid(format!("{field}.acknowledgement"), "must not be set: there is one for all items"));
         }
         Ok(request)
     }

@@ -27,7 +27,13 @@ use super::{
     work::Work,
 };
 use crate::{
-    Core, accept::Writer, applied::Waiter, dead_letters::DeadLetters, holds::Operators, read::Reader, tables::Tables,
+    Core,
+    accept::{StreamOptions, Writer},
+    applied::Waiter,
+    dead_letters::DeadLetters,
+    holds::Operators,
+    read::Reader,
+    tables::Tables,
     verify::Verifier,
 };
 
@@ -52,6 +58,10 @@ pub struct ServerOptions {
     pub max_batch_items: usize,
     /// Requests worked on at once.
     pub max_in_flight: usize,
+    /// Streams of writes that are open at once.
+    pub max_streams: usize,
+    /// The bounds of each of them.
+    pub stream: StreamOptions,
     /// Whether clients may ask for the API's description.
     pub reflection: bool,
 }
@@ -100,6 +110,10 @@ where
         databases: databases.clone(),
         max_batch_items: options.max_batch_items,
         waits: Semaphore::new(options.max_waits()),
+        streams: Arc::new(Semaphore::new(options.max_streams.min(Semaphore::MAX_PERMITS))),
+        stream: options.stream,
+        gate: gate.clone(),
+        stopping: stopping.clone(),
         work: work.clone(),
     })
     .max_decoding_message_size(options.max_message_bytes)
@@ -129,7 +143,9 @@ where
 
     // Refused requests cost little, and a refusal tells a client more than a stream that it can't open: so a
     // connection may have more of them open than may be worked on.
-    let streams = u32::try_from(options.max_in_flight.saturating_mul(2)).unwrap_or(u32::MAX).max(128);
+    let streams = u32::try_from(options.max_in_flight.saturating_mul(2).saturating_add(options.max_streams))
+        .unwrap_or(u32::MAX)
+        .max(128);
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(Duration::from_secs(60)));
     let serving = Server::builder()
         .max_concurrent_streams(streams)

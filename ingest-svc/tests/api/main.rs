@@ -9,3 +9,4 @@ mod operate;
 mod server;
 mod verify;
 mod world;
+mod write_stream;

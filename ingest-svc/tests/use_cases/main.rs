@@ -21,3 +21,4 @@ mod superseded;
 mod tables;
 mod verify;
 mod world;
+mod write_stream;

@@ -206,6 +206,15 @@ impl RecordService for Scripted {
         Ok(Response::new(v1::WaitAppliedResponse { applied: true }))
     }
 
+    type WriteStreamStream = tonic::codegen::BoxStream<v1::WriteStreamResponse>;
+
+    async fn write_stream(
+        &self,
+        _: Request<tonic::Streaming<v1::WriteStreamRequest>>,
+    ) -> Result<Response<Self::WriteStreamStream>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
     async fn batch_write(
         &self,
         request: Request<v1::BatchWriteRequest>,

@@ -57,6 +57,15 @@ pub struct IngestSettings {
     pub max_batch_items: usize,
     /// Requests being worked on at once; half of them may wait for the database.
     pub max_in_flight: usize,
+    /// Streams of writes that are open at once.
+    pub max_streams: usize,
+    /// Writes of one stream without a result that was taken.
+    pub stream_items: usize,
+    /// Their bytes.
+    pub stream_bytes: usize,
+    /// A stream on which nothing happens for so long is ended.
+    #[serde(with = "duration::text")]
+    pub stream_idle: Duration,
     /// Cold reads of the database at once.
     pub max_cold_reads: usize,
     /// How long a reader may take to fill a cold record.

@@ -78,6 +78,10 @@ impl Settings {
         problems.at_least_one("ingest.max_message_bytes", ingest.max_message_bytes);
         problems.at_least_one("ingest.max_batch_items", ingest.max_batch_items);
         problems.at_least_one("ingest.max_in_flight", ingest.max_in_flight);
+        problems.at_least_one("ingest.max_streams", ingest.max_streams);
+        problems.at_least_one("ingest.stream_items", ingest.stream_items);
+        problems.at_least_one("ingest.stream_bytes", ingest.stream_bytes);
+        problems.some_time("ingest.stream_idle", ingest.stream_idle);
         problems.at_least_one("ingest.max_cold_reads", ingest.max_cold_reads);
         problems.at_least_one("ingest.relay_batch", ingest.relay_batch);
         problems.some_time("ingest.lease_ttl", ingest.lease_ttl);
@@ -284,6 +288,10 @@ mod tests {
             ("shards", |s| s.shards = 0),
             ("shards", |s| s.shards = 1025),
             ("ingest.max_in_flight", |s| s.ingest.max_in_flight = 0),
+            ("ingest.max_streams", |s| s.ingest.max_streams = 0),
+            ("ingest.stream_items", |s| s.ingest.stream_items = 0),
+            ("ingest.stream_bytes", |s| s.ingest.stream_bytes = 0),
+            ("ingest.stream_idle", |s| s.ingest.stream_idle = Duration::ZERO),
             ("ingest.listen and ingest.admin_listen", |s| s.ingest.admin_listen = s.ingest.listen),
             ("drain.rows_per_second", |s| s.drain.rows_per_second = -1.0),
             ("drain.rows_per_second", |s| s.drain.rows_per_second = f64::NAN),
