@@ -463,3 +463,20 @@ async fn a_row_that_can_t_be_read_keeps_no_shard_closed_and_nothing_stale_is_rea
         assert!(matches!(refused, Err(ReadError::Store(StoreError::DatabaseUnfit(_)))), "{refused:?}");
     }
 }
+
+#[tokio::test]
+async fn a_row_of_another_key_that_the_database_takes_for_ours_keeps_no_shard_closed() {
+    let world = World::new().await;
+    for (id, amount) in [("e", 1), ("fine", 2)] {
+        world.write(put(id, amount)).await.unwrap();
+    }
+    world.drain().await;
+    // As it is with a row named é where the collation takes that for e: not even its key is one that we could have made.
+    world.db.spoil(&key("e"), "id");
+    for partition in world.log.committed.lock().unwrap().values_mut() {
+        partition.offset = 1;
+    }
+    world.restart(Survives::Nothing).await;
+    assert_eq!((world.amount("e").await, world.amount("fine").await), (Some(1), Some(2)));
+    assert!(matches!(world.slot("e").await, Slot::Image { stage: Stage::Dirty, .. }));
+}
