@@ -21,7 +21,7 @@ mod request;
 mod server;
 mod status;
 mod tables;
-mod value;
+pub(crate) mod value;
 mod verify;
 mod work;
 mod write_stream;

@@ -19,6 +19,8 @@ mod error;
 mod etag;
 pub mod grpc;
 pub mod holds;
+#[cfg(any(test, feature = "laws"))]
+pub mod laws;
 pub mod opening;
 pub mod read;
 pub mod relay;

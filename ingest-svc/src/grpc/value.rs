@@ -44,7 +44,7 @@ pub(super) fn row_to_proto(row: Row) -> v1::Row {
     v1::Row { columns }
 }
 
-fn from_proto(value: v1::Value) -> Result<Value, String> {
+pub(crate) fn from_proto(value: v1::Value) -> Result<Value, String> {
     Ok(match value.kind.ok_or("holds no value; NULL is null_value")? {
         Kind::NullValue(_) => Value::Null,
         Kind::BoolValue(b) => Value::Bool(b),
@@ -62,7 +62,7 @@ fn from_proto(value: v1::Value) -> Result<Value, String> {
     })
 }
 
-fn to_proto(value: Value) -> v1::Value {
+pub(crate) fn to_proto(value: Value) -> v1::Value {
     let kind = match value {
         Value::Null => Kind::NullValue(v1::NullValue::Unspecified.into()),
         Value::Bool(b) => Kind::BoolValue(b),

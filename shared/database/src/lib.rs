@@ -9,6 +9,8 @@ mod database;
 mod directory;
 mod error;
 mod hold;
+#[cfg(any(feature = "laws", all(test, feature = "mysql", feature = "postgres", feature = "sqlite")))]
+pub mod laws;
 #[cfg(feature = "memory")]
 pub mod memory;
 #[cfg(feature = "mysql")]

@@ -14,6 +14,8 @@ mod blobs;
 mod continuity;
 mod directory;
 mod file;
+#[cfg(any(test, feature = "laws"))]
+pub mod laws;
 mod log;
 mod options;
 mod round;

@@ -6,6 +6,7 @@
 //! | `clock` | what the server's answers tell of its time |
 //! | `keys` | every key's name |
 //! | `value` | the layout of a record's value |
+//! | `laws` | what holds of any bytes that Redis gives back, for tests and the fuzzer |
 //! | `points` | the layout of checkpoints and starts |
 //! | `scripts` | the scripts, and how a call of one is put together |
 //! | `planted` | bugs for the tests of the tests |
@@ -22,6 +23,8 @@ mod clock;
 mod halts;
 mod indexes;
 mod keys;
+#[cfg(any(test, feature = "laws"))]
+pub mod laws;
 mod link;
 mod openings;
 mod options;

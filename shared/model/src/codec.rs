@@ -290,3 +290,14 @@ pub(crate) fn decode_key(mut bytes: &[u8]) -> Result<Vec<Value>, CodecError> {
     }
     Ok(values)
 }
+
+/// One value as it is stored, by itself.
+#[cfg(any(test, feature = "laws"))]
+pub(crate) fn decode_value(bytes: &[u8]) -> Result<Value, CodecError> {
+    load_value(StoredValue::decode(bytes).map_err(|e| malformed("value", e))?)
+}
+
+#[cfg(test)]
+pub(crate) fn encode_value(value: &Value) -> Vec<u8> {
+    store_value(value).encode_to_vec()
+}

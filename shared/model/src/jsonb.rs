@@ -9,6 +9,11 @@ const MAX_DEPTH: usize = 128;
 const MAX_WHOLE: i64 = 131_072;
 const MAX_FRACTION: i64 = 16_383;
 
+/// Bytes by which all numbers together may become longer than they were written: so many, and beyond that so many for
+/// each byte of the document.
+const MAX_GROWTH: usize = 1 << 20;
+const MAX_GROWTH_PER_BYTE: usize = 16;
+
 /// The text as the database gives it back.
 ///
 /// # Errors
@@ -33,7 +38,7 @@ pub(crate) struct Rules {
 /// # Errors
 /// What is wrong with it.
 pub(crate) fn rewritten(text: &str, rules: Rules) -> Result<String, &'static str> {
-    let mut parser = Parser { bytes: text.as_bytes(), text, at: 0, rules };
+    let mut parser = Parser { bytes: text.as_bytes(), text, at: 0, growth: 0, rules };
     let mut out = String::with_capacity(text.len() + 16);
     parser.value(0)?.write(&mut out);
     parser.skip_space();
@@ -98,6 +103,8 @@ struct Parser<'a> {
     text: &'a str,
     bytes: &'a [u8],
     at: usize,
+    /// By how much numbers have become longer.
+    growth: usize,
     rules: Rules,
 }
 
@@ -259,6 +266,7 @@ impl Parser<'_> {
     }
 
     fn number(&mut self) -> Result<String, &'static str> {
+        let from = self.at;
         let negative = self.peek() == Some(b'-');
         self.at += usize::from(negative);
         let whole = self.digits()?.to_owned();
@@ -279,7 +287,12 @@ impl Parser<'_> {
             let digits = self.digits()?.parse::<i64>().unwrap_or(i64::from(i32::MAX)).min(i64::from(i32::MAX));
             exponent = Some(sign * digits);
         }
-        (self.rules.number)(negative, &whole, &fraction, exponent)
+        let number = (self.rules.number)(negative, &whole, &fraction, exponent)?;
+        self.growth += number.len().saturating_sub(self.at - from);
+        if self.growth > MAX_GROWTH + MAX_GROWTH_PER_BYTE * self.text.len() {
+            return Err("its exponents stand for more than a million digits that are not written");
+        }
+        Ok(number)
     }
 }
 
@@ -335,6 +348,19 @@ mod tests {
         ] {
             assert_eq!(canonical(given).as_deref(), Ok(kept), "{given}");
         }
+    }
+
+    /// An exponent is a few bytes, and the digits that it stands for are up to 131,072.
+    #[test]
+    fn a_small_document_does_not_become_a_huge_one() {
+        let of = |numbers: usize| format!("[{}]", vec!["1e131000"; numbers].join(","));
+        assert_eq!(canonical(&of(7)).map(|kept| kept.len()), Ok(7 * 131_001 + 6 * 2 + 2));
+        assert!(canonical(&of(9)).is_err_and(|problem| problem.contains("exponent")));
+        // The same in names' places, and where nothing is left of it in the end.
+        let twice = format!("{{\"a\": {}, \"a\": 1}}", of(9));
+        assert!(canonical(&twice).is_err());
+        let plain = format!("[{}]", vec!["1".repeat(1000); 5000].join(","));
+        assert_eq!(canonical(&plain).map(|kept| kept.len()), Ok(plain.len() + 4999));
     }
 
     #[test]

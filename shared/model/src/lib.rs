@@ -14,6 +14,8 @@ mod index;
 mod json_document;
 mod jsonb;
 mod key;
+#[cfg(any(test, feature = "laws"))]
+pub mod laws;
 mod names;
 mod request;
 mod row;

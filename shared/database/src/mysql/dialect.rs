@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use model::{ColumnType, Value};
 
 use crate::relational::{
-    dialect::{Dialect, Upgrade},
+    dialect::{Dialect, SystemTable, Upgrade},
     shapes::Limits,
     statement::Param,
     temporal::{datetime_text, timestamp_text},
@@ -19,8 +19,10 @@ pub(crate) struct MysqlDialect {
     pub(super) statement_bytes: usize,
 }
 
-const SYSTEM_TABLES: &[&str] = &[
-    "CREATE TABLE IF NOT EXISTS _sa_shard (
+const SYSTEM_TABLES: &[SystemTable] = &[
+    SystemTable {
+        name: "_sa_shard",
+        columns: "(
         table_name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
         shard INT NOT NULL,
         owner VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL DEFAULT '',
@@ -30,7 +32,10 @@ const SYSTEM_TABLES: &[&str] = &[
         epoch BIGINT NOT NULL DEFAULT 0,
         PRIMARY KEY (table_name, shard)
     ) ENGINE = InnoDB",
-    "CREATE TABLE IF NOT EXISTS _sa_ledger (
+    },
+    SystemTable {
+        name: "_sa_ledger",
+        columns: "(
         table_name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
         record_key VARBINARY(1024) NOT NULL,
         shard INT NOT NULL,
@@ -39,7 +44,10 @@ const SYSTEM_TABLES: &[&str] = &[
         PRIMARY KEY (table_name, record_key),
         KEY tombstones (table_name, shard, deleted, version)
     ) ENGINE = InnoDB",
-    "CREATE TABLE IF NOT EXISTS _sa_table (
+    },
+    SystemTable {
+        name: "_sa_table",
+        columns: "(
         database_name VARCHAR(63) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
         table_name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
         topic VARCHAR(249) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
@@ -50,23 +58,35 @@ const SYSTEM_TABLES: &[&str] = &[
         UNIQUE KEY topic (topic),
         UNIQUE KEY namespace (namespace)
     ) ENGINE = InnoDB",
-    "CREATE TABLE IF NOT EXISTS _sa_epoch (
+    },
+    SystemTable {
+        name: "_sa_epoch",
+        columns: "(
         shard INT NOT NULL,
         epoch BIGINT NOT NULL,
         PRIMARY KEY (shard)
     ) ENGINE = InnoDB",
-    "CREATE TABLE IF NOT EXISTS _sa_meta (
+    },
+    SystemTable {
+        name: "_sa_meta",
+        columns: "(
         name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
         value BIGINT NOT NULL,
         PRIMARY KEY (name)
     ) ENGINE = InnoDB",
-    "CREATE TABLE IF NOT EXISTS _sa_rate (
+    },
+    SystemTable {
+        name: "_sa_rate",
+        columns: "(
         database_name VARCHAR(63) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
         table_name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
         rate VARCHAR(400) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
         PRIMARY KEY (database_name, table_name)
     ) ENGINE = InnoDB",
-    "CREATE TABLE IF NOT EXISTS _sa_hold (
+    },
+    SystemTable {
+        name: "_sa_hold",
+        columns: "(
         database_name VARCHAR(63) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
         table_name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
         kind VARCHAR(40) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
@@ -75,6 +95,7 @@ const SYSTEM_TABLES: &[&str] = &[
         since BIGINT NOT NULL,
         PRIMARY KEY (database_name, table_name, kind)
     ) ENGINE = InnoDB",
+    },
 ];
 
 const UPGRADES: &[Upgrade] = &[
@@ -104,8 +125,12 @@ impl Dialect for MysqlDialect {
         Limits { placeholders: 65_535, bytes: self.statement_bytes }
     }
 
-    fn system_tables(&self) -> &'static [&'static str] {
+    fn system_tables(&self) -> &'static [SystemTable] {
         SYSTEM_TABLES
+    }
+
+    fn count_tables(&self) -> &'static str {
+        "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = "
     }
 
     fn upgrades(&self) -> &'static [Upgrade] {

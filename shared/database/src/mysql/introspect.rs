@@ -116,11 +116,14 @@ fn unfit_for_a_key(ty: &ColumnType) -> Option<&'static str> {
 /// Only tables of InnoDB: a view has no rows of its own, another engine no transactions.
 async fn check_kind(session: &mut MysqlSession, table: &TableName) -> Result<(), DatabaseError> {
     let mut select = Statement::new(
-        "SELECT TABLE_TYPE, ENGINE FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ",
+        "SELECT TABLE_TYPE, ENGINE, TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() \
+         AND TABLE_NAME = ",
     );
     select.bind(table.as_str());
-    let rows = session.fetch(select, &[TEXT, TEXT]).await.map_err(|failure| failure.on(table.as_str()))?;
-    let Some(row) = rows.into_iter().next() else { return Err(DatabaseError::NoSuchTable(table.clone())) };
+    let rows = session.fetch(select, &[TEXT, TEXT, TEXT]).await.map_err(|failure| failure.on(table.as_str()))?;
+    // Names are compared as texts, so that spaces at the end don't count, or the case of letters does not.
+    let is_it = |row: &Vec<Value>| matches!(row.last(), Some(Value::Text(name)) if name == table.as_str());
+    let Some(row) = rows.into_iter().find(is_it) else { return Err(DatabaseError::NoSuchTable(table.clone())) };
     let mut row = row.into_iter();
     let (kind, engine) = (text(row.next()).unwrap_or_default(), text(row.next()).unwrap_or_default());
     let unsupported = |reason: String| Err(DatabaseError::Unsupported { table: table.clone(), reason });

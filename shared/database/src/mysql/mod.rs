@@ -4,6 +4,8 @@ mod defaults;
 mod dialect;
 mod errors;
 mod introspect;
+#[cfg(any(feature = "laws", all(test, feature = "mysql", feature = "postgres", feature = "sqlite")))]
+pub(crate) mod laws;
 mod session;
 mod types;
 

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use model::{ColumnType, Value};
 
 use crate::relational::{
-    dialect::{Dialect, Upgrade},
+    dialect::{Dialect, SystemTable, Upgrade},
     shapes::Limits,
     statement::Param,
     temporal::{datetime_text, timestamp_text},
@@ -18,12 +18,12 @@ pub(crate) struct PostgresDialect {
     pub(super) schema: String,
 }
 
-/// Every number is a BIGINT, as numbers are bound. The first statement lets one replica at a time make the tables:
-/// `IF NOT EXISTS` looks, and fails if another one is faster.
-const SYSTEM_TABLES: &[&str] = &[
-    "SELECT pg_advisory_xact_lock(hashtextextended('shock absorber ' || current_schema(), 0))",
+/// Every number is a BIGINT, as numbers are bound.
+const SYSTEM_TABLES: &[SystemTable] = &[
     // Half of each page is left free, so that an update finds room beside the row and touches no index.
-    "CREATE TABLE IF NOT EXISTS _sa_shard (
+    SystemTable {
+        name: "_sa_shard",
+        columns: "(
         table_name TEXT COLLATE \"C\" NOT NULL,
         shard BIGINT NOT NULL,
         owner TEXT COLLATE \"C\" NOT NULL DEFAULT '',
@@ -33,7 +33,10 @@ const SYSTEM_TABLES: &[&str] = &[
         epoch BIGINT NOT NULL DEFAULT 0,
         PRIMARY KEY (table_name, shard)
     ) WITH (fillfactor = 50)",
-    "CREATE TABLE IF NOT EXISTS _sa_ledger (
+    },
+    SystemTable {
+        name: "_sa_ledger",
+        columns: "(
         table_name TEXT COLLATE \"C\" NOT NULL,
         record_key BYTEA NOT NULL,
         shard BIGINT NOT NULL,
@@ -41,7 +44,10 @@ const SYSTEM_TABLES: &[&str] = &[
         deleted BIGINT NOT NULL,
         PRIMARY KEY (table_name, record_key)
     )",
-    "CREATE TABLE IF NOT EXISTS _sa_table (
+    },
+    SystemTable {
+        name: "_sa_table",
+        columns: "(
         database_name TEXT COLLATE \"C\" NOT NULL,
         table_name TEXT COLLATE \"C\" NOT NULL,
         topic TEXT COLLATE \"C\" NOT NULL UNIQUE,
@@ -50,21 +56,33 @@ const SYSTEM_TABLES: &[&str] = &[
         settings TEXT COLLATE \"C\" NOT NULL,
         PRIMARY KEY (database_name, table_name)
     )",
-    "CREATE TABLE IF NOT EXISTS _sa_epoch (
+    },
+    SystemTable {
+        name: "_sa_epoch",
+        columns: "(
         shard BIGINT NOT NULL PRIMARY KEY,
         epoch BIGINT NOT NULL
     )",
-    "CREATE TABLE IF NOT EXISTS _sa_meta (
+    },
+    SystemTable {
+        name: "_sa_meta",
+        columns: "(
         name TEXT COLLATE \"C\" NOT NULL PRIMARY KEY,
         value BIGINT NOT NULL
     )",
-    "CREATE TABLE IF NOT EXISTS _sa_rate (
+    },
+    SystemTable {
+        name: "_sa_rate",
+        columns: "(
         database_name TEXT COLLATE \"C\" NOT NULL,
         table_name TEXT COLLATE \"C\" NOT NULL,
         rate TEXT COLLATE \"C\" NOT NULL,
         PRIMARY KEY (database_name, table_name)
     )",
-    "CREATE TABLE IF NOT EXISTS _sa_hold (
+    },
+    SystemTable {
+        name: "_sa_hold",
+        columns: "(
         database_name TEXT COLLATE \"C\" NOT NULL,
         table_name TEXT COLLATE \"C\" NOT NULL,
         kind TEXT COLLATE \"C\" NOT NULL,
@@ -73,6 +91,7 @@ const SYSTEM_TABLES: &[&str] = &[
         since BIGINT NOT NULL,
         PRIMARY KEY (database_name, table_name, kind)
     )",
+    },
 ];
 
 /// Looked for first, for each of them locks its table before it finds out that there is nothing to do; and told not to
@@ -106,13 +125,26 @@ impl Dialect for PostgresDialect {
         format!("{}.{}", quote(&self.schema), quote(name))
     }
 
+    fn refuses_table(&self, name: &str) -> Option<&'static str> {
+        (name == "excluded").then_some("its name is PostgreSQL's for the new row of an upsert: rename it")
+    }
+
     fn limits(&self) -> Limits {
         // A message may have 1 GiB; what is in one is in our memory, and in the server's more than once.
         Limits { placeholders: 65_535, bytes: 1 << 26 }
     }
 
-    fn system_tables(&self) -> &'static [&'static str] {
+    fn system_tables(&self) -> &'static [SystemTable] {
         SYSTEM_TABLES
+    }
+
+    fn count_tables(&self) -> &'static str {
+        "SELECT count(*) FROM pg_catalog.pg_tables WHERE schemaname = current_schema() AND tablename = "
+    }
+
+    fn before_tables_are_made(&self) -> Option<&'static str> {
+        // `IF NOT EXISTS` looks, and fails if another one is faster.
+        Some("SELECT pg_advisory_xact_lock(hashtextextended('shock absorber ' || current_schema(), 0))")
     }
 
     fn upgrades(&self) -> &'static [Upgrade] {

@@ -131,9 +131,7 @@ pub(super) fn failure(error: sqlx::Error) -> Failure {
             },
             None => Failure::Broken("an error of an unknown kind".to_owned()),
         },
-        sqlx::Error::PoolTimedOut => {
-            Failure::refused(Transient, "pool", "no connection became free in time: all of the pool are in use")
-        }
+        sqlx::Error::PoolTimedOut => Failure::refused(Transient, "pool", "no connection could be made in time"),
         sqlx::Error::Configuration(error) => Failure::refused(Schema, "configuration", error.to_string()),
         sqlx::Error::Encode(error) => Failure::refused(Permanent, "encode", error.to_string()),
         other => Failure::Broken(other.to_string()),

@@ -3,12 +3,14 @@
 mod dialect;
 mod errors;
 mod introspect;
+#[cfg(any(feature = "laws", all(test, feature = "mysql", feature = "postgres", feature = "sqlite")))]
+pub(crate) mod laws;
 mod script;
 mod session;
 mod types;
 mod values;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use model::{DatabaseName, TableName, TableSchema};
 use sqlx::{
@@ -17,7 +19,7 @@ use sqlx::{
 };
 
 use crate::{
-    DatabaseError, DatabaseOptions,
+    DatabaseError, DatabaseOptions, ErrorClass,
     relational::{
         dialect::{Dialect as _, VERSION_COLUMN},
         session::{Backend, Failure, Session as _},
@@ -46,6 +48,11 @@ pub(crate) struct Postgres {
     pool: PgPool,
     dialect: PostgresDialect,
     patience: Duration,
+    /// Of each session that is in use there is a clone.
+    in_use: Arc<()>,
+    connections: u32,
+    /// A connection of its own for probes: a pool that is all in use says nothing of the database.
+    probes: PgPool,
 }
 
 impl Postgres {
@@ -80,25 +87,43 @@ impl Postgres {
             .map_err(|problem| DatabaseError::Unfit(format!("database {} can't be used: {problem}", options.name)))?;
 
         let setup = session_setup(&schema, options.statement_timeout, options.lock_timeout);
-        let pool = PgPoolOptions::new()
-            .max_connections(options.pool)
-            .acquire_timeout(options.connect_timeout)
-            .test_before_acquire(false)
-            .before_acquire(|connection, meta| {
-                Box::pin(async move {
-                    if meta.idle_for > IDLE_WITHOUT_DOUBT {
-                        connection.ping().await?;
-                    }
-                    Ok(true)
+        let pool_of = |connections: u32| {
+            PgPoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(options.connect_timeout)
+                .test_before_acquire(false)
+                .before_acquire(|connection, meta| {
+                    Box::pin(async move {
+                        if meta.idle_for > IDLE_WITHOUT_DOUBT {
+                            connection.ping().await?;
+                        }
+                        Ok(true)
+                    })
                 })
-            })
-            .after_connect(move |connection, _| {
-                let setup = setup.clone();
-                Box::pin(async move { connection.execute(sqlx::raw_sql(AssertSqlSafe(setup))).await.map(drop) })
-            })
-            .connect_lazy_with(connect);
+                .after_connect({
+                    let setup = setup.clone();
+                    move |connection, _| {
+                        let setup = setup.clone();
+                        Box::pin(async move { connection.execute(sqlx::raw_sql(AssertSqlSafe(setup))).await.map(drop) })
+                    }
+                })
+                .connect_lazy_with(connect.clone())
+        };
+        let pool = pool_of(options.pool);
         drop(pool.acquire().await.map_err(|error| on(failure(error).at_connect()))?);
-        Ok(Self { pool, dialect: PostgresDialect { schema }, patience: options.statement_timeout })
+        Ok(Self {
+            pool,
+            dialect: PostgresDialect { schema },
+            patience: options.statement_timeout,
+            in_use: Arc::new(()),
+            connections: options.pool,
+            probes: pool_of(1),
+        })
+    }
+
+    /// Whether all connections are in use. If not, none could be made.
+    fn is_exhausted(&self) -> bool {
+        Arc::strong_count(&self.in_use) > self.connections as usize
     }
 }
 
@@ -140,7 +165,8 @@ impl Server {
 /// What every connection is told (the last one is for systems that tell a server of a client who is gone): nothing that our statements rest on is left to the server's configuration, or to that
 /// of the role.
 fn session_setup(schema: &str, statement_timeout: Duration, lock_timeout: Duration) -> String {
-    let schema = dialect::quote(schema).replace('\'', "''");
+    // Read before the first of these settings is made: so a backslash may stand for itself, or hide what follows it.
+    let schema = dialect::quote(schema).replace('\\', "\\\\").replace('\'', "''");
     let millis = |timeout: Duration| timeout.as_millis().clamp(1, i32::MAX as u128);
     format!(
         "SET standard_conforming_strings = on; SET client_min_messages = warning; \
@@ -148,7 +174,7 @@ fn session_setup(schema: &str, statement_timeout: Duration, lock_timeout: Durati
          SET default_transaction_deferrable = off; SET row_security = off; SET enable_seqscan = off; SET jit = off; \
          SET statement_timeout = {statement}; SET lock_timeout = {lock}; \
          SET idle_in_transaction_session_timeout = {statement}; \
-         SELECT set_config('search_path', '{schema}, ' || current_setting('search_path'), false); \
+         SELECT set_config('search_path', E'{schema}, ' || current_setting('search_path'), false); \
          SELECT set_config('synchronous_commit', CASE s WHEN 'off' THEN 'on' ELSE s END, false) \
          FROM current_setting('synchronous_commit') AS s; \
          SELECT set_config(name, '1000', false) FROM pg_settings WHERE name = 'client_connection_check_interval' \
@@ -167,8 +193,24 @@ impl Backend for Postgres {
     }
 
     async fn session(&self) -> Result<PostgresSession, Failure> {
-        let connection = self.pool.acquire().await.map_err(|error| failure(error).at_connect())?;
-        Ok(PostgresSession::new(connection, self.patience))
+        let connection = match self.pool.acquire().await {
+            Ok(connection) => connection,
+            Err(sqlx::Error::PoolTimedOut) if self.is_exhausted() => {
+                let all = format!(
+                    "all {} connections to it are in use for longer than one waits for them: raise `pool` of the \
+                     database, or look why it is slow",
+                    self.connections
+                );
+                return Err(Failure::refused(ErrorClass::Contended, "pool", all));
+            }
+            Err(error) => return Err(failure(error).at_connect()),
+        };
+        Ok(PostgresSession::new(connection, self.patience, self.in_use.clone()))
+    }
+
+    async fn probe_session(&self) -> Result<PostgresSession, Failure> {
+        let connection = self.probes.acquire().await.map_err(|error| failure(error).at_connect())?;
+        Ok(PostgresSession::new(connection, self.patience, Arc::new(())))
     }
 
     async fn list_tables(&self, session: &mut PostgresSession) -> Result<Vec<TableName>, DatabaseError> {

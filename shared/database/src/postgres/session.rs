@@ -33,11 +33,13 @@ pub(crate) struct PostgresSession {
     is_failed: bool,
     /// How long a statement may take.
     patience: Duration,
+    /// Counts sessions in use.
+    _in_use: Arc<()>,
 }
 
 impl PostgresSession {
-    pub(super) fn new(connection: PoolConnection<Postgres>, patience: Duration) -> Self {
-        Self { connection: Some(connection), in_transaction: false, is_failed: false, patience }
+    pub(super) fn new(connection: PoolConnection<Postgres>, patience: Duration, in_use: Arc<()>) -> Self {
+        Self { connection: Some(connection), in_transaction: false, is_failed: false, patience, _in_use: in_use }
     }
 
     /// The connection, unless it was closed.

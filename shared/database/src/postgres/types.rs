@@ -145,7 +145,7 @@ fn is_precision(text: &str) -> bool {
 }
 
 /// The text of a constant: `'text'::type`, a number, or a truth value. Everything else the database must evaluate.
-fn literal(text: &str) -> Option<String> {
+pub(super) fn literal(text: &str) -> Option<String> {
     if text == "true" || text == "false" || text.parse::<f64>().is_ok_and(f64::is_finite) {
         return Some(text.to_owned());
     }

@@ -9,6 +9,14 @@ use super::{shapes::Limits, statement::Param};
 /// The column that keeps a row's version.
 pub(crate) const VERSION_COLUMN: &str = "_sa_version";
 
+/// One of our own tables.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SystemTable {
+    pub(crate) name: &'static str,
+    /// What stands behind its name in CREATE TABLE.
+    pub(crate) columns: &'static str,
+}
+
 /// A change to our own tables.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Upgrade {
@@ -28,11 +36,25 @@ pub(crate) trait Dialect: Send + Sync + 'static {
         self.quote(name)
     }
 
+    /// Why a table of this name is not carried.
+    fn refuses_table(&self, _name: &str) -> Option<&'static str> {
+        None
+    }
+
     /// What a statement must stay below.
     fn limits(&self) -> Limits;
 
-    /// The statements that make our own tables.
-    fn system_tables(&self) -> &'static [&'static str];
+    /// Our own tables.
+    fn system_tables(&self) -> &'static [SystemTable];
+
+    /// How many tables there are of the name that is bound behind it. It is looked before a table is made, for to make
+    /// one takes a right that nobody needs who finds them all, also where it is said to be made if it does not exist.
+    fn count_tables(&self) -> &'static str;
+
+    /// What lets one replica at a time make tables, where saying `IF NOT EXISTS` does not.
+    fn before_tables_are_made(&self) -> Option<&'static str> {
+        None
+    }
 
     /// What our own tables got since they were first made.
     fn upgrades(&self) -> &'static [Upgrade];

@@ -6,7 +6,7 @@ use model::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    dialect::{Dialect, Upgrade},
+    dialect::{Dialect, SystemTable, Upgrade},
     session::{Backend, Failure, INT, Purpose, Session, TEXT},
     shard_rows::CONFLICT_ATTEMPTS,
     statement::Statement,
@@ -37,8 +37,19 @@ pub(super) async fn prepare<B: Backend>(backend: &B) -> Result<(), DatabaseError
 }
 
 async fn make_tables<S: Session, D: Dialect>(session: &mut S, dialect: &D) -> Result<(), Failure> {
-    for text in dialect.system_tables() {
-        session.execute(Statement::new(*text)).await?;
+    let mut missing = Vec::new();
+    for table in dialect.system_tables() {
+        let mut count = Statement::new(dialect.count_tables());
+        count.bind(table.name);
+        if !is_some(session, count).await? {
+            missing.push(table);
+        }
+    }
+    if let (Some(alone), false) = (dialect.before_tables_are_made(), missing.is_empty()) {
+        session.execute(Statement::new(alone)).await?;
+    }
+    for SystemTable { name, columns } in missing {
+        session.execute(Statement::new(format!("CREATE TABLE IF NOT EXISTS {name} {columns}"))).await?;
     }
     for upgrade in dialect.upgrades() {
         if is_made(session, upgrade).await? {
@@ -55,7 +66,12 @@ async fn make_tables<S: Session, D: Dialect>(session: &mut S, dialect: &D) -> Re
 }
 
 async fn is_made<S: Session>(session: &mut S, upgrade: &Upgrade) -> Result<bool, Failure> {
-    let rows = session.fetch(Statement::new(upgrade.made), &[INT]).await?;
+    is_some(session, Statement::new(upgrade.made)).await
+}
+
+/// Whether what is counted is more than none.
+async fn is_some<S: Session>(session: &mut S, count: Statement<'_>) -> Result<bool, Failure> {
+    let rows = session.fetch(count, &[INT]).await?;
     Ok(rows.into_iter().flatten().next().is_some_and(|count| count != Value::Int64(0)))
 }
 

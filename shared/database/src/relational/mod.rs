@@ -7,6 +7,8 @@ mod apply;
 pub(crate) mod dialect;
 mod holds;
 mod installation;
+#[cfg(any(feature = "laws", all(test, feature = "mysql", feature = "postgres", feature = "sqlite")))]
+pub(crate) mod laws;
 mod plan;
 mod rates;
 mod read;
@@ -30,7 +32,7 @@ use crate::{
     Owner, SetRate, ShardClaim, ShardRow, StoredRates,
     batch::{MAX_BATCH_ROWS, check_size},
 };
-use dialect::VERSION_COLUMN;
+use dialect::{Dialect, VERSION_COLUMN};
 use session::Backend;
 
 /// A relational database.
@@ -72,6 +74,7 @@ impl<B: Backend> Database for Relational<B> {
     async fn add_version_column(&self, table: &TableName) -> Result<(), DatabaseError> {
         let table = table.clone();
         self.detached(move |backend| async move {
+            not_taken(backend.dialect(), &table)?;
             let mut session = backend.session().await.map_err(|failure| failure.on(table.as_str()))?;
             backend.add_version_column(&mut session, &table).await
         })
@@ -89,6 +92,7 @@ impl<B: Backend> Database for Relational<B> {
     async fn introspect(&self, database: &DatabaseName, table: &TableName) -> Result<TableSchema, DatabaseError> {
         let (database, table) = (database.clone(), table.clone());
         self.detached(move |backend| async move {
+            not_taken(backend.dialect(), &table)?;
             let mut session = backend.session().await.map_err(|failure| failure.on(table.as_str()))?;
             backend.introspect(&mut session, &database, &table).await
         })
@@ -225,6 +229,19 @@ impl<B: Backend> Database for Relational<B> {
 /// Whether a table is one of ours.
 pub(crate) fn is_system_table(name: &str) -> bool {
     name.to_ascii_lowercase().starts_with("_sa_")
+}
+
+/// Refuses a table by its name alone. Whoever could write our own tables through us could say what was drained, and who
+/// drains.
+fn not_taken(dialect: &impl Dialect, table: &TableName) -> Result<(), DatabaseError> {
+    let reason = if is_system_table(table.as_str()) {
+        "it is one of our own tables, or is named like one: name it otherwise"
+    } else if let Some(reason) = dialect.refuses_table(table.as_str()) {
+        reason
+    } else {
+        return Ok(());
+    };
+    Err(DatabaseError::Unsupported { table: table.clone(), reason: reason.to_owned() })
 }
 
 /// Whether a column is one of ours.

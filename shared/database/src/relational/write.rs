@@ -35,8 +35,11 @@ pub(super) async fn write<S: Session, D: Dialect>(
 ) -> Result<(), Failure> {
     delete(session, table, &of(writes, Write::Delete)).await?;
     for (columns, rows) in by_columns(&of(writes, Write::Update)) {
-        // Some upserts would take another row for the one to update if a second unique key matched first.
-        if table.schema.has_secondary_unique && !table.dialect.upsert_names_its_key() {
+        // Some upserts would take another row for the one to update if a second unique key matched first. And all of them
+        // propose a whole row, which must be one that the table takes: a column that the image is older than would have
+        // its default there, or NULL, instead of what it keeps.
+        let is_whole = columns.len() == table.schema.columns.len();
+        if !is_whole || (table.schema.has_secondary_unique && !table.dialect.upsert_names_its_key()) {
             update_each(session, table, columns, &rows).await?;
         } else {
             upsert(session, table, columns, &rows).await?;

@@ -6,7 +6,7 @@ use model::{ColumnType, Value};
 
 use super::values;
 use crate::relational::{
-    dialect::{Dialect, Upgrade},
+    dialect::{Dialect, SystemTable, Upgrade},
     shapes::Limits,
     statement::Param,
 };
@@ -15,8 +15,10 @@ use crate::relational::{
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SqliteDialect;
 
-const SYSTEM_TABLES: &[&str] = &[
-    "CREATE TABLE IF NOT EXISTS _sa_shard (
+const SYSTEM_TABLES: &[SystemTable] = &[
+    SystemTable {
+        name: "_sa_shard",
+        columns: "(
         table_name TEXT NOT NULL,
         shard INTEGER NOT NULL,
         owner TEXT NOT NULL DEFAULT '',
@@ -26,7 +28,10 @@ const SYSTEM_TABLES: &[&str] = &[
         epoch INTEGER NOT NULL DEFAULT 0,
         PRIMARY KEY (table_name, shard)
     ) WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS _sa_ledger (
+    },
+    SystemTable {
+        name: "_sa_ledger",
+        columns: "(
         table_name TEXT NOT NULL,
         record_key BLOB NOT NULL,
         shard INTEGER NOT NULL,
@@ -34,7 +39,10 @@ const SYSTEM_TABLES: &[&str] = &[
         deleted INTEGER NOT NULL,
         PRIMARY KEY (table_name, record_key)
     ) WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS _sa_table (
+    },
+    SystemTable {
+        name: "_sa_table",
+        columns: "(
         database_name TEXT NOT NULL,
         table_name TEXT NOT NULL,
         topic TEXT NOT NULL UNIQUE,
@@ -43,21 +51,33 @@ const SYSTEM_TABLES: &[&str] = &[
         settings TEXT NOT NULL,
         PRIMARY KEY (database_name, table_name)
     ) WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS _sa_epoch (
+    },
+    SystemTable {
+        name: "_sa_epoch",
+        columns: "(
         shard INTEGER NOT NULL PRIMARY KEY,
         epoch INTEGER NOT NULL
     )",
-    "CREATE TABLE IF NOT EXISTS _sa_meta (
+    },
+    SystemTable {
+        name: "_sa_meta",
+        columns: "(
         name TEXT NOT NULL PRIMARY KEY,
         value INTEGER NOT NULL
     ) WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS _sa_rate (
+    },
+    SystemTable {
+        name: "_sa_rate",
+        columns: "(
         database_name TEXT NOT NULL,
         table_name TEXT NOT NULL,
         rate TEXT NOT NULL,
         PRIMARY KEY (database_name, table_name)
     ) WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS _sa_hold (
+    },
+    SystemTable {
+        name: "_sa_hold",
+        columns: "(
         database_name TEXT NOT NULL,
         table_name TEXT NOT NULL,
         kind TEXT NOT NULL,
@@ -66,6 +86,7 @@ const SYSTEM_TABLES: &[&str] = &[
         since INTEGER NOT NULL,
         PRIMARY KEY (database_name, table_name, kind)
     ) WITHOUT ROWID",
+    },
 ];
 
 const UPGRADES: &[Upgrade] = &[
@@ -89,13 +110,25 @@ impl Dialect for SqliteDialect {
         format!("`{}`", identifier.replace('`', "``"))
     }
 
+    fn refuses_table(&self, name: &str) -> Option<&'static str> {
+        let name = name.to_ascii_lowercase();
+        if name.starts_with("sqlite_") {
+            return Some("it is one of SQLite's own tables: use one of yours");
+        }
+        (name == "excluded").then_some("its name is SQLite's for the new row of an upsert: rename it")
+    }
+
     fn limits(&self) -> Limits {
         // SQLITE_MAX_VARIABLE_NUMBER; SQLITE_MAX_LENGTH is a thousand million, of one value and of one row.
         Limits { placeholders: 32_766, bytes: 1 << 28 }
     }
 
-    fn system_tables(&self) -> &'static [&'static str] {
+    fn system_tables(&self) -> &'static [SystemTable] {
         SYSTEM_TABLES
+    }
+
+    fn count_tables(&self) -> &'static str {
+        "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = "
     }
 
     fn upgrades(&self) -> &'static [Upgrade] {

@@ -3,6 +3,8 @@
 mod dialect;
 mod errors;
 mod introspect;
+#[cfg(any(feature = "laws", all(test, feature = "mysql", feature = "postgres", feature = "sqlite")))]
+pub(crate) mod laws;
 mod session;
 mod types;
 mod values;

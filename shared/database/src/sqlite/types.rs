@@ -127,7 +127,7 @@ fn column_default(ty: &ColumnType, text: &str) -> ColumnDefault {
 }
 
 /// The text of a literal in single quotes.
-fn quoted(text: &str) -> Option<String> {
+pub(super) fn quoted(text: &str) -> Option<String> {
     let inner = text.strip_prefix('\'')?.strip_suffix('\'')?;
     let plain = inner.replace("''", "\u{0}");
     (!plain.contains('\'')).then(|| plain.replace('\u{0}', "'"))

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use database::{Applied, Database, DatabaseRow};
-use model::{Key, VersionGuard};
+use database::{Applied, Database, DatabaseRow, ErrorClass};
+use model::{Key, Value, VersionGuard};
 
 use crate::{
     harness::*,
@@ -27,6 +27,7 @@ on_each_database!(
     reading_many_keys_keeps_their_order;
     about_sql:
     an_image_of_an_older_schema_leaves_the_new_column_alone,
+    an_image_of_an_older_schema_is_judged_by_what_becomes_of_its_row,
     a_key_equal_by_collation_is_one_key_or_refused,
 );
 
@@ -240,6 +241,44 @@ async fn a_table_of_nothing_but_its_key(h: Harness) {
         let gone = change(&schema, schema.key_of(&tag(3)).unwrap(), 12, model::Content::Tombstone);
         assert_eq!(h.apply_one(&schema, gone).await, Applied::Written);
         assert_eq!(h.rows(&schema.table.table).await, 8);
+    }
+}
+
+/// And not by a row that has the new column's default in place of what is there.
+async fn an_image_of_an_older_schema_is_judged_by_what_becomes_of_its_row(h: Harness) {
+    for guard in GUARDS {
+        let table = format!("priced_{guard:?}").to_lowercase();
+        let create = format!("CREATE TABLE {table} (id VARCHAR(9) NOT NULL PRIMARY KEY, price BIGINT NOT NULL)");
+        let schema = h.table(&table, &create, guard).await;
+        let priced = |price: i64| row([("id", text("a")), ("price", Value::Int64(price))]);
+        h.apply_one(&schema, put_row(&schema, priced(5), 10)).await;
+        let version = if guard == VersionGuard::Column { ", _sa_version" } else { "" };
+        let altered = h.of(
+            format!(
+                "ALTER TABLE {table} ADD COLUMN least BIGINT NOT NULL DEFAULT 0, ADD COLUMN most BIGINT NOT NULL DEFAULT 7, \
+                 ADD CHECK (price <= most); UPDATE {table} SET least = 1, most = 100; \
+                 ALTER TABLE {table} ALTER COLUMN least DROP DEFAULT"
+            ),
+            format!(
+                "ALTER TABLE {table} ADD COLUMN least BIGINT NOT NULL DEFAULT 0, ADD COLUMN most BIGINT NOT NULL DEFAULT 7, \
+                 ADD CHECK (price <= most); UPDATE {table} SET least = 1, most = 100; \
+                 ALTER TABLE {table} ALTER COLUMN least DROP DEFAULT"
+            ),
+            format!(
+                "ALTER TABLE {table} RENAME TO older; CREATE TABLE {table} (id VARCHAR(9) NOT NULL PRIMARY KEY, price BIGINT \
+                 NOT NULL, _sa_version BIGINT NOT NULL DEFAULT 0, least BIGINT NOT NULL, most BIGINT NOT NULL DEFAULT 7, \
+                 CHECK (price <= most)); INSERT INTO {table} (id, price{version}, least, most) \
+                 SELECT id, price{version}, 1, 100 FROM older; DROP TABLE older"
+            )
+            .replace(if guard == VersionGuard::Ledger { "_sa_version BIGINT NOT NULL DEFAULT 0, " } else { "\0" }, ""),
+        );
+        h.sql(&altered).await;
+        let grown = h.introspect(&table).await.unwrap();
+        assert_eq!(h.apply_one(&grown, put_row(&grown, priced(50), 20)).await, Applied::Written);
+        let kept = [("least", Value::Int64(1)), ("most", Value::Int64(100))];
+        assert_eq!(h.read(&grown, &id("a")).await, present(20, priced(50).merged_with(row(kept))));
+        let error = h.apply(&grown, &[put_row(&grown, priced(500), 30)]).await.unwrap_err();
+        assert_eq!(error.class(), ErrorClass::Permanent, "{error}");
     }
 }
 

@@ -13,7 +13,6 @@ on_every_sql_database!(
     tables_are_listed_without_ours,
     a_default_is_what_the_database_would_have_written,
     a_version_column_that_may_be_null_is_refused,
-    names_that_need_quotes,
 );
 
 async fn a_table_is_seen_as_it_is(h: Harness) {
@@ -190,33 +189,5 @@ async fn a_version_column_that_may_be_null_is_refused(h: Harness) {
     match h.introspect("x").await {
         Err(DatabaseError::Unsupported { reason, .. }) => assert!(reason.contains("NULL"), "{reason}"),
         other => panic!("{other:?}"),
-    }
-}
-
-async fn names_that_need_quotes(h: Harness) {
-    let quote = |name: &str| {
-        if h.is_mysql() {
-            format!("`{}`", name.replace('`', "``"))
-        } else {
-            format!("\"{}\"", name.replace('"', "\"\""))
-        }
-    };
-    for guard in GUARDS {
-        let (table, key, column) = (format!("or`d\"er {guard:?}"), "sel`ect", "a\"b` ; DROP TABLE x");
-        let create = format!(
-            "CREATE TABLE {} ({} BIGINT NOT NULL PRIMARY KEY, {} BIGINT NULL)",
-            quote(&table),
-            quote(key),
-            quote(column)
-        );
-        let schema = h.table(&table, &create, guard).await;
-        for number in [10, 11] {
-            let row = row([(key, Value::Int64(1)), (column, Value::Int64(number))]);
-            assert_eq!(
-                h.apply_one(&schema, put_row(&schema, row.clone(), number as u64)).await,
-                database::Applied::Written
-            );
-            assert_eq!(h.read(&schema, &model::Key(vec![Value::Int64(1)])).await, present(number as u64, row));
-        }
     }
 }

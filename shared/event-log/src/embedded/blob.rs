@@ -94,7 +94,9 @@ pub(super) fn decode(sequence: i64, stored_checksum: u32, body: &[u8]) -> Result
         let topic = Topic::new(&run.topic).map_err(|error| malformed(error.to_string()))?;
         let partition = u16::try_from(run.partition).map_err(|error| malformed(error.to_string()))?;
         let from = TopicPartition { topic, partition };
-        for (offset, entry) in (run.first_offset..).zip(run.entries) {
+        for (at, entry) in (0..).zip(run.entries) {
+            let offset = run.first_offset.checked_add(at);
+            let offset = offset.ok_or_else(|| malformed("its offsets have no end".to_owned()))?;
             records.push(LogRecord { from: from.clone(), offset, key: entry.key, payload: entry.payload });
         }
     }
@@ -173,6 +175,13 @@ mod tests {
             body[bit / 8] ^= 1 << (bit % 8);
             prop_assert_eq!(decode(sequence, sum, &body), Err(BlobError::Checksum));
         }
+    }
+
+    #[test]
+    fn offsets_end_somewhere() {
+        let record = outgoing(1, b"key", b"value");
+        let body = encode([(&record, i64::MAX), (&record, 0)]);
+        assert!(matches!(decode(1, checksum(1, &body), &body), Err(BlobError::Malformed(_))));
     }
 
     #[test]

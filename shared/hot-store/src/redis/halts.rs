@@ -26,7 +26,7 @@ pub(super) fn halt_of(reply: &mut Reply) -> Result<Halt, HotStoreError> {
     Ok(Halt { revision, tables })
 }
 
-fn to_text(tables: &HaltedTables) -> String {
+pub(super) fn to_text(tables: &HaltedTables) -> String {
     match tables {
         HaltedTables::All => ALL.to_owned(),
         HaltedTables::These(these) if these.is_empty() => String::new(),
@@ -41,7 +41,7 @@ fn to_text(tables: &HaltedTables) -> String {
     }
 }
 
-fn from_text(text: &str) -> Option<HaltedTables> {
+pub(super) fn from_text(text: &str) -> Option<HaltedTables> {
     if text == ALL {
         return Some(HaltedTables::All);
     }

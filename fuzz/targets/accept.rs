@@ -1,0 +1,2 @@
+#![no_main]
+shock_absorber_fuzz::target!(model::laws::accept);
