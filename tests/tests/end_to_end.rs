@@ -68,4 +68,12 @@ scenarios! {
     an_orderly_stop_leaves_nothing_behind with settings;
     a_pause_holds_across_restarts_and_status_tells_of_it with settings;
     drained_down_means_that_nothing_comes_in_and_nothing_waits with settings;
+    a_stream_of_writes_outlives_a_kill_and_a_stop with settings;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a server: ./tests/run starts one"]
+async fn a_stream_of_writes_outlives_a_redis_that_is_killed() -> anyhow::Result<()> {
+    let mut system = System::on_own_servers(TABLES, settings()).await?;
+    scenarios::a_stream_of_writes_outlives_a_redis_that_is_killed(&mut system).await
 }

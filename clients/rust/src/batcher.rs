@@ -56,13 +56,19 @@ pub struct Pending {
     answer: oneshot::Receiver<Result<Accepted, ClientError>>,
 }
 
+impl Pending {
+    pub(crate) fn new(answer: oneshot::Receiver<Result<Accepted, ClientError>>) -> Self {
+        Self { answer }
+    }
+}
+
 impl Future for Pending {
     type Output = Result<Accepted, ClientError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let answer = ready!(Pin::new(&mut self.answer).poll(context));
-        // Without an answer the worker was torn down with its runtime, perhaps in the middle of a batch.
-        let gone = |_| ClientError::Transport("the batcher's runtime was shut down".into());
+        // Without an answer the worker was torn down with its runtime, perhaps in the middle of it.
+        let gone = |_| ClientError::Transport("the runtime that works on it was shut down".into());
         Poll::Ready(answer.map_err(gone).and_then(|result| result))
     }
 }
@@ -89,7 +95,7 @@ impl Batcher {
     pub async fn submit(&self, write: Write) -> Result<Pending, ClientError> {
         let (answer, pending) = oneshot::channel();
         match self.queue.send(Waiting { write, answer }).await {
-            Ok(()) => Ok(Pending { answer: pending }),
+            Ok(()) => Ok(Pending::new(pending)),
             Err(_) => Err(ClientError::BatcherClosed),
         }
     }

@@ -302,6 +302,23 @@ impl Client {
         if self.shared.retries { Backoff::new(deadline) } else { Backoff::none(deadline) }
     }
 
+    /// The columns of a table's primary key, asked for once.
+    pub(crate) async fn known_key_columns(&self, table: &TableRef) -> Result<Arc<[String]>, ClientError> {
+        let known = self.shared.keys.lock().unwrap_or_else(PoisonError::into_inner).get(table).cloned();
+        if let Some(columns) = known {
+            return Ok(columns);
+        }
+        let columns: Arc<[String]> = self.get_table(table).await?.primary_key.into();
+        if !columns.is_empty() {
+            self.shared.keys.lock().unwrap_or_else(PoisonError::into_inner).insert(table.clone(), columns.clone());
+        }
+        Ok(columns)
+    }
+
+    pub(crate) fn attempt_timeout(&self) -> Duration {
+        self.shared.attempt_timeout
+    }
+
     /// The columns of a table's primary key, asked for once; `None` if the server can't say now.
     pub(crate) async fn key_columns(&self, table: &TableRef) -> Option<Arc<[String]>> {
         let known = |keys: &Mutex<HashMap<TableRef, Arc<[String]>>>| {

@@ -78,8 +78,8 @@ pub enum ClientError {
     /// The server answered something that this client can't read.
     #[error("the server's answer can't be read: {0}")]
     BadAnswer(String),
-    /// The batcher was closed: nothing was sent.
-    #[error("the batcher is closed")]
+    /// The batcher, or the stream of writes, was closed: nothing was sent.
+    #[error("the batcher or stream is closed")]
     BatcherClosed,
 }
 

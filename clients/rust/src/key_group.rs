@@ -31,11 +31,19 @@ impl KeyPart {
             Value::Int64(n) => Self::Number(n.to_string()),
             Value::Uint64(n) => Self::Number(n.to_string()),
             Value::Decimal(text) => Self::Number(plain_number(text)),
-            Value::Text(text) => Self::Text(text.clone()),
+            // Most collations take these for one.
+            Value::Text(text) => Self::Text(text.trim_end().to_lowercase()),
             Value::Bytes(bytes) => Self::Bytes(bytes.clone()),
             _ => Self::Any,
         }
     }
+}
+
+/// The group of one write among any others, by its table's key; `None` if it does not name that, which no server accepts.
+/// Tables of one name in several databases are taken for one.
+pub(crate) fn group_of(write: &Write, key: &[String]) -> Option<KeyGroup> {
+    let parts = key.iter().map(|column| write.columns().get(column).map(KeyPart::of)).collect::<Option<Vec<_>>>()?;
+    Some(KeyGroup::Key(TableRef::new("", &write.table.table), parts)).filter(|_| !key.is_empty())
 }
 
 /// Without needless zeros: 7, 07 and 7.00 are one number.

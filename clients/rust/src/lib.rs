@@ -32,6 +32,8 @@
 //! again, with an id of your own, mind the same: unless it succeeds, the outcome of the call before is as unknown as it
 //! was.
 //!
+//! In a [`WriteStream`] one write of each key is under way at a time, so all of that holds there for each write by itself.
+//!
 //! A call that was abandoned (its future dropped) may still take effect.
 
 mod batch;
@@ -50,6 +52,7 @@ mod table;
 mod value;
 mod verify;
 mod write;
+mod write_stream;
 
 pub use batcher::{Batcher, BatcherOptions, Pending};
 pub use client::{Client, Found};
@@ -74,3 +77,4 @@ pub use verify::{
     Verification, Verified, VerifyDifference, VerifyDifferenceKind, VerifyImageStage, VerifyOptions, VerifyProgress,
 };
 pub use write::{Accepted, AckLevel, Acknowledge, Precondition, Write};
+pub use write_stream::{WriteStream, WriteStreamOptions};

@@ -4,9 +4,11 @@ mod durability;
 mod operate;
 mod payments;
 mod semantics;
+mod streams;
 mod tables;
 
 pub(crate) use durability::*;
 pub(crate) use operate::*;
 pub(crate) use semantics::*;
+pub(crate) use streams::*;
 pub(crate) use tables::*;

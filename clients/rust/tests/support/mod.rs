@@ -34,6 +34,14 @@ pub(crate) enum Script {
     Hang,
 }
 
+/// What the server is to do with the writes of one stream.
+pub(crate) struct StreamScript {
+    /// What becomes of each; `None` is success. Those behind them wait for the end.
+    pub(crate) outcomes: Vec<Option<Status>>,
+    /// How the stream ends behind them; `None`: when the client ends it, and all that follows succeeds.
+    pub(crate) end: Option<Status>,
+}
+
 /// What the server was asked.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Asked {
@@ -50,6 +58,9 @@ pub(crate) enum Asked {
 #[derive(Default)]
 struct State {
     script: Mutex<VecDeque<Script>>,
+    streams: Mutex<VecDeque<StreamScript>>,
+    streamed: Mutex<Vec<Vec<(i64, String)>>>,
+    holds_streams: std::sync::atomic::AtomicBool,
     asked: Mutex<Vec<(Instant, Asked)>>,
     arrived: Notify,
 }
@@ -76,6 +87,23 @@ impl Scripted {
 
     pub(crate) fn endpoint(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// The same with scripts for the streams that are opened, one after the other.
+    pub(crate) async fn with_streams(streams: impl IntoIterator<Item = StreamScript>) -> Self {
+        let server = Self::start([]).await;
+        server.state.streams.lock().unwrap().extend(streams);
+        server
+    }
+
+    /// Streams are opened and never answered from now on.
+    pub(crate) fn hold_streams(&self) {
+        self.state.holds_streams.store(true, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    /// The writes of each stream: key (column `id`) and request id.
+    pub(crate) fn streamed(&self) -> Vec<Vec<(i64, String)>> {
+        self.state.streamed.lock().unwrap().clone()
     }
 
     /// What was asked until now.
@@ -139,6 +167,32 @@ fn id_of(item: &v1::WriteItem) -> i64 {
         Some(v1::value::Kind::Int64Value(id)) => id,
         ref other => panic!("id is {other:?}"),
     }
+}
+
+fn request_id_of(item: &v1::WriteItem) -> String {
+    use v1::write_item::Operation::{Create, Delete, Put, Update};
+    match item.operation.as_ref().unwrap() {
+        Create(m) => m.request_id.clone(),
+        Put(m) => m.request_id.clone(),
+        Update(m) => m.request_id.clone(),
+        Delete(m) => m.request_id.clone(),
+    }
+}
+
+fn item_result(status: Option<Status>) -> v1::WriteItemResult {
+    use v1::write_item_result::Outcome;
+    let outcome = match status {
+        None => Outcome::Result(result().unwrap()),
+        Some(status) => {
+            let details = prost::Message::decode(status.details()).unwrap_or_else(|_| tonic_types::Status {
+                code: status.code().into(),
+                message: status.message().into(),
+                details: Vec::new(),
+            });
+            Outcome::Status(details)
+        }
+    };
+    v1::WriteItemResult { outcome: Some(outcome) }
 }
 
 fn result() -> Option<v1::WriteResult> {
@@ -210,31 +264,52 @@ impl RecordService for Scripted {
 
     async fn write_stream(
         &self,
-        _: Request<tonic::Streaming<v1::WriteStreamRequest>>,
+        request: Request<tonic::Streaming<v1::WriteStreamRequest>>,
     ) -> Result<Response<Self::WriteStreamStream>, Status> {
-        Err(Status::unimplemented("not scripted"))
+        let mut messages = request.into_inner();
+        let (answers, taken) = tokio::sync::mpsc::channel(1);
+        let state = self.state.clone();
+        let script = state.streams.lock().unwrap().pop_front();
+        let nth = {
+            let mut streamed = state.streamed.lock().unwrap();
+            streamed.push(Vec::new());
+            streamed.len() - 1
+        };
+        tokio::spawn(async move {
+            let StreamScript { outcomes, end } = script.unwrap_or(StreamScript { outcomes: Vec::new(), end: None });
+            let mut left = outcomes.into_iter();
+            while let Ok(Some(message)) = messages.message().await {
+                for item in message.items {
+                    state.streamed.lock().unwrap()[nth].push((id_of(&item), request_id_of(&item)));
+                    let status = match (left.next(), &end) {
+                        (Some(status), _) => status,
+                        (None, None) => None,
+                        (None, Some(end)) => {
+                            drop(answers.send(Err(end.clone())).await);
+                            return;
+                        }
+                    };
+                    if state.holds_streams.load(std::sync::atomic::Ordering::SeqCst) {
+                        std::future::pending::<()>().await;
+                    }
+                    let answer = v1::WriteStreamResponse { results: vec![item_result(status)] };
+                    if answers.send(Ok(answer)).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(tokio_stream::wrappers::ReceiverStream::new(taken))))
     }
 
     async fn batch_write(
         &self,
         request: Request<v1::BatchWriteRequest>,
     ) -> Result<Response<v1::BatchWriteResponse>, Status> {
-        use v1::write_item_result::Outcome;
         let asked = request.into_inner();
         let all = asked.items.len();
         let items = self.follow(Asked::Batch(asked)).await?.unwrap_or_else(|| vec![None; all]);
-        let outcome = |status: Option<Status>| match status {
-            None => Outcome::Result(result().unwrap()),
-            Some(status) => {
-                let details = prost::Message::decode(status.details()).unwrap_or_else(|_| tonic_types::Status {
-                    code: status.code().into(),
-                    message: status.message().into(),
-                    details: Vec::new(),
-                });
-                Outcome::Status(details)
-            }
-        };
-        let results = items.into_iter().map(|item| v1::WriteItemResult { outcome: Some(outcome(item)) }).collect();
+        let results = items.into_iter().map(item_result).collect();
         Ok(Response::new(v1::BatchWriteResponse { results }))
     }
 }
