@@ -38,8 +38,10 @@ enum Command {
     Dev(dev::DevArgs),
     /// Show a shock absorbed: a surge, a kill -9 in the middle, every row compared
     Demo(demo::DemoArgs),
-    /// Read a record
+    /// Read a record, or several
     Get(record::GetArgs),
+    /// Forget what is remembered of records that others have changed in the database
+    Evict(record::EvictArgs),
     /// Write a record as a whole
     Put(record::PutArgs),
     /// Change columns of a record
@@ -77,6 +79,7 @@ async fn main() -> Result<ExitCode> {
         Command::Dev(arguments) => dev::run(arguments, &config).await,
         Command::Demo(arguments) => demo::run(arguments, &config).await,
         Command::Get(arguments) => record::get(arguments, &endpoint).await,
+        Command::Evict(arguments) => record::evict(arguments, &endpoint).await,
         Command::Put(arguments) => record::put(arguments, &endpoint).await,
         Command::Update(arguments) => record::update(arguments, &endpoint).await,
         Command::Delete(arguments) => record::delete(arguments, &endpoint).await,

@@ -2,7 +2,9 @@
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use shock_absorber_client::{Accepted, AckLevel, Acknowledge, Client, Precondition, Row, Table, TableRef, Write};
+use shock_absorber_client::{
+    Accepted, AckLevel, Acknowledge, Client, Consistency, Eviction, Get, Precondition, Row, Table, TableRef, Write,
+};
 
 /// Which table, `table` or `database.table`.
 #[derive(Debug, Args)]
@@ -39,11 +41,32 @@ pub(crate) struct WaitArgs {
 pub(crate) struct GetArgs {
     #[command(flatten)]
     target: Target,
-    /// The primary key, as JSON: '{"id": "p1"}'
-    key: String,
+    /// The primary key, as JSON: '{"id": "p1"}'; several are read in one call
+    #[arg(required = true)]
+    key: Vec<String>,
     /// Only these columns; may be repeated
     #[arg(long)]
     column: Vec<String>,
+    /// newest: the newest accepted write; database: what is committed in the database now
+    #[arg(long, default_value = "newest", value_parser = consistency)]
+    consistency: Consistency,
+}
+
+fn consistency(name: &str) -> Result<Consistency, String> {
+    match name {
+        "newest" => Ok(Consistency::Newest),
+        "database" => Ok(Consistency::Database),
+        other => Err(format!("{other} is none: use newest or database")),
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EvictArgs {
+    #[command(flatten)]
+    target: Target,
+    /// The primary keys, as JSON
+    #[arg(required = true)]
+    key: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -120,10 +143,56 @@ impl Session {
 
 pub(crate) async fn get(arguments: GetArgs, endpoint: &str) -> Result<()> {
     let session = Session::open(endpoint, &arguments.target).await?;
-    let columns: Vec<&str> = arguments.column.iter().map(String::as_str).collect();
-    let found = session.client.get_columns(&session.table.table, session.row(&arguments.key)?, &columns).await?;
-    println!("{}", found.row.to_json()?);
-    eprintln!("etag {}", found.etag);
+    let get = |key: &String| -> Result<Get> {
+        let get = Get::new(&session.table.table, session.row(key)?);
+        Ok(get.columns(&arguments.column).consistency(arguments.consistency))
+    };
+    let gets = arguments.key.iter().map(get).collect::<Result<Vec<_>>>()?;
+    if let [get] = gets.as_slice() {
+        let found = session.client.read(get).await?;
+        println!("{}", found.row.to_json()?);
+        if !found.etag.is_empty() {
+            eprintln!("etag {}", found.etag);
+        }
+        return Ok(());
+    }
+    let mut missing = 0;
+    for (key, found) in arguments.key.iter().zip(session.client.batch_get(&gets).await) {
+        match found {
+            Ok(found) => println!("{}", found.row.to_json()?),
+            Err(error) => {
+                missing += 1;
+                eprintln!("{key}: {error}");
+            }
+        }
+    }
+    if missing > 0 {
+        bail!("{missing} of {} could not be read", gets.len());
+    }
+    Ok(())
+}
+
+pub(crate) async fn evict(arguments: EvictArgs, endpoint: &str) -> Result<()> {
+    let session = Session::open(endpoint, &arguments.target).await?;
+    let keys = arguments.key.iter().map(|key| session.row(key)).collect::<Result<Vec<_>>>()?;
+    let mut failed = 0;
+    for (key, result) in arguments.key.iter().zip(session.client.evict(&session.table.table, &keys).await?) {
+        let said = match result {
+            Ok(Eviction::Evicted) => "EVICTED",
+            Ok(Eviction::NotHeld) => "NOT_HELD",
+            Ok(Eviction::Undrained) => "UNDRAINED  the database does not have it yet, so it stays",
+            Ok(Eviction::Parked) => "PARKED  it is among the dead letters, so it stays",
+            Err(error) => {
+                failed += 1;
+                eprintln!("{key}: {error}");
+                continue;
+            }
+        };
+        println!("{key}  {said}");
+    }
+    if failed > 0 {
+        bail!("{failed} of {} could not be asked for", keys.len());
+    }
     Ok(())
 }
 

@@ -8,7 +8,13 @@ use model::{Chance, Moment, ShardCount, TableRef};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
-use crate::{accept::AckLevel, backlog::Backlogs, opening::OpeningProgress, tables::TableOptions};
+use crate::{
+    accept::AckLevel,
+    backlog::Backlogs,
+    opening::OpeningProgress,
+    read::{Flights, Outages},
+    tables::TableOptions,
+};
 
 /// How long records stay in the hot store once the database has them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +112,10 @@ pub struct IngestOptions {
     pub replica: String,
     /// Cold reads of the database at once.
     pub max_cold_reads: usize,
+    /// A database that has not answered a cold read for so long is taken to be away.
+    pub database_patience: Duration,
+    /// After a database did not answer, those who miss a record are told so at once for so long, but for one who asks again.
+    pub outage_pause: Duration,
     /// How long a reader may take to fill a cold record.
     pub lease_ttl: Duration,
     /// How long "there is no such row" is remembered.
@@ -161,6 +171,8 @@ impl Default for IngestOptions {
         Self {
             replica: "ingest".to_owned(),
             max_cold_reads: 32,
+            database_patience: Duration::from_secs(5),
+            outage_pause: Duration::from_secs(1),
             lease_ttl: Duration::from_secs(5),
             absent_ttl: Duration::from_secs(5),
             hot_ttl: HotTtl { default: Duration::from_secs(600), per_table: HashMap::new() },
@@ -199,6 +211,8 @@ pub struct Core<H, L, D> {
     /// Writes under way, also those whose client has gone: close it and wait for it before the stores are closed.
     pub tasks: TaskTracker,
     pub(crate) cold_reads: Semaphore,
+    pub(crate) flights: Flights,
+    pub(crate) outages: Outages,
     pub(crate) background: Arc<Semaphore>,
     pub(crate) applied_waits: Semaphore,
     pub(crate) backlogs: Backlogs,
@@ -222,6 +236,8 @@ impl<H, L, D> Core<H, L, D> {
             shards,
             tasks: TaskTracker::new(),
             cold_reads: Semaphore::new(options.max_cold_reads.max(1)),
+            flights: Flights::default(),
+            outages: Outages::new(options.outage_pause),
             background: Arc::new(Semaphore::new(options.max_background_batches)),
             applied_waits: Semaphore::new(options.max_applied_waits),
             backlogs: Backlogs::default(),

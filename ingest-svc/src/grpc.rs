@@ -5,6 +5,7 @@
 //! | `server` | the listener, limits, health, reflection, the orderly end |
 //! | `admission` | how many requests are worked on at once, decided before a request is decoded |
 //! | `records`, `tables`, `operators` | the services |
+//! | `batch` | the answer to many reads, as far as it fits into a message |
 //! | `work` | what is the same for every call |
 //! | `write_stream` | the messages of WriteStream as single writes, and their results as messages |
 //! | `value`, `request`, `answer`, `dead_letters`, `status` | conversion between the API's messages and the model |
@@ -12,6 +13,7 @@
 
 mod admission;
 mod answer;
+mod batch;
 mod dead_letters;
 mod failure;
 mod operators;

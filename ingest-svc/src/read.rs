@@ -1,26 +1,67 @@
-//! Reading records: from the hot store, else from the database under a lease.
+//! Reading records: from the hot store, else from the database under a lease; or, for those who ask for it, what is
+//! committed in the database.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `batch` | one read or many: what is asked is checked, read once, and answered item by item |
+//! | `cold` | what the hot store does not hold |
+//! | `flights` | who brings a cold record, and who waits for it in memory |
+//! | `evict` | makes the hot store forget what others may have changed |
+//! | `database_rows` | the question to the database |
+//! | `outages` | databases that are away |
 
+mod batch;
 pub(crate) mod cold;
+mod database_rows;
 mod error;
+mod evict;
+mod flights;
+mod outages;
 
 use std::sync::Arc;
 
 use database::Database;
 use event_log::{EventPublisher, LogReader};
-use hot_store::{HotStore, RecordId, Slot};
-use model::{Content, Row, TableRef};
+use hot_store::{Eviction, HotStore};
+use model::{Row, TableRef};
 
 pub use error::ReadError;
+pub(crate) use flights::Flights;
+pub(crate) use outages::Outages;
 
-use crate::{Core, Etag, Part};
+use crate::{Core, Etag};
+
+/// What a read is to be true of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Consistency {
+    /// The newest acknowledged write, however far the database is behind.
+    #[default]
+    Newest,
+    /// What is committed in the database now. The hot store is neither asked nor touched.
+    Database,
+}
+
+/// A read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Get {
+    /// The table.
+    pub table: TableRef,
+    /// The columns of the primary key.
+    pub key: Row,
+    /// The columns wanted; all if none is named.
+    pub columns: Vec<String>,
+    /// What it is to be true of.
+    pub consistency: Consistency,
+}
 
 /// A record that was found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Found {
     /// The columns that were asked for.
     pub row: Row,
-    /// Names this version of the record.
-    pub etag: Etag,
+    /// Names this version of the record. None of what was read from the database alone: whether it is still the newest
+    /// version, and in which epoch, nobody has looked.
+    pub etag: Option<Etag>,
 }
 
 /// Answers reads.
@@ -51,32 +92,35 @@ where
     /// # Errors
     /// See [`ReadError`].
     pub async fn get(&self, table: &TableRef, key: &Row, columns: &[String]) -> Result<Found, ReadError> {
-        let core = &*self.core;
-        let enabled = core.directory.table(table).ok_or_else(|| ReadError::TableNotEnabled(table.clone()))?;
-        let schema = &enabled.schema;
-        let invalid = |part| move |violations| ReadError::Invalid { part, violations };
-        let key = schema.accept_key(key).map_err(invalid(Part::Key))?;
-        let columns = schema.accept_selection(columns).map_err(invalid(Part::Columns))?;
-        let shard = schema.shard_of(&key, core.shards);
-        let record = RecordId { namespace: enabled.settings.namespace.clone(), key: key.to_bytes() };
+        let consistency = Consistency::Newest;
+        let get = Get { table: table.clone(), key: key.clone(), columns: columns.to_vec(), consistency };
+        self.read(get).await
+    }
 
-        let answer = core.hot.read(shard, vec![record.clone()]).await.map_err(crate::StoreError::from)?;
-        // A shard that is opened again between this read and the fill has another epoch than the etag says: the
-        // etag will not match then, which is the safe side.
-        let epoch = answer.epoch;
-        let slot = match answer.slots.into_iter().next().unwrap_or(Slot::Empty) {
-            Slot::Empty | Slot::Leased => cold::look(core, &enabled, shard, &record, &key).await?,
-            slot => slot,
-        };
-        match slot {
-            Slot::Image { version, image, .. } => match image.content {
-                Content::Row(row) => {
-                    let row = if columns.is_empty() { row } else { row.select(&columns) };
-                    Ok(Found { row, etag: Etag { version, epoch } })
-                }
-                Content::Tombstone => Err(ReadError::NotFound(table.clone())),
-            },
-            Slot::Absent | Slot::Leased | Slot::Empty => Err(ReadError::NotFound(table.clone())),
-        }
+    /// One read.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub async fn read(&self, get: Get) -> Result<Found, ReadError> {
+        // A single record has no bound but that of records.
+        let answer = batch::read(&self.core, vec![get], usize::MAX).await.pop();
+        answer.unwrap_or(Err(ReadError::NoRoom))
+    }
+
+    /// Many reads, each with an answer of its own, in their order. The same record is read once, however often it is
+    /// asked for. So much is read that about `max_bytes` are answered, and one record at least; the others are
+    /// [`ReadError::NoRoom`].
+    pub async fn read_many(&self, gets: Vec<Get>, max_bytes: usize) -> Vec<Result<Found, ReadError>> {
+        batch::read(&self.core, gets, max_bytes).await
+    }
+
+    /// Makes the hot store forget what it remembers of some records of a table, so that whoever reads them afterwards sees
+    /// what the database holds, also by the hand of others. What the database does not have yet stays. An answer for each
+    /// key, in their order.
+    ///
+    /// # Errors
+    /// [`ReadError::TableNotEnabled`] for all; see [`ReadError`] for each key.
+    pub async fn evict(&self, table: &TableRef, keys: &[Row]) -> Result<Vec<Result<Eviction, ReadError>>, ReadError> {
+        evict::evict(&self.core, table, keys).await
     }
 }

@@ -82,6 +82,8 @@ reasons! {
     /// The answer does not fit into one message: select fewer columns, or send smaller batches, whose items may have
     /// taken effect.
     AnswerTooLarge = "ANSWER_TOO_LARGE", OutOfRange, maybe;
+    /// The answer to the batch has no room for this item: ask for it again.
+    AnswerFull = "ANSWER_FULL", ResourceExhausted, untouched;
     /// The database has no such table.
     UnknownTable = "UNKNOWN_TABLE", NotFound, untouched;
     /// The table is not enabled.

@@ -154,8 +154,8 @@ class ClientTest(unittest.TestCase):
     def key(self, row):
         return self.values.Row(columns={"id": row.columns["id"]})
 
-    def get(self, row, columns=()):
-        return self.record.GetRecord(self.records.GetRecordRequest(table=self.payments, key=self.key(row), columns=columns))
+    def get(self, row, **more):
+        return self.record.GetRecord(self.records.GetRecordRequest(table=self.payments, key=self.key(row), **more))
 
     def refused(self, code, reason, call, request):
         with self.assertRaises(grpc.RpcError) as caught:
@@ -271,6 +271,32 @@ class ClientTest(unittest.TestCase):
         done.set()
         self.assertEqual(caught.exception.code(), grpc.StatusCode.DEADLINE_EXCEEDED)
         self.assertEqual(self.get(row).etag, etag)
+
+    def test_many_reads_have_one_outcome_per_item(self):
+        there, missing = self.payment(), self.payment()
+        etag = self.record.PutRecord(self.records.PutRecordRequest(table=self.payments, row=there)).result.etag
+        get = lambda row, **more: self.records.GetRecordRequest(table=self.payments, key=self.key(row), **more)
+        items = [get(missing), get(there, columns=["status"]), get(there, columns=["colour"]), get(there)]
+        results = self.record.BatchGetRecords(self.records.BatchGetRecordsRequest(items=items)).results
+        self.assertEqual([r.WhichOneof("outcome") for r in results], ["status", "record", "status", "record"])
+        reasons = [d.reason for at in (0, 2) for d in self.details(results[at].status) if isinstance(d, error_details_pb2.ErrorInfo)]
+        self.assertEqual(reasons, ["NOT_FOUND", "UNKNOWN_COLUMN"])
+        self.assertEqual(list(results[1].record.row.columns), ["status"])
+        self.assertEqual(results[3].record.etag, etag)
+
+    def test_the_database_itself_can_be_asked_and_what_it_has_be_forgotten(self):
+        row = self.payment()
+        token = self.record.PutRecord(self.records.PutRecordRequest(table=self.payments, row=row)).result.token
+        wait = self.records.WaitAppliedRequest(tokens=[token])
+        wait.wait.FromSeconds(20)
+        self.assertTrue(self.record.WaitApplied(wait).applied)
+        found = self.get(row, consistency=self.records.CONSISTENCY_DATABASE)
+        self.assertEqual((found.row.columns["amount"].decimal_value, found.etag), ("1250.50", ""))
+        keys = [self.key(row), self.key(self.payment())]
+        answer = self.record.EvictRecords(self.records.EvictRecordsRequest(table=self.payments, keys=keys))
+        expected = [self.records.EVICTION_EVICTED, self.records.EVICTION_NOT_HELD]
+        self.assertEqual([result.eviction for result in answer.results], expected)
+        self.assertEqual(self.get(row).row.columns["amount"].decimal_value, "1250.50")
 
     def test_a_write_that_is_sent_again_takes_effect_once(self):
         row, request_id = self.payment(), uuid.uuid4().hex

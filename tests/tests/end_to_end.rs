@@ -59,6 +59,8 @@ scenarios! {
     preconditions_hold_for_hot_and_cold_records with settings;
     bad_input_is_refused_and_changes_nothing with settings;
     a_batch_keeps_order_per_key_and_answers_per_item with settings;
+    many_reads_are_answered_as_one_by_one with settings;
+    what_others_write_is_seen_when_it_is_asked_for_or_the_record_is_forgotten with settings;
     what_was_acknowledged_reaches_the_database with settings;
     rows_that_were_there_before_us_are_read_changed_and_deleted with settings;
     nothing_is_lost_when_everything_is_killed with settings;

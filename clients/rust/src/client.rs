@@ -17,15 +17,6 @@ use crate::{
     retry::{Backoff, Repeat},
 };
 
-/// A record that was read.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Found {
-    /// The columns that were asked for.
-    pub row: Row,
-    /// Names this version of the record, for a later precondition.
-    pub etag: String,
-}
-
 #[derive(Debug)]
 struct Shared {
     connections: Connections,
@@ -151,39 +142,6 @@ impl Client {
         Accepted::from_answer(result)
     }
 
-    /// Reads a record: always its newest acknowledged write. `NOT_FOUND` if there is none.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn get(&self, table: impl Into<TableRef>, key: Row) -> Result<Found, ClientError> {
-        self.get_columns(table, key, &[]).await
-    }
-
-    /// Reads some columns of a record; all if none is named.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn get_columns(
-        &self,
-        table: impl Into<TableRef>,
-        key: Row,
-        columns: &[&str],
-    ) -> Result<Found, ClientError> {
-        let table = table.into();
-        let build = || v1::GetRecordRequest {
-            table: Some(table.to_proto()),
-            key: Some(key.to_proto()),
-            columns: columns.iter().map(|name| (*name).to_owned()).collect(),
-        };
-        let found = self
-            .call(Repeat::Harmless, Duration::ZERO, build, |mut connection, request| async move {
-                connection.records.get_record(request).await
-            })
-            .await?;
-        let row = found.row.ok_or_else(|| ClientError::BadAnswer("there is no row in it".into()))?;
-        Ok(Found { row: Row::from_proto(row)?, etag: found.etag })
-    }
-
     /// Waits until the database has the writes that the tokens of their answers name, or newer ones of their records;
     /// `false` if it has not by the end of the wait. The server takes as many tokens as items of a batch, and a wait of
     /// 30 s at most.
@@ -291,6 +249,10 @@ impl Client {
     pub(crate) fn backoff_of_writes(&self) -> Backoff {
         let within = (self.shared.timeout + self.acknowledge.wait).min(self.shared.request_window);
         self.backoff_within(within)
+    }
+
+    pub(crate) fn backoff_of_reads(&self) -> Backoff {
+        self.backoff_within(self.shared.timeout)
     }
 
     pub(crate) fn acknowledge(&self) -> Acknowledge {

@@ -46,6 +46,7 @@ mod error;
 mod json;
 mod key_group;
 mod operate;
+mod read;
 mod retry;
 mod row;
 mod table;
@@ -55,7 +56,7 @@ mod write;
 mod write_stream;
 
 pub use batcher::{Batcher, BatcherOptions, Pending};
-pub use client::{Client, Found};
+pub use client::Client;
 pub use connections::Builder;
 pub use dead_letter::{
     DeadLetter, DeadLetterCause, DeadLetterFilter, DeadLetterName, DeadLetterOperation, DeadLetterOutcome,
@@ -69,6 +70,7 @@ pub use operate::{
     ProtoTimestamp, ReplicaStatus, ReplicaTable, Resumed, Status, TableBacklog, TableLimit, TableState, TableStatus,
 };
 pub use proto::Reason;
+pub use read::{Consistency, Eviction, Found, Get};
 pub use row::Row;
 pub use table::{Column, ColumnKind, Rate, RateError, Table, TableRef};
 pub use tonic::Code;

@@ -7,7 +7,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use proto::Reason;
-use shock_absorber_client::{AckLevel, Acknowledge, Builder, Client, ClientError, Code, Precondition, Row, Write};
+use shock_absorber_client::{AckLevel, Acknowledge, Builder, Client, ClientError, Code, Get, Precondition, Row, Write};
 use support::{Asked, Script, Scripted, refusal, start_hanging_up};
 use tonic::{Status, metadata::MetadataValue};
 
@@ -52,6 +52,33 @@ async fn a_refused_write_and_a_read_are_sent_again_after_the_delay_that_the_serv
     for at in [0, 1, 3] {
         assert!(gaps[at] >= DELAY, "{gaps:?}");
     }
+}
+
+#[tokio::test]
+async fn of_many_reads_what_found_no_room_or_passes_is_asked_for_again_and_nothing_else() {
+    let full = || Some(refusal(Reason::AnswerFull, Some(Duration::ZERO)));
+    let missing = Some(refusal(Reason::NotFound, None));
+    let closed = Some(refusal(Reason::ShardClosed, Some(DELAY)));
+    let items = [vec![None, full(), missing, closed.clone(), full()], vec![None, closed, full()]];
+    let server = Scripted::start(items.map(Script::Items)).await;
+    let gets: Vec<Get> = (0..5).map(|n| Get::new("t", id(n))).collect();
+    let results = client(&server).await.batch_get(&gets).await;
+    for (at, result) in (0..).zip(results) {
+        match result {
+            Ok(found) => assert_eq!(found.row, id(at)),
+            Err(error) => assert!(at == 2 && error.is(Reason::NotFound), "{error}"),
+        }
+    }
+    let counts: Vec<usize> = server
+        .asked()
+        .iter()
+        .map(|asked| match asked {
+            Asked::BatchGet(batch) => batch.items.len(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(counts, [5, 3, 2]);
+    assert!(server.gaps().iter().all(|gap| *gap >= DELAY));
 }
 
 #[tokio::test]

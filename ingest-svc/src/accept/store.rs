@@ -18,7 +18,10 @@ use super::{
     rounds::{Manner, next_round},
     validate::{Checked, Intent, fits},
 };
-use crate::{Core, Etag, Part, StoreError, Token, read::cold};
+use crate::{
+    Core, Etag, Part, StoreError, Token,
+    read::cold::{self, ColdRecord},
+};
 
 /// A write of a batch, and its place there.
 #[derive(Debug)]
@@ -379,7 +382,8 @@ where
             Obstacle::Race => Ok(()),
             Obstacle::Cold => {
                 let checked = &open.item.checked;
-                cold::warm(core, &checked.table, shard, &checked.record, &checked.key).await
+                let (record, key) = (checked.record.clone(), checked.key.clone());
+                cold::warm(core, &checked.table, ColdRecord { shard, record, key }).await
             }
         }
     });

@@ -1,10 +1,11 @@
 //! Answers of the use cases as messages of the API.
 
 use database::SetRate;
+use hot_store::Eviction;
 use model::{ColumnDefault, TableRef, ValueKind};
-use proto::v1;
+use proto::v1::{self, evict_item_result::Outcome};
 
-use super::value::row_to_proto;
+use super::{failure::Failure, value::row_to_proto};
 use crate::{
     accept::{Accepted, AckLevel},
     read::Found,
@@ -21,7 +22,26 @@ pub(super) fn write_result(accepted: Accepted) -> v1::WriteResult {
 }
 
 pub(super) fn found(found: Found) -> v1::GetRecordResponse {
-    v1::GetRecordResponse { row: Some(row_to_proto(found.row)), etag: found.etag.to_string() }
+    v1::GetRecordResponse {
+        row: Some(row_to_proto(found.row)),
+        etag: found.etag.map_or_else(String::new, |etag| etag.to_string()),
+    }
+}
+
+pub(super) fn evicted(result: Result<Eviction, Failure>) -> v1::EvictItemResult {
+    let outcome = match result {
+        Ok(eviction) => Outcome::Eviction(
+            match eviction {
+                Eviction::Evicted => v1::Eviction::Evicted,
+                Eviction::NotHeld => v1::Eviction::NotHeld,
+                Eviction::Undrained => v1::Eviction::Undrained,
+                Eviction::Parked => v1::Eviction::Parked,
+            }
+            .into(),
+        ),
+        Err(failure) => Outcome::Status(failure.into_item_status()),
+    };
+    v1::EvictItemResult { outcome: Some(outcome) }
 }
 
 pub(super) fn table(info: TableInfo) -> v1::Table {

@@ -86,6 +86,16 @@ impl Failure {
         self
     }
 
+    /// The same where the message calls a field otherwise than the use case does.
+    pub(super) fn in_place_of(mut self, part: &str, field: &str) -> Self {
+        for problem in &mut self.fields {
+            if let Some(rest) = problem.field.strip_prefix(part) {
+                problem.field = format!("{field}{rest}");
+            }
+        }
+        self
+    }
+
     pub(super) fn reason(&self) -> Reason {
         self.reason
     }
@@ -145,6 +155,8 @@ impl Failure {
 /// After what time it is worth trying again; nobody gains from coming back sooner.
 fn retry_delay(reason: Reason) -> Option<Duration> {
     let millis = match reason {
+        // The others are out of the way already.
+        Reason::AnswerFull => 0,
         Reason::Conflict => 20,
         Reason::Overloaded | Reason::LogQueueFull | Reason::NotServing | Reason::StreamEnded => 100,
         Reason::ShardClosed | Reason::HotStoreUnavailable | Reason::LogUnavailable => 500,

@@ -55,6 +55,7 @@ impl From<ReadError> for Failure {
             ReadError::Invalid { part, violations } => invalid(part, violations),
             ReadError::TableNotEnabled(table) => Self::new(Reason::TableNotEnabled, message).with("table", table),
             ReadError::NotFound(table) => Self::new(Reason::NotFound, message).with("table", table),
+            ReadError::NoRoom => Self::new(Reason::AnswerFull, message),
             ReadError::Store(error) => error.into(),
         }
     }

@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     admission::{Gate, InFlight},
-    answer,
+    answer, batch,
     failure::Failure,
     request::{Databases, acknowledge, name, tokens},
     value::row_from_proto,
@@ -26,7 +26,7 @@ use super::{
 use crate::{
     accept::{Accepted, StreamOptions, Writer},
     applied::Waiter,
-    read::Reader,
+    read::{ReadError, Reader},
 };
 
 pub(super) struct Records<H, L, D> {
@@ -114,12 +114,87 @@ where
     ) -> Result<Response<v1::GetRecordResponse>, Status> {
         let (reader, databases) = (self.reader.clone(), self.databases.clone());
         let get = |request: v1::GetRecordRequest| async move {
-            let table = databases.table(request.table)?;
-            let key = row_from_proto(request.key, "key").map_err(Failure::of_fields)?;
-            let found = reader.get(&table, &key, &request.columns).await?;
+            let found = reader.read(databases.get(request)?).await?;
             Ok(answer::found(found))
         };
         self.work.on("GetRecord", request, get).await
+    }
+
+    async fn batch_get_records(
+        &self,
+        request: Request<v1::BatchGetRecordsRequest>,
+    ) -> Result<Response<v1::BatchGetRecordsResponse>, Status> {
+        let (reader, databases, max) = (self.reader.clone(), self.databases.clone(), self.max_batch_items);
+        let max_bytes = self.work.max_message_bytes();
+        let get = move |request: v1::BatchGetRecordsRequest| async move {
+            let count = request.items.len();
+            if count > max {
+                let message = format!("the batch has {count} items, the server takes {max}");
+                return Err(Failure::new(Reason::BatchTooLarge, message).with("max_items", max));
+            }
+            let (mut gets, mut refused) = (Vec::with_capacity(count), Vec::with_capacity(count));
+            for item in request.items {
+                refused.push(match databases.get(item) {
+                    Ok(get) => {
+                        gets.push(get);
+                        None
+                    }
+                    Err(failure) => Some(failure),
+                });
+            }
+            let mut found = reader.read_many(gets, max_bytes).await.into_iter();
+            let mut results = Vec::with_capacity(count);
+            for (at, refused) in refused.into_iter().enumerate() {
+                let result = match refused {
+                    Some(failure) => Err(failure),
+                    None => found.next().unwrap_or(Err(ReadError::NoRoom)).map_err(Failure::from),
+                };
+                results.push(result.map_err(|failure| failure.within(&format!("items[{at}]"))));
+            }
+            Ok(batch::answer(results, max_bytes))
+        };
+        self.work.on("BatchGetRecords", request, get).await
+    }
+
+    async fn evict_records(
+        &self,
+        request: Request<v1::EvictRecordsRequest>,
+    ) -> Result<Response<v1::EvictRecordsResponse>, Status> {
+        let (reader, databases, max) = (self.reader.clone(), self.databases.clone(), self.max_batch_items);
+        let evict = move |request: v1::EvictRecordsRequest| async move {
+            let count = request.keys.len();
+            if count > max {
+                let message = format!("there are {count} keys, the server takes {max}");
+                return Err(Failure::new(Reason::BatchTooLarge, message).with("max_items", max));
+            }
+            let table = databases.table(request.table)?;
+            let (mut keys, mut refused) = (Vec::with_capacity(count), Vec::with_capacity(count));
+            for (at, key) in request.keys.into_iter().enumerate() {
+                refused.push(match row_from_proto(Some(key), &format!("keys[{at}]")) {
+                    Ok(key) => {
+                        keys.push(key);
+                        None
+                    }
+                    Err(problems) => Some(Failure::of_fields(problems)),
+                });
+            }
+            let mut evicted = reader.evict(&table, &keys).await?.into_iter();
+            let mut results = Vec::with_capacity(count);
+            for (at, refused) in refused.into_iter().enumerate() {
+                let result = match refused {
+                    Some(failure) => Err(failure),
+                    None => match evicted.next() {
+                        Some(result) => {
+                            result.map_err(|error| Failure::from(error).in_place_of("key", &format!("keys[{at}]")))
+                        }
+                        None => Err(Failure::new(Reason::Internal, "the key has no result")),
+                    },
+                };
+                results.push(answer::evicted(result));
+            }
+            Ok(v1::EvictRecordsResponse { results })
+        };
+        self.work.on("EvictRecords", request, evict).await
     }
 
     async fn batch_write(

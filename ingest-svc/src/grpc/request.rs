@@ -16,6 +16,7 @@ use crate::{
     Token,
     accept::{AckLevel, Acknowledge, Change, Require, WriteRequest},
     applied,
+    read::{Consistency, Get},
 };
 
 type Taken<T> = Result<T, Vec<FieldProblem>>;
@@ -51,6 +52,14 @@ impl Databases {
         };
         let table = TableName::new(table).map_err(|error| invalid("table.table", error.problem.to_owned()))?;
         Ok(TableRef { database: database.clone(), table })
+    }
+
+    /// A read.
+    pub(super) fn get(&self, request: v1::GetRecordRequest) -> Result<Get, Failure> {
+        let table = self.table(request.table)?;
+        let (key, consistency) = both(row_from_proto(request.key, "key"), consistency_from(request.consistency))
+            .map_err(Failure::of_fields)?;
+        Ok(Get { table, key, columns: request.columns, consistency })
     }
 
     /// A write, and how it wants to be acknowledged.
@@ -127,6 +136,14 @@ fn precondition(precondition: Option<v1::Precondition>) -> Taken<Option<Require>
             Ok(etag) => Ok(Some(Require::Etag(etag))),
             Err(error) => Err(vec![FieldProblem::invalid("precondition.etag", format!("is {error}"))]),
         },
+    }
+}
+
+fn consistency_from(number: i32) -> Taken<Consistency> {
+    match v1::Consistency::try_from(number) {
+        Ok(v1::Consistency::Unspecified | v1::Consistency::Newest) => Ok(Consistency::Newest),
+        Ok(v1::Consistency::Database) => Ok(Consistency::Database),
+        Err(_) => Err(vec![FieldProblem::invalid("consistency", format!("{number} is no consistency that is known"))]),
     }
 }
 

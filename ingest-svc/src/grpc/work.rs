@@ -32,6 +32,11 @@ impl Work {
         Self { tasks, max_message_bytes, durations }
     }
 
+    /// Larger answers are not sent.
+    pub(super) fn max_message_bytes(&self) -> usize {
+        self.max_message_bytes
+    }
+
     /// Works on a request in a task of its own, to its end also when the client hangs up: a read that was broken off
     /// would leave its lease behind, and others waiting for it. Until then the request counts as in flight.
     pub(super) async fn on<Q, A, F>(

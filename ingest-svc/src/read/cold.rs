@@ -1,42 +1,58 @@
-//! A record that the hot store does not hold: one reader of all replicas reads it from the database under a lease,
+//! Records that the hot store does not hold: one reader of all replicas reads them from the database under a lease,
 //! the others wait for it.
 //!
-//! The lease stands in the record's place; any write, expiry or restart removes it. So what a slow reader brings
-//! can't bury a newer value.
+//! The lease stands in the record's place; any write, expiry, eviction or restart removes it. So what a slow reader brings
+//! can't bury a newer value. Who misses a record that this replica brings already waits for that in memory
+//! ([`super::flights`]).
 
 use std::time::Duration;
 
 use database::{CatalogTable, Database, DatabaseRow};
 use event_log::{EventPublisher, LogReader};
-use hot_store::{Fill, HotStore, HotStoreError, LeaseOutcome, RecordId, Slot, Stage};
+use futures::future::{join, join_all};
+use hot_store::{Fill, HotStore, HotStoreError, LeaseOutcome, LeaseToken, RecordId, Slot, Stage};
 use model::{Content, Image, Key, Operation, Shard, Version};
 use tokio::{
     sync::SemaphorePermit,
     time::{Instant, sleep, timeout_at},
 };
 
+use super::{
+    database_rows,
+    flights::{Follow, Lead, Role, Step},
+};
 use crate::{Core, StoreError};
 
 /// The first and the longest wait for another reader.
 const FIRST_WAIT: Duration = Duration::from_millis(2);
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
 
+/// Records that are read by one statement, and brought by one caller at once.
+pub(super) const RECORDS_AT_ONCE: usize = 64;
+
+/// A record of some table that the hot store does not hold.
+#[derive(Debug, Clone)]
+pub(crate) struct ColdRecord {
+    pub(crate) shard: Shard,
+    pub(crate) record: RecordId,
+    pub(crate) key: Key,
+}
+
 /// What a load came to.
-enum Loaded {
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Loaded {
     /// The hot store holds this now: it was filled, or somebody else put it there.
     Held(Slot),
     /// The hot store has no room for it, but this is what the database holds.
     NoRoom(Slot),
 }
 
-/// Answers a read of a cold record: an image, or [`Slot::Absent`].
-pub(crate) async fn look<H, L, D>(
+/// Answers reads of cold records of one table, at most [`RECORDS_AT_ONCE`] and each once: an image or [`Slot::Absent`] each.
+pub(super) async fn look<H, L, D>(
     core: &Core<H, L, D>,
     table: &CatalogTable,
-    shard: Shard,
-    record: &RecordId,
-    key: &Key,
-) -> Result<Slot, StoreError>
+    records: &[ColdRecord],
+) -> Vec<Result<Slot, StoreError>>
 where
     H: HotStore,
     L: EventPublisher + LogReader,
@@ -44,104 +60,258 @@ where
 {
     // What the database held after the slot was seen empty is an answer also without being remembered: everything
     // acknowledged before was there already, or it would have stood in the slot.
-    load(core, table, shard, record, key).await.map(|loaded| match loaded {
-        Loaded::Held(slot) | Loaded::NoRoom(slot) => slot,
-    })
+    let loaded = load(core, table, records).await.into_iter();
+    loaded.map(|loaded| loaded.map(|(Loaded::Held(slot) | Loaded::NoRoom(slot))| slot)).collect()
 }
 
 /// Brings a cold record into the hot store, so that a precondition can be checked there.
 pub(crate) async fn warm<H, L, D>(
     core: &Core<H, L, D>,
     table: &CatalogTable,
-    shard: Shard,
-    record: &RecordId,
-    key: &Key,
+    record: ColdRecord,
 ) -> Result<(), StoreError>
 where
     H: HotStore,
     L: EventPublisher + LogReader,
     D: Database,
 {
-    match load(core, table, shard, record, key).await? {
-        Loaded::Held(_) => Ok(()),
-        Loaded::NoRoom(_) => Err(StoreError::HotStoreFull),
+    match load(core, table, &[record]).await.pop() {
+        Some(Ok(Loaded::Held(_))) => Ok(()),
+        Some(Ok(Loaded::NoRoom(_))) => Err(StoreError::HotStoreFull),
+        Some(Err(error)) => Err(error),
+        None => Err(StoreError::Contended { table: table.schema.table.clone() }),
     }
 }
 
+/// Leads where nobody does, and waits for the others.
 async fn load<H, L, D>(
     core: &Core<H, L, D>,
     table: &CatalogTable,
-    shard: Shard,
-    record: &RecordId,
-    key: &Key,
-) -> Result<Loaded, StoreError>
+    records: &[ColdRecord],
+) -> Vec<Result<Loaded, StoreError>>
 where
     H: HotStore,
     L: EventPublisher + LogReader,
     D: Database,
 {
-    let lease_ttl = core.options.lease_ttl;
+    let contended = || StoreError::Contended { table: table.schema.table.clone() };
     // Another reader that died leaves its lease for that long; then it is our turn.
-    let deadline = Instant::now() + lease_ttl * 2;
-    let mut wait = FIRST_WAIT;
-    let mut refused = false;
+    let deadline = Instant::now() + core.options.lease_ttl * 2;
+    let mut results: Vec<Option<Result<Loaded, StoreError>>> = records.iter().map(|_| None).collect();
     loop {
-        let permit = cold_read(core, deadline).await?;
-        let leased = match core.hot.lease(shard, record.clone(), lease_ttl).await {
-            Ok(LeaseOutcome::Granted(token)) => Some(token),
-            Ok(LeaseOutcome::Taken(Slot::Leased | Slot::Empty)) => {
-                drop(permit);
-                if Instant::now() + wait > deadline {
-                    return Err(StoreError::Contended { table: table.schema.table.clone() });
-                }
-                sleep(wait.mul_f64(core.options.chance.jitter(0.5..1.0))).await;
-                wait = (wait * 2).min(LONGEST_WAIT);
-                continue;
+        let (mut mine, mut others) = (Vec::new(), Vec::new());
+        for (at, cold) in records.iter().enumerate().filter(|(at, _)| results[*at].is_none()) {
+            match core.flights.join(&cold.record) {
+                Role::Lead(lead) => mine.push(Load { at, cold, lead, was_refused: false }),
+                Role::Follow(follow) => others.push((at, follow)),
             }
-            Ok(LeaseOutcome::Taken(slot)) => return Ok(Loaded::Held(slot)),
-            Err(HotStoreError::Full) => None,
-            Err(error) => return Err(error.into()),
-        };
-        let leased_at = Instant::now();
-        let fill = read(core, table, key).await?;
-        let slot = slot_of(&fill);
-        let Some(token) = leased else { return Ok(Loaded::NoRoom(slot)) };
-        let ttl = match fill {
-            Fill::Image { .. } => core.options.hot_ttl.of(&table.schema.table),
-            Fill::Absent => core.options.absent_ttl,
-        };
-        match core.hot.fill(shard, record.clone(), token, fill, ttl).await {
-            Ok(true) => return Ok(Loaded::Held(slot)),
-            Err(HotStoreError::Full) => return Ok(Loaded::NoRoom(slot)),
-            Err(error) => return Err(error.into()),
-            // Somebody wrote meanwhile, or we were too slow, or there is no room. Look again: if the slot turns out to
-            // be empty once more, and we were not too slow, it is the room.
-            Ok(false) if Instant::now() >= deadline => {
-                return Err(StoreError::Contended { table: table.schema.table.clone() });
-            }
-            Ok(false) if leased_at.elapsed() >= lease_ttl => {}
-            Ok(false) if refused => return Ok(Loaded::NoRoom(slot)),
-            Ok(false) => refused = true,
         }
+        if mine.is_empty() && others.is_empty() {
+            break;
+        }
+        let wait = |(at, follow): (usize, Follow)| async move {
+            (at, timeout_at(deadline, follow.outcome()).await.unwrap_or(Some(Err(contended()))))
+        };
+        let (brought, waited) = join(bring(core, table, mine, deadline), join_all(others.into_iter().map(wait))).await;
+        let mut again = Vec::new();
+        for (at, outcome) in brought.into_iter().map(|(at, result)| (at, Some(result))).chain(waited) {
+            match outcome {
+                Some(result) => results[at] = Some(result),
+                None => again.push(at),
+            }
+        }
+        let asked = join_all(again.into_iter().map(async |at| (at, held(core, &records[at]).await)));
+        for (at, slot) in asked.await {
+            results[at] = match slot {
+                Ok(Slot::Empty | Slot::Leased) if Instant::now() >= deadline => Some(Err(contended())),
+                Ok(Slot::Empty | Slot::Leased) => None,
+                Ok(slot) => Some(Ok(Loaded::Held(slot))),
+                Err(error) => Some(Err(error)),
+            };
+        }
+    }
+    results.into_iter().map(|result| result.unwrap_or_else(|| Err(contended()))).collect()
+}
+
+async fn held<H: HotStore, L, D>(core: &Core<H, L, D>, cold: &ColdRecord) -> Result<Slot, StoreError> {
+    let answer = core.hot.read(cold.shard, vec![cold.record.clone()]).await?;
+    Ok(answer.slots.into_iter().next().unwrap_or(Slot::Empty))
+}
+
+/// A record that this caller brings.
+struct Load<'a> {
+    at: usize,
+    cold: &'a ColdRecord,
+    lead: Lead<'a>,
+    /// A fill was refused before.
+    was_refused: bool,
+}
+
+impl Load<'_> {
+    fn end(self, good_for: Step, loaded: Loaded) -> Ended {
+        self.lead.end(good_for, loaded.clone());
+        (self.at, Ok(loaded))
+    }
+
+    fn fail(self, error: StoreError) -> Ended {
+        self.lead.fail(error.clone());
+        (self.at, Err(error))
     }
 }
 
-/// The right to ask the database for a cold record: bounded in number, waited for up to `deadline`.
-async fn cold_read<H, L, D>(core: &Core<H, L, D>, deadline: Instant) -> Result<SemaphorePermit<'_>, StoreError> {
+/// A record by its place, and what became of it.
+type Ended = (usize, Result<Loaded, StoreError>);
+
+/// A record that is to be read from the database: with the lease, if the hot store has room for it.
+struct Granted<'a> {
+    load: Load<'a>,
+    lease: Option<LeaseToken>,
+    asked: Step,
+}
+
+/// Brings records in rounds: those that somebody else is reading, or that changed meanwhile, once more.
+async fn bring<'a, H, L, D>(
+    core: &Core<H, L, D>,
+    table: &CatalogTable,
+    mut loads: Vec<Load<'a>>,
+    deadline: Instant,
+) -> Vec<Ended>
+where
+    H: HotStore,
+    L: EventPublisher + LogReader,
+    D: Database,
+{
+    let mut ended = Vec::with_capacity(loads.len());
+    let mut wait = FIRST_WAIT;
+    while !loads.is_empty() {
+        if let Err(error) = core.outages.check(&table.schema.table.database) {
+            ended.extend(loads.into_iter().map(|load| load.fail(error.clone())));
+            break;
+        }
+        let permit = match cold_read(core, deadline).await {
+            Ok(permit) => permit,
+            Err(error) => {
+                ended.extend(loads.into_iter().map(|load| load.fail(error.clone())));
+                break;
+            }
+        };
+        let (granted, waiting) = lease(core, loads, &mut ended).await;
+        let leased_at = Instant::now();
+        let changed = if granted.is_empty() {
+            Vec::new()
+        } else {
+            read_and_fill(core, table, granted, leased_at, &mut ended).await
+        };
+        drop(permit);
+        let must_wait = !waiting.is_empty();
+        loads = changed.into_iter().chain(waiting).collect();
+        if !loads.is_empty() && Instant::now() + if must_wait { wait } else { Duration::ZERO } > deadline {
+            let contended = StoreError::Contended { table: table.schema.table.clone() };
+            ended.extend(loads.into_iter().map(|load| load.fail(contended.clone())));
+            break;
+        }
+        if must_wait {
+            sleep(wait.mul_f64(core.options.chance.jitter(0.5..1.0))).await;
+            wait = (wait * 2).min(LONGEST_WAIT);
+        }
+    }
+    ended
+}
+
+/// Asks for the leases: those that are granted, and those that somebody else has.
+async fn lease<'a, H: HotStore, L, D>(
+    core: &Core<H, L, D>,
+    loads: Vec<Load<'a>>,
+    ended: &mut Vec<Ended>,
+) -> (Vec<Granted<'a>>, Vec<Load<'a>>) {
+    let ask = |load: Load<'a>| async move {
+        let asked = load.lead.step();
+        let outcome = core.hot.lease(load.cold.shard, load.cold.record.clone(), core.options.lease_ttl).await;
+        (load, asked, outcome)
+    };
+    let (mut granted, mut waiting) = (Vec::new(), Vec::new());
+    for (load, asked, outcome) in join_all(loads.into_iter().map(ask)).await {
+        match outcome {
+            Ok(LeaseOutcome::Granted(token)) => granted.push(Granted { load, lease: Some(token), asked }),
+            Ok(LeaseOutcome::Taken(Slot::Leased | Slot::Empty)) => waiting.push(load),
+            Ok(LeaseOutcome::Taken(slot)) => ended.push(load.end(asked, Loaded::Held(slot))),
+            Err(HotStoreError::Full) => granted.push(Granted { load, lease: None, asked }),
+            Err(error) => ended.push(load.fail(error.into())),
+        }
+    }
+    (granted, waiting)
+}
+
+/// Reads what was granted, and fills it; those that changed meanwhile are to be looked at again.
+async fn read_and_fill<'a, H, L, D>(
+    core: &Core<H, L, D>,
+    table: &CatalogTable,
+    granted: Vec<Granted<'a>>,
+    leased_at: Instant,
+    ended: &mut Vec<Ended>,
+) -> Vec<Load<'a>>
+where
+    H: HotStore,
+    D: Database,
+{
+    let keys: Vec<Key> = granted.iter().map(|granted| granted.load.cold.key.clone()).collect();
+    let rows = database_rows::read(core, table, &keys).await;
+    let fill = |(granted, row): (Granted<'a>, Result<DatabaseRow, StoreError>)| async move {
+        let Granted { load, lease, asked } = granted;
+        let (shard, record) = (load.cold.shard, load.cold.record.clone());
+        let fill = match row {
+            Ok(row) => fill_of(table, row),
+            Err(error) => {
+                if let Some(token) = lease {
+                    // Nobody shall wait for what is not coming. If this fails, the lease's time does it.
+                    drop(core.hot.fill(shard, record, token, Fill::Nothing, Duration::ZERO).await);
+                }
+                return Filled::Ended(load.fail(error));
+            }
+        };
+        let slot = slot_of(&fill);
+        let Some(token) = lease else { return Filled::Ended(load.end(asked, Loaded::NoRoom(slot))) };
+        let ttl = match fill {
+            Fill::Image { .. } => core.options.hot_ttl.of(&table.schema.table),
+            Fill::Absent | Fill::Nothing => core.options.absent_ttl,
+        };
+        let before = load.lead.step();
+        match core.hot.fill(shard, record, token, fill, ttl).await {
+            // The lease stood all the while: it is what everybody before the fill would have been told.
+            Ok(true) => Filled::Ended(load.end(before, Loaded::Held(slot))),
+            Err(HotStoreError::Full) => Filled::Ended(load.end(asked, Loaded::NoRoom(slot))),
+            Err(error) => Filled::Ended(load.fail(error.into())),
+            // Somebody wrote meanwhile, or we were too slow, or there is no room. Look again: if the slot turns out to
+            // be empty once more, and we were not too slow, it is the room.
+            Ok(false) if leased_at.elapsed() >= core.options.lease_ttl => Filled::Changed(load),
+            Ok(false) if load.was_refused => Filled::Ended(load.end(asked, Loaded::NoRoom(slot))),
+            Ok(false) => Filled::Changed(Load { was_refused: true, ..load }),
+        }
+    };
+    let mut changed = Vec::new();
+    for filled in join_all(granted.into_iter().zip(rows).map(fill)).await {
+        match filled {
+            Filled::Ended(one) => ended.push(one),
+            Filled::Changed(load) => changed.push(load),
+        }
+    }
+    changed
+}
+
+enum Filled<'a> {
+    Ended(Ended),
+    Changed(Load<'a>),
+}
+
+/// The right to ask the database for cold records: bounded in number, waited for up to `deadline`.
+pub(super) async fn cold_read<H, L, D>(
+    core: &Core<H, L, D>,
+    deadline: Instant,
+) -> Result<SemaphorePermit<'_>, StoreError> {
     match timeout_at(deadline, core.cold_reads.acquire()).await {
         Ok(Ok(permit)) => Ok(permit),
         Ok(Err(_)) | Err(_) => Err(StoreError::ColdReadsBusy),
     }
-}
-
-async fn read<H, L, D: Database>(core: &Core<H, L, D>, table: &CatalogTable, key: &Key) -> Result<Fill, StoreError> {
-    let name = &table.schema.table.database;
-    let database = core
-        .directory
-        .database(name)
-        .ok_or_else(|| StoreError::DatabaseUnfit(format!("no database named {name} is configured")))?;
-    let rows = database.read(&table.schema, std::slice::from_ref(key)).await?;
-    Ok(fill_of(table, rows.into_iter().next().unwrap_or(DatabaseRow::Absent)))
 }
 
 fn fill_of(table: &CatalogTable, row: DatabaseRow) -> Fill {
@@ -165,6 +335,6 @@ pub(crate) fn image_of(table: &CatalogTable, row: DatabaseRow) -> Option<(Versio
 fn slot_of(fill: &Fill) -> Slot {
     match fill {
         Fill::Image { version, image } => Slot::Image { version: *version, image: image.clone(), stage: Stage::Clean },
-        Fill::Absent => Slot::Absent,
+        Fill::Absent | Fill::Nothing => Slot::Absent,
     }
 }

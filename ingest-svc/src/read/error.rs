@@ -21,6 +21,9 @@ pub enum ReadError {
     /// There is no such record.
     #[error("table {0} has no such record")]
     NotFound(TableRef),
+    /// There was no more room for it in the answer to a batch.
+    #[error("the answer to the batch has no room for this record: ask for it again")]
+    NoRoom,
     /// A store could not serve the read; an older answer is never guessed.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -6,6 +6,7 @@ mod dead_letters;
 mod errors;
 mod limits;
 mod operate;
+mod reads;
 mod server;
 mod verify;
 mod world;

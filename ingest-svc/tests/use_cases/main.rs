@@ -14,6 +14,7 @@ mod lost_letters;
 mod lost_log;
 mod opening;
 mod read;
+mod reads;
 mod relay;
 mod requests;
 mod store;

@@ -10,10 +10,10 @@ use std::{
 };
 
 use hot_store::{
-    Answer, Backlog, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, FoundInShard, Halt, HotStore,
-    HotStoreError, IndexBuild, IndexState, Indexed, LeaseOutcome, LeaseToken, Lookup, OpeningStart, OpeningToken,
-    ParkOutcome, ParkedRecord, RecordId, ReplicaReport, Restore, SeenReport, SetAsidePage, Settings, ShardHeader, Slot,
-    Stage, Stamp, Write, WriteOutcome, memory::MemoryStore,
+    Answer, Backlog, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Eviction, Fill, FoundInShard, Halt,
+    HotStore, HotStoreError, IndexBuild, IndexState, Indexed, LeaseOutcome, LeaseToken, Lookup, OpeningStart,
+    OpeningToken, ParkOutcome, ParkedRecord, RecordId, ReplicaReport, Restore, SeenReport, SetAsidePage, Settings,
+    ShardHeader, Slot, Stage, Stamp, Write, WriteOutcome, memory::MemoryStore,
 };
 use model::{Epoch, IndexId, Namespace, Shard, ShardCount, Version};
 use tokio::{sync::oneshot, time::Instant};
@@ -189,6 +189,10 @@ impl HotStore for BentStore {
         ttl: Duration,
     ) -> Result<Vec<CleanOutcome>, HotStoreError> {
         self.memory.mark_clean(shard, cleans, ttl).await
+    }
+
+    async fn evict(&self, shard: Shard, records: Vec<RecordId>) -> Result<Vec<Eviction>, HotStoreError> {
+        self.memory.evict(shard, records).await
     }
 
     async fn park(&self, shard: Shard, stamps: Vec<Stamp>) -> Result<Vec<ParkOutcome>, HotStoreError> {

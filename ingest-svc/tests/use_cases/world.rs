@@ -107,6 +107,7 @@ pub fn quick_options() -> IngestOptions {
     IngestOptions {
         publish_timeout: Duration::from_millis(100),
         lease_ttl: Duration::from_millis(300),
+        outage_pause: Duration::ZERO,
         relay_batch: 2,
         ..IngestOptions::default()
     }

@@ -2,7 +2,7 @@
 //!
 //! It is the write-ahead log in front of the database and the cache behind which nobody sees the database lag.
 //! [`HotStore`] is cut so that a store with conditional transactions (DynamoDB) could carry it as well as one with
-//! scripts: every method touches one shard, and every condition is part of the call.
+//! scripts: every method touches one shard, but for a read of many, and every condition is part of the call.
 
 mod budget;
 mod error;
@@ -26,6 +26,6 @@ pub use report::{
     BreakerState, DatabaseReport, MAX_REPORTS, REPORT_TTL, ReplicaReport, SeenReport, TableReport, TableState,
 };
 pub use store::{
-    Answer, Backlog, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, HotStore, LeaseOutcome, LeaseToken, Precondition,
-    REQUEST_WINDOW, RecordId, Settings, ShardHeader, Slot, Stage, Stamp, Write, WriteOutcome,
+    Answer, Backlog, Clean, CleanOutcome, Dirty, DirtyRecord, Eviction, Fill, HotStore, LeaseOutcome, LeaseToken,
+    Precondition, REQUEST_WINDOW, RecordId, Settings, ShardHeader, Slot, Stage, Stamp, Write, WriteOutcome,
 };

@@ -192,6 +192,8 @@ pub enum Fill {
     },
     /// No such row; remembered for a short time.
     Absent,
+    /// Nothing: it could not be asked. The lease is given back.
+    Nothing,
 }
 
 /// A record that the database now holds at `version`.
@@ -214,6 +216,19 @@ pub enum CleanOutcome {
     Newer,
     /// The store does not hold the record.
     Gone,
+}
+
+/// What became of the wish to forget a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Eviction {
+    /// It is forgotten: the next read asks the database.
+    Evicted,
+    /// There was nothing to forget.
+    NotHeld,
+    /// It stays: the database does not have it yet.
+    Undrained,
+    /// It stays: the database has refused it, and the dead letters have it.
+    Parked,
 }
 
 /// Which dirty records are asked for.
@@ -286,7 +301,7 @@ pub struct Settings {
 
 /// The hot store.
 ///
-/// Every call concerns one shard, is atomic, and answers [`HotStoreError::Closed`] unless the shard is open for the
+/// Every call but [`HotStore::read_many`] concerns one shard, is atomic, and answers [`HotStoreError::Closed`] unless the shard is open for the
 /// live incarnation of the store (but for the calls that open it, [`HotStore::header`], [`HotStore::halt_writes`], [`HotStore::settings`], and the
 /// reports, which concern none).
 /// Results are in the order of the arguments. Calls with several records are atomic per record at least.
@@ -340,7 +355,8 @@ pub trait HotStore: Send + Sync + 'static {
         ttl: Duration,
     ) -> impl Future<Output = Result<LeaseOutcome, HotStoreError>> + Send;
 
-    /// Fills a slot, if the lease still stands there; says whether it did. The entry expires after `ttl`.
+    /// Fills a slot, or gives the lease back ([`Fill::Nothing`]), if the lease still stands there; says whether it did. The
+    /// entry expires after `ttl`.
     fn fill(
         &self,
         shard: Shard,
@@ -359,6 +375,15 @@ pub trait HotStore: Send + Sync + 'static {
         cleans: Vec<Clean>,
         ttl: Duration,
     ) -> impl Future<Output = Result<Vec<CleanOutcome>, HotStoreError>> + Send;
+
+    /// Forgets clean images, remembered absences and leases in progress, so that the next read asks the database and no
+    /// read that began before can fill in what it saw. What is dirty or parked stays. Images that it removes are told
+    /// with every read from then on ([`Answer::removed`]).
+    fn evict(
+        &self,
+        shard: Shard,
+        records: Vec<RecordId>,
+    ) -> impl Future<Output = Result<Vec<Eviction>, HotStoreError>> + Send;
 
     /// Parks records that the dead letters have. A dirty record at that version becomes [`Stage::Parked`]; one that is
     /// parked at it already stays so. Whatever else is there stays as it is.

@@ -178,8 +178,8 @@ async fn read_at_the_end(world: &World, at: usize, record: &Record) {
             let from = world.tick();
             let outcome = match ingest.reader().get(table, &World::key_row(record), &[]).await {
                 Ok(found) => image(&found.row).map(|image: Image| {
-                    let epoch = Some(found.etag.epoch.0);
-                    Outcome::Read(Some(Seen { version: found.etag.version.get(), epoch, image }))
+                    let epoch = found.etag.map(|etag| etag.epoch.0);
+                    Outcome::Read(Some(Seen { version: found.etag.map_or(0, |etag| etag.version.get()), epoch, image }))
                 }),
                 Err(ReadError::NotFound(_)) => Some(Outcome::Read(None)),
                 Err(_) => None,

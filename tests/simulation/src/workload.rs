@@ -14,7 +14,7 @@ use ingest_svc::{
     Etag, Token,
     accept::{Accepted, AckLevel, Acknowledge, Change, Require, WriteError, WriteRequest},
     applied::WaitError,
-    read::{Found, ReadError},
+    read::{Consistency, Found, Get, ReadError},
 };
 use model::{Epoch, RequestId, Row, Value, Version};
 use tokio::time::{sleep, timeout};
@@ -39,6 +39,8 @@ const AFTER_REFUSAL: Duration = Duration::from_millis(200);
 const IN_VAIN: u64 = 4;
 /// Records of a batch, at most.
 const BATCH: u64 = 3;
+/// Bytes of the answer to a batch of reads: of all of it now and then.
+const ROOM: usize = 4096;
 
 /// A client: one operation after the other.
 pub(crate) struct Client {
@@ -116,7 +118,12 @@ impl Client {
                 return;
             }
             match self.world.nature.pick(0..100) {
-                0..30 => self.read().await,
+                0..22 => self.read(1).await,
+                22..28 => {
+                    let count = self.world.nature.pick(2..BATCH + 2);
+                    self.read(count).await;
+                }
+                28..30 => self.evict().await,
                 30..92 => self.write(1).await,
                 _ => {
                     let count = self.world.nature.pick(2..BATCH + 1);
@@ -137,40 +144,68 @@ impl Client {
         }
     }
 
-    async fn read(&mut self) {
-        let at = self.world.any_record();
-        let record = &self.world.records[at];
-        let table = &self.world.tables[record.table].name;
+    /// Reads some records in one call; each is an operation of its own.
+    async fn read(&mut self, count: u64) {
+        let places: Vec<usize> = (0..count).map(|_| self.world.any_record()).collect();
+        let get = |at: &usize| {
+            let record = &self.world.records[*at];
+            let table = self.world.tables[record.table].name.clone();
+            Get { table, key: World::key_row(record), columns: Vec::new(), consistency: Consistency::Newest }
+        };
+        let gets: Vec<Get> = places.iter().map(get).collect();
         let replica = self.replica().await;
         let from = self.world.tick();
-        let (reader, key) = (replica.reader(), World::key_row(record));
-        let answer = tokio::select! {
+        let reader = replica.reader();
+        let answers = tokio::select! {
             biased;
             () = replica.process.died() => None,
-            answer = timeout(PATIENCE, reader.get(table, &key, &[])) => answer.ok(),
+            answers = timeout(PATIENCE, reader.read_many(gets, ROOM)) => answers.ok(),
         };
+        let mut answers = answers.unwrap_or_default().into_iter();
+        for at in places {
+            if let Some(outcome) = self.outcome_of_read(answers.next()) {
+                if let Outcome::Read(Some(Seen { version, epoch: Some(epoch), .. })) = outcome {
+                    self.etags.insert(at, Stamp { version, epoch });
+                }
+                self.record(at, Action::Read, from, None, outcome);
+            }
+        }
+    }
+
+    /// What a read came to; none if it can't be.
+    fn outcome_of_read(&self, answer: Option<Result<Found, ReadError>>) -> Option<Outcome> {
         if let Some(Err(error)) = &answer {
             self.world.nature.note(|| format!("CLIENT {} is told: {error}", self.number));
         }
-        let outcome = match answer {
-            Some(Ok(found)) => match seen(&found) {
-                Some(seen) => Outcome::Read(Some(seen)),
-                None => {
+        match answer {
+            Some(Ok(found)) => {
+                let seen = seen(&found);
+                if seen.is_none() {
                     self.world.complain(format!("a row without its columns was read: {found:?}"));
-                    return;
                 }
-            },
-            Some(Err(ReadError::NotFound(_))) => Outcome::Read(None),
-            Some(Err(ReadError::Store(_))) | None => Outcome::Refused(Refusal::Other),
+                seen.map(|seen| Outcome::Read(Some(seen)))
+            }
+            Some(Err(ReadError::NotFound(_))) => Some(Outcome::Read(None)),
+            Some(Err(ReadError::Store(_) | ReadError::NoRoom)) | None => Some(Outcome::Refused(Refusal::Other)),
             Some(Err(error)) => {
                 self.world.complain(format!("a read was refused that is right: {error}"));
-                return;
+                None
             }
-        };
-        if let Outcome::Read(Some(Seen { version, epoch: Some(epoch), .. })) = outcome {
-            self.etags.insert(at, Stamp { version, epoch });
         }
-        self.record(at, Action::Read, from, None, outcome);
+    }
+
+    /// Makes a record be forgotten. Nobody may see that, but for a database that is asked once more.
+    async fn evict(&mut self) {
+        let record = &self.world.records[self.world.any_record()];
+        let (table, key) = (&self.world.tables[record.table].name, World::key_row(record));
+        let replica = self.replica().await;
+        let reader = replica.reader();
+        let answer = tokio::select! {
+            biased;
+            () = replica.process.died() => return,
+            answer = timeout(PATIENCE, reader.evict(table, std::slice::from_ref(&key))) => answer,
+        };
+        self.world.nature.note(|| format!("CLIENT {} has evicted {}: {answer:?}", self.number, record.name));
     }
 
     fn record(&mut self, at: usize, action: Action, from: u64, batch: Option<BatchPlace>, outcome: Outcome) {
@@ -474,6 +509,6 @@ pub(crate) fn image(row: &Row) -> Option<Image> {
 }
 
 fn seen(found: &Found) -> Option<Seen> {
-    let Etag { version, epoch } = found.etag;
+    let Etag { version, epoch } = found.etag?;
     Some(Seen { version: version.get(), epoch: Some(epoch.0), image: image(&found.row)? })
 }

@@ -3,12 +3,14 @@
 mod durability;
 mod operate;
 mod payments;
+mod reads;
 mod semantics;
 mod streams;
 mod tables;
 
 pub(crate) use durability::*;
 pub(crate) use operate::*;
+pub(crate) use reads::*;
 pub(crate) use semantics::*;
 pub(crate) use streams::*;
 pub(crate) use tables::*;

@@ -50,6 +50,7 @@ pub(crate) enum Asked {
     Update(v1::UpdateRecordRequest),
     Delete(v1::DeleteRecordRequest),
     Get(v1::GetRecordRequest),
+    BatchGet(v1::BatchGetRecordsRequest),
     Batch(v1::BatchWriteRequest),
     Wait(v1::WaitAppliedRequest),
     GetTable,
@@ -157,6 +158,14 @@ impl Scripted {
     }
 }
 
+fn details_of(status: &Status) -> tonic_types::Status {
+    prost::Message::decode(status.details()).unwrap_or_else(|_| tonic_types::Status {
+        code: status.code().into(),
+        message: status.message().into(),
+        details: Vec::new(),
+    })
+}
+
 fn id_of(item: &v1::WriteItem) -> i64 {
     use v1::write_item::Operation::{Create, Delete, Put, Update};
     let row = match item.operation.as_ref().unwrap() {
@@ -250,6 +259,29 @@ impl RecordService for Scripted {
         let row = asked.key.clone();
         self.follow(Asked::Get(asked)).await?;
         Ok(Response::new(v1::GetRecordResponse { row, etag: "1-1".into() }))
+    }
+
+    async fn batch_get_records(
+        &self,
+        request: Request<v1::BatchGetRecordsRequest>,
+    ) -> Result<Response<v1::BatchGetRecordsResponse>, Status> {
+        use v1::get_item_result::Outcome;
+        let asked = request.into_inner();
+        let keys: Vec<Option<v1::Row>> = asked.items.iter().map(|item| item.key.clone()).collect();
+        let items = self.follow(Asked::BatchGet(asked)).await?.unwrap_or_else(|| vec![None; keys.len()]);
+        let outcome = |(row, status): (Option<v1::Row>, Option<Status>)| match status {
+            None => Outcome::Record(v1::GetRecordResponse { row, etag: "1-1".into() }),
+            Some(status) => Outcome::Status(details_of(&status)),
+        };
+        let results = keys.into_iter().zip(items).map(|it| v1::GetItemResult { outcome: Some(outcome(it)) }).collect();
+        Ok(Response::new(v1::BatchGetRecordsResponse { results }))
+    }
+
+    async fn evict_records(
+        &self,
+        _: Request<v1::EvictRecordsRequest>,
+    ) -> Result<Response<v1::EvictRecordsResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
     }
 
     async fn wait_applied(

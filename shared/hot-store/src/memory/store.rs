@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     AgreedLimit, Agreement, Answer, Backlog, Budget, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Ended,
-    Fill, FoundInShard, Grant, Halt, HotStore, HotStoreError, IndexBuild, IndexState, Indexed, LeaseOutcome,
+    Eviction, Fill, FoundInShard, Grant, Halt, HotStore, HotStoreError, IndexBuild, IndexState, Indexed, LeaseOutcome,
     LeaseToken, Limits, Lookup, OpeningStart, OpeningToken, ParkOutcome, ParkedRecord, Permit, REQUEST_WINDOW,
     RecordId, ReplicaReport, Restore, SeenReport, SetAsidePage, Settings, ShardHeader, Stamp, Write, WriteOutcome,
 };
@@ -279,6 +279,10 @@ impl HotStore for MemoryStore {
         self.on_open(shard, |state, now| {
             Ok(cleans.into_iter().map(|clean| state.mark_clean(now, clean, ttl)).collect())
         })
+    }
+
+    async fn evict(&self, shard: Shard, records: Vec<RecordId>) -> Result<Vec<Eviction>, HotStoreError> {
+        self.on_open(shard, |state, now| Ok(records.iter().map(|record| state.evict(now, record)).collect()))
     }
 
     async fn park(&self, shard: Shard, stamps: Vec<Stamp>) -> Result<Vec<ParkOutcome>, HotStoreError> {

@@ -16,7 +16,7 @@ use super::{
     value::{self, Validity, slot_of},
 };
 use crate::{
-    Answer, Backlog, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, HotStoreError, LeaseOutcome, LeaseToken,
+    Answer, Backlog, Clean, CleanOutcome, Dirty, DirtyRecord, Eviction, Fill, HotStoreError, LeaseOutcome, LeaseToken,
     Precondition, RecordId, ShardHeader, Slot, Stamp, Write, WriteOutcome,
 };
 
@@ -217,6 +217,7 @@ impl RedisStore {
         let (kind, version, payload) = match fill {
             Fill::Image { version, image } => (value::kind_of(&image), version, value::payload_of(image)),
             Fill::Absent => ("A", Version::ZERO, Bytes::new()),
+            Fill::Nothing => ("N", Version::ZERO, Bytes::new()),
         };
         let call = scripts::FILL.call(2).arg(&keys.header).arg(keys.record(record)).arg(&token.0);
         let call = call.arg(kind).arg(version.get()).arg(&payload[..]).arg(millis(ttl));
@@ -261,6 +262,35 @@ impl RedisStore {
             }
         }
         Ok(outcomes)
+    }
+
+    pub(super) async fn evict_records(
+        &self,
+        shard: Shard,
+        records: &[RecordId],
+    ) -> Result<Vec<Eviction>, HotStoreError> {
+        let keys = self.keys(shard)?;
+        let mut evictions = Vec::with_capacity(records.len());
+        // An empty call still answers whether the shard is open.
+        let first = records.len().min(RECORDS_PER_CALL);
+        let (first, rest) = records.split_at(first);
+        for part in std::iter::once(first).chain(rest.chunks(RECORDS_PER_CALL)) {
+            let mut call = scripts::EVICT.call(2 + part.len()).arg(&keys.header).arg(&keys.dirty);
+            for record in part {
+                call.push(keys.record(record));
+            }
+            let mut reply = self.call(shard, call).await?;
+            for outcome in reply.flags(part.len())? {
+                evictions.push(match outcome {
+                    b'e' => Eviction::Evicted,
+                    b'n' => Eviction::NotHeld,
+                    b'u' => Eviction::Undrained,
+                    b'p' => Eviction::Parked,
+                    other => return Err(reply.corrupt(format!("outcome {other} of an eviction is not known"))),
+                });
+            }
+        }
+        Ok(evictions)
     }
 
     pub(super) async fn list_dirty(

@@ -88,6 +88,7 @@ scripts! {
     LEASE = "lease.lua";
     FILL = "fill.lua";
     MARK_CLEAN = "mark_clean.lua";
+    EVICT = "evict.lua";
     PARK = "park.lua";
     PURGE_PARKED = "purge_parked.lua";
     DIRTY = "dirty.lua";

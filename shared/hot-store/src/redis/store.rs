@@ -11,10 +11,10 @@ use super::{
     restore_new::Exclusive, scripts::Call, torn_file::TornFile,
 };
 use crate::{
-    Answer, Backlog, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Fill, FoundInShard, Halt, HotStore,
-    HotStoreError, IndexBuild, IndexState, Indexed, LeaseOutcome, LeaseToken, Lookup, OpeningStart, OpeningToken,
-    ParkOutcome, ParkedRecord, RecordId, ReplicaReport, Restore, SeenReport, SetAsidePage, Settings, ShardHeader,
-    Stamp, Write, WriteOutcome,
+    Answer, Backlog, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Eviction, Fill, FoundInShard, Halt,
+    HotStore, HotStoreError, IndexBuild, IndexState, Indexed, LeaseOutcome, LeaseToken, Lookup, OpeningStart,
+    OpeningToken, ParkOutcome, ParkedRecord, RecordId, ReplicaReport, Restore, SeenReport, SetAsidePage, Settings,
+    ShardHeader, Stamp, Write, WriteOutcome,
 };
 
 /// The hot store on Redis.
@@ -182,6 +182,10 @@ impl HotStore for RedisStore {
         ttl: Duration,
     ) -> Result<Vec<CleanOutcome>, HotStoreError> {
         self.mark_records_clean(shard, cleans, ttl).await
+    }
+
+    async fn evict(&self, shard: Shard, records: Vec<RecordId>) -> Result<Vec<Eviction>, HotStoreError> {
+        self.evict_records(shard, &records).await
     }
 
     async fn park(&self, shard: Shard, stamps: Vec<Stamp>) -> Result<Vec<ParkOutcome>, HotStoreError> {

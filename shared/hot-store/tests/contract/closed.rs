@@ -13,6 +13,8 @@ async fn refuses_everything(b: &impl Backend, epoch: Epoch) {
     assert_eq!(store.write(shard, Instant::now(), writes).await, Err(closed.clone()));
     assert_eq!(store.read(shard, vec![record(1)]).await, Err(closed.clone()));
     assert_eq!(store.read(shard, Vec::new()).await, Err(closed.clone()));
+    assert_eq!(store.evict(shard, vec![record(1)]).await, Err(closed.clone()));
+    assert_eq!(store.evict(shard, Vec::new()).await, Err(closed.clone()));
     assert_eq!(store.read_many(vec![(shard, Vec::new())], 10).await, [Err(closed.clone())]);
     let stamps = vec![Stamp { record: record(1), version: version(1) }];
     assert_eq!(store.mark_queued(shard, epoch, stamps).await, Err(closed.clone()));

@@ -34,6 +34,21 @@ pub async fn a_write_breaks_the_lease(b: &impl Backend) {
     assert_eq!(read(b, record(1)).await, image_slot(written, row(1), true));
 }
 
+pub async fn a_lease_that_is_given_back_is_somebody_else_s(b: &impl Backend) {
+    open(b).await;
+    let token = lease(b, record(1), LONG).await;
+    let other = LeaseToken("somebody else's".to_owned());
+    assert!(!fill(b, record(1), other, Fill::Nothing, LONG).await);
+    assert_eq!(read(b, record(1)).await, Slot::Leased);
+    assert!(fill(b, record(1), token.clone(), Fill::Nothing, LONG).await);
+    assert_eq!(read(b, record(1)).await, Slot::Empty);
+    let second = lease(b, record(1), LONG).await;
+    assert!(!fill(b, record(1), token, Fill::Nothing, LONG).await, "it is not the first one's any more");
+    let written = put(b, record(1), row(1)).await;
+    assert!(!fill(b, record(1), second, Fill::Nothing, LONG).await);
+    assert_eq!(read(b, record(1)).await, image_slot(written, row(1), true));
+}
+
 pub async fn a_lease_expires_and_the_slow_fill_is_refused(b: &impl Backend) {
     open(b).await;
     let slow = lease(b, record(1), Duration::from_millis(60)).await;

@@ -6,6 +6,7 @@ pub mod aside;
 pub mod backlogs;
 pub mod budgets;
 pub mod closed;
+pub mod evictions;
 pub mod halts;
 pub mod indexes;
 pub mod kit;
@@ -78,6 +79,12 @@ macro_rules! contract_tests {
             a_read_of_many_tells_more_than_a_call_can_carry
             images_that_are_removed_are_counted_and_what_expires_or_is_replaced_is_not
         );
+        $crate::contract_tests!(@module $backend, [$(#[$attribute])*], evictions:
+            what_the_database_has_is_forgotten_and_what_it_has_not_stays
+            a_read_that_began_before_can_t_fill_in_what_it_saw
+            what_is_forgotten_is_cold_to_preconditions
+            many_are_forgotten_in_one_call
+        );
         $crate::contract_tests!(@module $backend, [$(#[$attribute])*], parking:
             a_parked_record_is_read_and_is_neither_dirty_nor_behind
             only_a_dirty_image_of_that_version_is_parked
@@ -141,6 +148,7 @@ macro_rules! contract_tests {
         $crate::contract_tests!(@module $backend, [$(#[$attribute])*], leases:
             one_reader_gets_the_lease_and_fills
             a_write_breaks_the_lease
+            a_lease_that_is_given_back_is_somebody_else_s
             a_lease_expires_and_the_slow_fill_is_refused
             an_absence_is_remembered_for_a_while
             what_is_there_is_taken

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hot_store::{
     AgreedLimit, Agreement, Answer, Backlog, Budget, Checkpoint, Claim, Clean, CleanOutcome, Dirty, DirtyRecord, Ended,
-    Fill, FoundInShard, Grant, Halt, HotStore, HotStoreError, IndexBuild, IndexState, Indexed, LeaseOutcome,
+    Eviction, Fill, FoundInShard, Grant, Halt, HotStore, HotStoreError, IndexBuild, IndexState, Indexed, LeaseOutcome,
     LeaseToken, Limits, Lookup, OpeningStart, OpeningToken, ParkOutcome, ParkedRecord, Permit, RecordId, ReplicaReport,
     Restore, SeenReport, SetAsidePage, Settings, ShardHeader, Stamp, Write, WriteOutcome,
 };
@@ -93,6 +93,10 @@ impl<H: HotStore> HotStore for Faulty<H> {
         ttl: Duration,
     ) -> Result<Vec<CleanOutcome>, HotStoreError> {
         pass!(self, mark_clean(shard, cleans, ttl))
+    }
+
+    async fn evict(&self, shard: Shard, records: Vec<RecordId>) -> Result<Vec<Eviction>, HotStoreError> {
+        pass!(self, evict(shard, records))
     }
 
     async fn park(&self, shard: Shard, stamps: Vec<Stamp>) -> Result<Vec<ParkOutcome>, HotStoreError> {

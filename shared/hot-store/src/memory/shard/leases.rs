@@ -43,6 +43,10 @@ impl ShardState {
             return false;
         }
         let held = match fill {
+            Fill::Nothing => {
+                self.remove(record);
+                return true;
+            }
             _ if !room => {
                 self.remove(record);
                 return false;

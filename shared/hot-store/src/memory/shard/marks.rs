@@ -9,7 +9,7 @@ use super::{
     Now, ShardState,
     slots::{Held, Standing, StoredImage},
 };
-use crate::{Answer, Clean, CleanOutcome, HotStoreError, RecordId, Stamp};
+use crate::{Answer, Clean, CleanOutcome, Eviction, HotStoreError, RecordId, Stamp};
 
 impl ShardState {
     pub(in crate::memory) fn read(&self, now: Now, records: &[RecordId]) -> Result<Answer, HotStoreError> {
@@ -57,6 +57,20 @@ impl ShardState {
             true
         });
         Ok(marked.collect())
+    }
+
+    pub(in crate::memory) fn evict(&mut self, now: Now, record: &RecordId) -> Eviction {
+        match self.held(now, record) {
+            None => return Eviction::NotHeld,
+            Some(Held::Image(stored)) => match stored.standing {
+                Standing::Dirty { .. } => return Eviction::Undrained,
+                Standing::Parked => return Eviction::Parked,
+                Standing::Clean => self.removed += 1,
+            },
+            Some(Held::Lease(_) | Held::Absent) => {}
+        }
+        self.remove(record);
+        Eviction::Evicted
     }
 
     pub(in crate::memory) fn mark_clean(&mut self, now: Now, clean: Clean, ttl: Duration) -> CleanOutcome {

@@ -1,0 +1,54 @@
+//! Asks a database for rows, for those who hold a permit for it.
+
+use database::{CatalogTable, Database, DatabaseError, DatabaseRow};
+use model::Key;
+use tokio::time::timeout;
+
+use crate::{Core, StoreError};
+
+/// What the database holds for each key, by one statement if it can. A database that is known to be away is not asked, and
+/// one that does not answer for long is given up.
+pub(super) async fn read<H, L, D: Database>(
+    core: &Core<H, L, D>,
+    table: &CatalogTable,
+    keys: &[Key],
+) -> Vec<Result<DatabaseRow, StoreError>> {
+    let all = |error: StoreError| keys.iter().map(|_| Err(error.clone())).collect();
+    match rows(core, table, keys).await {
+        Ok(rows) if rows.len() == keys.len() => rows.into_iter().map(Ok).collect(),
+        Ok(rows) => all(StoreError::DatabaseUnfit(format!("it answered {} rows for {} keys", rows.len(), keys.len()))),
+        // It may be the fault of one row, which must not be that of the others.
+        Err(StoreError::DatabaseUnfit(_)) if keys.len() > 1 => {
+            let mut single = Vec::with_capacity(keys.len());
+            for key in keys {
+                let row = rows(core, table, std::slice::from_ref(key)).await;
+                single.push(row.map(|rows| rows.into_iter().next().unwrap_or(DatabaseRow::Absent)));
+            }
+            single
+        }
+        Err(error) => all(error),
+    }
+}
+
+async fn rows<H, L, D: Database>(
+    core: &Core<H, L, D>,
+    table: &CatalogTable,
+    keys: &[Key],
+) -> Result<Vec<DatabaseRow>, StoreError> {
+    let name = &table.schema.table.database;
+    let no_such = || StoreError::DatabaseUnfit(format!("no database named {name} is configured"));
+    let database = core.directory.database(name).ok_or_else(no_such)?;
+    // What was begun runs to its end, also when nobody waits for it any more.
+    let patience = core.options.database_patience;
+    match timeout(patience, database.read(&table.schema, keys)).await {
+        Ok(result) => {
+            core.outages.learn(name, &result);
+            Ok(result?)
+        }
+        Err(_) => {
+            let problem = format!("it has not answered for {patience:?}");
+            core.outages.away(name, problem.clone());
+            Err(DatabaseError::Unknown(problem).into())
+        }
+    }
+}
