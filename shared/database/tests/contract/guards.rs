@@ -185,6 +185,12 @@ async fn a_row_that_somebody_else_removed(h: Harness) {
     assert_eq!(h.apply_one(&schema, put(&schema, "a", 15)).await, Applied::Stale { current: deleted(20) });
     assert_eq!(h.apply_one(&schema, put(&schema, "a", 25)).await, Applied::Written);
     assert_eq!(h.read(&schema, &id("a")).await, present(25, item("a", 25)));
+    // Where the version stood in the row, it has gone with it: what is delivered again comes back.
+    let schema = h.items(VersionGuard::Column).await;
+    h.apply_one(&schema, put(&schema, "a", 20)).await;
+    h.remove_theirs(&schema.table.table).await;
+    assert_eq!(h.read(&schema, &id("a")).await, DatabaseRow::Absent);
+    assert_eq!(h.apply_one(&schema, put(&schema, "a", 20)).await, Applied::Written);
 }
 
 async fn a_batch_decides_each_change_by_itself(h: Harness) {
