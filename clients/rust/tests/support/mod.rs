@@ -192,14 +192,7 @@ fn item_result(status: Option<Status>) -> v1::WriteItemResult {
     use v1::write_item_result::Outcome;
     let outcome = match status {
         None => Outcome::Result(result().unwrap()),
-        Some(status) => {
-            let details = prost::Message::decode(status.details()).unwrap_or_else(|_| tonic_types::Status {
-                code: status.code().into(),
-                message: status.message().into(),
-                details: Vec::new(),
-            });
-            Outcome::Status(details)
-        }
+        Some(status) => Outcome::Status(details_of(&status)),
     };
     v1::WriteItemResult { outcome: Some(outcome) }
 }
