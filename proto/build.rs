@@ -6,6 +6,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "shockabsorber/v1/record_service.proto",
         "shockabsorber/v1/table_service.proto",
         "shockabsorber/v1/operator_service.proto",
+        "shockabsorber/v1/watch_service.proto",
     ];
     for file in files {
         println!("cargo:rerun-if-changed={file}");

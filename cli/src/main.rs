@@ -9,6 +9,7 @@ mod record;
 mod status;
 mod table;
 mod verify;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -48,6 +49,8 @@ enum Command {
     Update(record::UpdateArgs),
     /// Delete a record
     Delete(record::DeleteArgs),
+    /// Show the changes of a table, or of one record, as they come in
+    Watch(watch::WatchArgs),
     /// Wait until the database has what was written
     Wait(record::WaitArgs),
     /// Show how it goes: what waits for the database, how fast it is written, who does it, what is stopped
@@ -83,6 +86,7 @@ async fn main() -> Result<ExitCode> {
         Command::Put(arguments) => record::put(arguments, &endpoint).await,
         Command::Update(arguments) => record::update(arguments, &endpoint).await,
         Command::Delete(arguments) => record::delete(arguments, &endpoint).await,
+        Command::Watch(arguments) => watch::run(arguments, &endpoint).await,
         Command::Wait(arguments) => record::wait(arguments, &endpoint).await,
         Command::Status(arguments) => status::run(arguments, &endpoint).await,
         Command::Pause(arguments) => holds::pause(arguments, &endpoint).await,

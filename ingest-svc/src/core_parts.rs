@@ -116,6 +116,10 @@ pub struct IngestOptions {
     pub database_patience: Duration,
     /// After a database did not answer, those who miss a record are told so at once for so long, but for one who asks again.
     pub outage_pause: Duration,
+    /// Watches at once.
+    pub max_watches: usize,
+    /// A watch that has nothing to tell says so after this time, with a new token.
+    pub watch_progress: Duration,
     /// How long a reader may take to fill a cold record.
     pub lease_ttl: Duration,
     /// How long "there is no such row" is remembered.
@@ -173,6 +177,8 @@ impl Default for IngestOptions {
             max_cold_reads: 32,
             database_patience: Duration::from_secs(5),
             outage_pause: Duration::from_secs(1),
+            max_watches: 256,
+            watch_progress: Duration::from_secs(10),
             lease_ttl: Duration::from_secs(5),
             absent_ttl: Duration::from_secs(5),
             hot_ttl: HotTtl { default: Duration::from_secs(600), per_table: HashMap::new() },

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `server` | the listener, limits, health, reflection, the orderly end |
 //! | `admission` | how many requests are worked on at once, decided before a request is decoded |
-//! | `records`, `tables`, `operators` | the services |
+//! | `records`, `tables`, `operators`, `watch` | the services |
 //! | `batch` | the answer to many reads, as far as it fits into a message |
 //! | `work` | what is the same for every call |
 //! | `write_stream` | the messages of WriteStream as single writes, and their results as messages |
@@ -25,6 +25,7 @@ mod status;
 mod tables;
 pub(crate) mod value;
 mod verify;
+mod watch;
 mod work;
 mod write_stream;
 

@@ -5,7 +5,7 @@
 //! store, or from the database under a lease. What a crash leaves half-way is healed by [`relay`]; what a restart of
 //! the hot store closes is opened again by [`opening`]. [`tables`] says which tables take part. What the database refused
 //! for good is in the hands of operators: [`dead_letters`], and so is what is stopped: [`holds`]. [`status`] tells them
-//! how it goes, [`verify`] whether the stores agree.
+//! how it goes, [`verify`] whether the stores agree. Who reacts to changes sees them come in: [`watch`].
 //!
 //! The use cases know the three stores by their traits only; [`app`] is the one place that names backends.
 
@@ -29,6 +29,7 @@ pub mod status;
 pub mod tables;
 mod token;
 pub mod verify;
+pub mod watch;
 
 pub use core_parts::{Core, HotTtl, IngestOptions, MaxBacklog, TableRules, WallClock, WriteRules};
 pub use error::{Part, StoreError};

@@ -131,6 +131,11 @@ reasons! {
     DrainingDown = "DRAINING_DOWN", Unavailable, untouched;
     /// The server is working on as many requests as it takes.
     Overloaded = "OVERLOADED", ResourceExhausted, untouched;
+    /// The server has as many watches as it takes.
+    TooManyWatches = "TOO_MANY_WATCHES", ResourceExhausted, untouched;
+    /// The resume token names a place that the event log no longer has, or is of another log: read the table anew, and
+    /// watch from now on.
+    WatchTokenExpired = "WATCH_TOKEN_EXPIRED", OutOfRange, untouched;
     /// The server is starting or being stopped.
     NotServing = "NOT_SERVING", Unavailable, untouched;
     /// The server has ended a stream of writes: it is being stopped, a write of unknown outcome stands in the way of the

@@ -38,7 +38,7 @@ def generate(into):
     if protoc.main(arguments) != 0:
         raise RuntimeError("protoc failed")
     sys.path.insert(0, str(into))
-    services = [f"{name}_service_pb2{kind}" for name in ("record", "table", "operator") for kind in ("", "_grpc")]
+    services = [f"{name}_service_pb2{kind}" for name in ("record", "table", "operator", "watch") for kind in ("", "_grpc")]
     names = ["value_pb2", *services]
     return [importlib.import_module(f"shockabsorber.v1.{name}") for name in names]
 
@@ -87,7 +87,8 @@ class ClientTest(unittest.TestCase):
         cls.directory = tempfile.TemporaryDirectory(prefix="shock-absorber-python-")
         stubs = pathlib.Path(cls.directory.name, "stubs")
         stubs.mkdir()
-        cls.values, cls.records, records_grpc, cls.tables, tables_grpc, cls.operators, operators_grpc = generate(stubs)
+        cls.values, *services = generate(stubs)
+        cls.records, records_grpc, cls.tables, tables_grpc, cls.operators, operators_grpc, cls.watches, watches_grpc = services
         cls.server = None
         endpoint = os.environ.get("SHOCK_ABSORBER_TEST_ENDPOINT")
         if not endpoint:
@@ -107,6 +108,7 @@ class ClientTest(unittest.TestCase):
         cls.record = records_grpc.RecordServiceStub(cls.channel)
         cls.table_service = tables_grpc.TableServiceStub(cls.channel)
         cls.operator = operators_grpc.OperatorServiceStub(cls.channel)
+        cls.watcher = watches_grpc.WatchServiceStub(cls.channel)
         cls.wait_until_serving()
         cls.payments = cls.values.TableRef(table="payments")
         cls.table_service.EnableTable(cls.tables.EnableTableRequest(table=cls.payments), timeout=30)
@@ -409,6 +411,35 @@ class ClientTest(unittest.TestCase):
         never = self.operators.VerifyTableRequest(table=self.values.TableRef(table="nothing"))
         self.refused(grpc.StatusCode.FAILED_PRECONDITION, "TABLE_NOT_ENABLED", lambda it: list(self.operator.VerifyTable(it)), never)
 
+    def test_changes_are_watched_and_a_watch_goes_on_where_it_was(self):
+        row = self.payment()
+        request = self.watches.WatchRequest(table=self.payments, keys=[self.key(row)], columns=["id", "amount"])
+        watch = self.watcher.Watch(request, timeout=60)
+        begun = next(watch)
+        self.assertTrue(begun.live)
+        self.assertEqual(list(begun.changes), [])
+        # Live, then read, then apply by version: nothing is missed.
+        self.record.PutRecord(self.records.PutRecordRequest(table=self.payments, row=row))
+        read = self.record.GetRecord(self.records.GetRecordRequest(table=self.payments, key=self.key(row)))
+        told = next(watch)
+        (change,) = told.changes
+        self.assertEqual((change.operation, change.key), (self.watches.CHANGE_OPERATION_PUT, self.key(row)))
+        self.assertEqual((change.version, change.etag), (read.version, read.etag))
+        self.assertEqual(sorted(change.row.columns), ["amount", "id"])
+        watch.cancel()
+        self.record.DeleteRecord(self.records.DeleteRecordRequest(table=self.payments, key=self.key(row)))
+        request.resume_token = told.resume_token
+        watch = self.watcher.Watch(request, timeout=60)
+        changes = []
+        while not changes:
+            changes.extend(next(watch).changes)
+        self.assertEqual([c.operation for c in changes], [self.watches.CHANGE_OPERATION_DELETE])
+        self.assertFalse(changes[0].HasField("row"))
+        self.assertGreater(changes[0].version, change.version)
+        watch.cancel()
+        request.resume_token = "x" + told.resume_token
+        self.refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT", lambda it: next(self.watcher.Watch(it)), request)
+
     def test_tables_and_reflection(self):
         tables = self.table_service.ListTables(self.tables.ListTablesRequest()).tables
         payments = [t for t in tables if t.table.table == "payments"]
@@ -419,6 +450,7 @@ class ClientTest(unittest.TestCase):
         self.assertIn("shockabsorber.v1.RecordService", services)
         self.assertIn("shockabsorber.v1.TableService", services)
         self.assertIn("shockabsorber.v1.OperatorService", services)
+        self.assertIn("shockabsorber.v1.WatchService", services)
 
     def test_a_table_is_given_a_rate_and_taken_it_again(self):
         rate = self.tables.SetTableRateRequest(table=self.payments, rows_per_second=250.0)

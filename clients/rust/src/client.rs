@@ -7,8 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proto::v1::{self, write_item::Operation};
-use tonic::{Request, Response, Status};
+use proto::v1::{self, watch_service_client::WatchServiceClient, write_item::Operation};
+use tonic::{Request, Response, Status, transport::Channel};
 
 use crate::{
     Accepted, Acknowledge, Builder, ClientError, Precondition, Rate, Row, Table, TableRef, Write,
@@ -334,6 +334,16 @@ impl Client {
             settled &= error.is_refusal();
             tokio::time::sleep(delay).await;
         }
+    }
+
+    /// Whether what failed is tried again at all.
+    pub(crate) fn retries(&self) -> bool {
+        self.shared.retries
+    }
+
+    /// A connection of its own, for a watch.
+    pub(crate) fn connection_apart(&self) -> WatchServiceClient<Channel> {
+        self.shared.connections.apart()
     }
 
     /// The next connection, for a call that is made once.

@@ -7,7 +7,7 @@ use std::{
 
 use proto::v1::{
     operator_service_client::OperatorServiceClient, record_service_client::RecordServiceClient,
-    table_service_client::TableServiceClient,
+    table_service_client::TableServiceClient, watch_service_client::WatchServiceClient,
 };
 use tonic::transport::{Channel, Endpoint};
 
@@ -150,7 +150,8 @@ impl Builder {
                 connections.push(Connection::new(channel, self.max_message_bytes));
             }
         }
-        Client::new(Connections { all: connections, next: AtomicUsize::new(0) }, &self)
+        let (endpoints, max_message_bytes) = (endpoints.to_vec(), self.max_message_bytes);
+        Client::new(Connections { all: connections, next: AtomicUsize::new(0), endpoints, max_message_bytes }, &self)
     }
 
     fn parsed_endpoints(&self) -> Result<Vec<Endpoint>, ClientError> {
@@ -205,13 +206,31 @@ impl Connection {
 pub(crate) struct Connections {
     all: Vec<Connection>,
     next: AtomicUsize,
+    endpoints: Vec<Endpoint>,
+    max_message_bytes: usize,
 }
+
+/// What is on its way to a watch whose user is slow, and waits here.
+const WATCH_WINDOW_BYTES: u32 = 256 << 10;
 
 impl Connections {
     /// The next one in turn.
     pub(crate) fn next(&self) -> Connection {
         let at = self.next.fetch_add(1, Ordering::Relaxed);
         self.all[at % self.all.len()].clone()
+    }
+
+    /// A connection for a watch alone, to the next endpoint in turn. What a slow watch has not taken yet counts against the
+    /// window of its connection: on one with others it would hold up their calls.
+    pub(crate) fn apart(&self) -> WatchServiceClient<Channel> {
+        let at = self.next.fetch_add(1, Ordering::Relaxed);
+        let endpoint = self.endpoints[at % self.endpoints.len()]
+            .clone()
+            .initial_stream_window_size(WATCH_WINDOW_BYTES)
+            .initial_connection_window_size(WATCH_WINDOW_BYTES);
+        WatchServiceClient::new(endpoint.connect_lazy())
+            .max_decoding_message_size(self.max_message_bytes)
+            .max_encoding_message_size(self.max_message_bytes)
     }
 }
 

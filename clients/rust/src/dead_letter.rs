@@ -247,7 +247,7 @@ impl DeadLetter {
     }
 }
 
-fn from_proto(at: Option<prost_types::Timestamp>) -> Result<Timestamp, ClientError> {
+pub(crate) fn from_proto(at: Option<prost_types::Timestamp>) -> Result<Timestamp, ClientError> {
     let at = at.unwrap_or_default();
     Timestamp::new(at.seconds, at.nanos).map_err(|_| ClientError::BadAnswer("a time is out of range".into()))
 }

@@ -34,6 +34,9 @@
 //!
 //! In a [`WriteStream`] one write of each key is under way at a time, so all of that holds there for each write by itself.
 //!
+//! A watch ([`Client::watch`]) that breaks off goes on by itself behind the last message that it has handed out, at whichever
+//! server answers, for as long as [`WatchOptions::patience`] says.
+//!
 //! A call that was abandoned (its future dropped) may still take effect.
 
 mod batch;
@@ -52,6 +55,7 @@ mod row;
 mod table;
 mod value;
 mod verify;
+mod watch;
 mod write;
 mod write_stream;
 
@@ -78,5 +82,6 @@ pub use value::{Value, ValueError};
 pub use verify::{
     Verification, Verified, VerifyDifference, VerifyDifferenceKind, VerifyImageStage, VerifyOptions, VerifyProgress,
 };
+pub use watch::{Change, ChangeOperation, Watch, WatchOptions, Watched};
 pub use write::{Accepted, AckLevel, Acknowledge, Precondition, Write};
 pub use write_stream::{WriteStream, WriteStreamOptions};

@@ -13,6 +13,9 @@ pub struct Found {
     pub row: Row,
     /// Names this version of the record, for a later precondition. Empty where only the database was asked.
     pub etag: String,
+    /// Rises with each change of the record: a change that a watch tells is newer if its version is higher. 0 where only
+    /// the database was asked, and of a row that nobody has written through the server.
+    pub version: u64,
 }
 
 /// What a read is to be true of.
@@ -69,7 +72,7 @@ impl Get {
 impl Found {
     fn from_proto(found: v1::GetRecordResponse) -> Result<Self, ClientError> {
         let row = found.row.ok_or_else(|| ClientError::BadAnswer("there is no row in it".into()))?;
-        Ok(Self { row: Row::from_proto(row)?, etag: found.etag })
+        Ok(Self { row: Row::from_proto(row)?, etag: found.etag, version: found.version })
     }
 }
 

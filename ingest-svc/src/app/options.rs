@@ -68,6 +68,8 @@ pub(super) fn ingest(settings: &Settings) -> Result<IngestOptions, OptionsError>
     Ok(IngestOptions {
         replica: format!("ingest {}, process {}", Host, std::process::id()),
         max_cold_reads: ingest.max_cold_reads,
+        max_watches: ingest.max_watches,
+        watch_progress: ingest.watch_progress,
         lease_ttl: ingest.lease_ttl,
         absent_ttl: ingest.absent_ttl,
         hot_ttl: HotTtl { default: settings.tables.defaults.ttl, per_table: ttls },

@@ -24,6 +24,7 @@ pub(super) fn write_result(accepted: Accepted) -> v1::WriteResult {
 pub(super) fn found(found: Found) -> v1::GetRecordResponse {
     v1::GetRecordResponse {
         row: Some(row_to_proto(found.row)),
+        version: found.etag.map_or(0, |etag| etag.version.get()),
         etag: found.etag.map_or_else(String::new, |etag| etag.to_string()),
     }
 }

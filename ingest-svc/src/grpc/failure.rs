@@ -161,6 +161,8 @@ fn retry_delay(reason: Reason) -> Option<Duration> {
         Reason::Overloaded | Reason::LogQueueFull | Reason::NotServing | Reason::StreamEnded => 100,
         Reason::ShardClosed | Reason::HotStoreUnavailable | Reason::LogUnavailable => 500,
         Reason::DatabaseUnavailable | Reason::HotStoreFull | Reason::BacklogFull => 1000,
+        // Watches last long.
+        Reason::TooManyWatches => 2000,
         // It is over when an operator says so.
         Reason::DrainingDown => 5000,
         // It takes an operator.

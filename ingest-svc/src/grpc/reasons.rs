@@ -12,6 +12,7 @@ use crate::{
     read::ReadError,
     tables::TableError,
     verify::VerifyError,
+    watch::WatchError,
 };
 
 impl From<WriteError> for Failure {
@@ -142,6 +143,26 @@ impl From<VerifyError> for Failure {
     }
 }
 
+impl From<WatchError> for Failure {
+    fn from(error: WatchError) -> Self {
+        let message = error.to_string();
+        match error {
+            WatchError::Invalid { part, violations } => invalid(part, violations),
+            WatchError::InvalidKey { at, violations } => invalid_at(&format!("keys[{at}]"), violations),
+            WatchError::OtherToken(_) => Self::of_fields(vec![FieldProblem::invalid("resume_token", message)]),
+            WatchError::TableNotEnabled(table) => Self::new(Reason::TableNotEnabled, message).with("table", table),
+            WatchError::OtherKey(table) => Self::new(Reason::TableUnsupported, message).with("table", table),
+            WatchError::Expired(_) => Self::new(Reason::WatchTokenExpired, message),
+            WatchError::TooMany(max) => Self::new(Reason::TooManyWatches, message).with("max_watches", max),
+            WatchError::LogDown(_) => Self::new(Reason::LogUnavailable, message),
+            WatchError::LogUnfit(_) => Self::new(Reason::Internal, message),
+            WatchError::Store(error) => error.into(),
+            WatchError::Stopping => Self::new(Reason::NotServing, message),
+            WatchError::NobodyListens => Self::new(Reason::Overloaded, message),
+        }
+    }
+}
+
 impl From<Problem> for Failure {
     fn from(problem: Problem) -> Self {
         let message = problem.to_string();
@@ -169,6 +190,15 @@ fn invalid(part: Part, violations: Vec<Violation>) -> Failure {
             _ => violation.problem,
         };
         FieldProblem::new(path, reason_of(violation.reason), problem)
+    };
+    Failure::of_fields(violations.into_iter().map(field).collect())
+}
+
+/// The same for a key that lies elsewhere in its message.
+fn invalid_at(path: &str, violations: Vec<Violation>) -> Failure {
+    let field = |violation: Violation| {
+        let path = format!("{path}.columns[{:?}]", violation.column);
+        FieldProblem::new(path, reason_of(violation.reason), violation.problem)
     };
     Failure::of_fields(violations.into_iter().map(field).collect())
 }

@@ -7,7 +7,7 @@ use event_log::{EventPublisher, LogReader};
 use hot_store::HotStore;
 use proto::v1::{
     operator_service_server::OperatorServiceServer, record_service_server::RecordServiceServer,
-    table_service_server::TableServiceServer,
+    table_service_server::TableServiceServer, watch_service_server::WatchServiceServer,
 };
 use tokio::{net::TcpListener, pin, sync::Semaphore, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -24,6 +24,7 @@ use super::{
     records::Records,
     request::Databases,
     tables::TableCalls,
+    watch::Watches,
     work::Work,
 };
 use crate::{
@@ -35,6 +36,7 @@ use crate::{
     read::Reader,
     tables::Tables,
     verify::Verifier,
+    watch::Watcher,
 };
 
 /// When the last request has been answered, connections get so long to take the answer and close. One that somebody
@@ -48,6 +50,7 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 type RecordServer<H, L, D> = RecordServiceServer<Records<H, L, D>>;
 type TableServer<H, L, D> = TableServiceServer<TableCalls<H, L, D>>;
 type OperatorServer<H, L, D> = OperatorServiceServer<OperatorCalls<H, L, D>>;
+type WatchServer<H, L, D> = WatchServiceServer<Watches<H, L, D>>;
 
 /// The limits of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,6 +133,15 @@ where
     })
     .max_decoding_message_size(options.max_message_bytes)
     .max_encoding_message_size(options.max_message_bytes);
+    let watches = WatchServer::new(Watches {
+        watcher: Watcher::new(core.clone()),
+        stopping: stopping.clone(),
+        databases: databases.clone(),
+        max_message_bytes: options.max_message_bytes,
+        work: work.clone(),
+    })
+    .max_decoding_message_size(options.max_message_bytes)
+    .max_encoding_message_size(options.max_message_bytes);
     let tables = TableServer::new(TableCalls { tables: Tables::new(core.clone()), databases, work })
         .max_decoding_message_size(options.max_message_bytes)
         .max_encoding_message_size(options.max_message_bytes);
@@ -157,6 +169,7 @@ where
         .add_service(Admission::new(records, gate.clone()))
         .add_service(Admission::new(tables, gate.clone()))
         .add_service(Admission::new(operators, gate.clone()))
+        .add_service(Admission::new(watches, gate.clone()))
         .add_optional_service(reflection)
         .add_optional_service(old_reflection)
         .serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned());
@@ -217,7 +230,12 @@ where
     L: EventPublisher + LogReader,
     D: Database,
 {
-    let services = [RecordServer::<H, L, D>::NAME, TableServer::<H, L, D>::NAME, OperatorServer::<H, L, D>::NAME];
+    let services = [
+        RecordServer::<H, L, D>::NAME,
+        TableServer::<H, L, D>::NAME,
+        OperatorServer::<H, L, D>::NAME,
+        WatchServer::<H, L, D>::NAME,
+    ];
     for name in [""].into_iter().chain(services) {
         reporter.set_service_status(name, status).await;
     }

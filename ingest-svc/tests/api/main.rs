@@ -9,5 +9,6 @@ mod operate;
 mod reads;
 mod server;
 mod verify;
+mod watch;
 mod world;
 mod write_stream;

@@ -15,8 +15,12 @@ use tonic_types::StatusExt as _;
 
 use crate::world::{LONG, World, id, payment, prefer_applied, raw_put};
 
-const SERVICES: [&str; 3] =
-    ["shockabsorber.v1.RecordService", "shockabsorber.v1.TableService", "shockabsorber.v1.OperatorService"];
+const SERVICES: [&str; 4] = [
+    "shockabsorber.v1.RecordService",
+    "shockabsorber.v1.TableService",
+    "shockabsorber.v1.OperatorService",
+    "shockabsorber.v1.WatchService",
+];
 
 fn check(service: &str) -> HealthCheckRequest {
     HealthCheckRequest { service: service.to_owned() }

@@ -10,11 +10,15 @@ use std::{
 };
 
 use event_log::{
-    Committed, EventPublisher, LogError, LogReader, LogRecord, LogSettings, Outgoing, Progress, PublishError,
-    TopicPartition,
+    Committed, EventPublisher, Following, LogError, LogReader, LogRecord, LogSettings, Outgoing, Progress,
+    PublishError, TopicPartition,
 };
+use futures::{StreamExt as _, stream};
 use model::{Event, Topic};
-use tokio::sync::Notify;
+use tokio::sync::{
+    Notify,
+    mpsc::{self, UnboundedSender},
+};
 
 /// What becomes of the records of the next calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +35,9 @@ pub enum Fate {
 
 type Hook = Box<dyn FnOnce() + Send>;
 
+/// Somebody who follows some partitions.
+type Follower = (Vec<TopicPartition>, UnboundedSender<Result<Vec<LogRecord>, LogError>>);
+
 pub struct BentLog {
     partitions: Mutex<HashMap<TopicPartition, Vec<Option<LogRecord>>>>,
     topics: Mutex<HashMap<Topic, u16>>,
@@ -44,6 +51,7 @@ pub struct BentLog {
     fate: Mutex<Fate>,
     aside: Mutex<Vec<Outgoing>>,
     after_publish: Mutex<Option<Hook>>,
+    followers: Mutex<Vec<Follower>>,
     available: AtomicBool,
     has_room: AtomicBool,
     max_payload: AtomicUsize,
@@ -63,6 +71,7 @@ impl BentLog {
             fate: Mutex::new(Fate::Append),
             aside: Mutex::default(),
             after_publish: Mutex::default(),
+            followers: Mutex::default(),
             available: AtomicBool::new(true),
             has_room: AtomicBool::new(true),
             max_payload: AtomicUsize::new(1_000_000),
@@ -173,8 +182,23 @@ impl BentLog {
         let mut partitions = self.partitions.lock().unwrap();
         let records = partitions.entry(record.to.clone()).or_default();
         let offset = records.len() as i64;
-        records.push(Some(LogRecord { from: record.to, offset, key: record.key, payload: record.payload }));
+        let record = LogRecord { from: record.to, offset, key: record.key, payload: record.payload };
+        records.push(Some(record.clone()));
+        let mut followers = self.followers.lock().unwrap();
+        followers.retain(|(of, taken)| !of.contains(&record.from) || taken.send(Ok(vec![record.clone()])).is_ok());
         offset
+    }
+
+    /// Whoever follows it is told that it can't be followed any more.
+    pub fn break_following(&self) {
+        for (_, taken) in self.followers.lock().unwrap().drain(..) {
+            drop(taken.send(Err(LogError::Unavailable("told to".into()))));
+        }
+    }
+
+    /// How many follow it.
+    pub fn followers(&self) -> usize {
+        self.followers.lock().unwrap().iter().filter(|(_, taken)| !taken.is_closed()).count()
     }
 }
 
@@ -274,5 +298,20 @@ impl LogReader for BentLog {
             }
         }
         Ok(())
+    }
+
+    fn follow(&self, from: Vec<(TopicPartition, i64)>) -> Following {
+        let log = self.partitions.lock().unwrap();
+        let (taken, records) = mpsc::unbounded_channel();
+        for (partition, from) in &from {
+            let there = log.get(partition).map_or(&[][..], Vec::as_slice).iter().flatten();
+            let there: Vec<_> = there.filter(|record| record.offset >= *from).cloned().collect();
+            if !there.is_empty() {
+                taken.send(Ok(there)).unwrap();
+            }
+        }
+        let partitions = from.into_iter().map(|(partition, _)| partition).collect();
+        self.followers.lock().unwrap().push((partitions, taken));
+        stream::unfold(records, |mut records| async { Some((records.recv().await?, records)) }).boxed()
     }
 }

@@ -21,5 +21,6 @@ mod store;
 mod superseded;
 mod tables;
 mod verify;
+mod watch;
 mod world;
 mod write_stream;

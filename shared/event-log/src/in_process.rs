@@ -5,6 +5,7 @@
 //! clock the same calls have the same outcome.
 
 mod assignor;
+mod following;
 mod group;
 mod member;
 mod records;
@@ -17,11 +18,10 @@ use std::sync::{
 use tokio::sync::Notify;
 
 pub(crate) use assignor::MemberId;
+pub(crate) use following::{Drained, follow};
 pub(crate) use group::Group;
 pub(crate) use member::{Commit, Commits, GroupMember, Membership, Parting};
-#[cfg(feature = "embedded")]
-pub(crate) use records::deleted;
-pub(crate) use records::{Limits, Records, Room};
+pub(crate) use records::{Limits, Records, Room, deleted};
 
 use crate::log::LogError;
 

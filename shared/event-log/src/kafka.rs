@@ -8,6 +8,7 @@ mod client;
 mod commit;
 mod contiguous;
 mod delivery;
+mod following;
 mod lane;
 mod member;
 mod membership;

@@ -1,7 +1,7 @@
 //! The log between ingest and drain.
 //!
 //! Ordered per partition, kept until the drain has committed past it, delivered at least once. Three faces:
-//! [`EventPublisher`] for the write path, [`LogReader`] for checkpoints and openings, [`EventSource`] for a drain
+//! [`EventPublisher`] for the write path, [`LogReader`] for checkpoints, openings and who watches, [`EventSource`] for a drain
 //! replica that shares the partitions with others.
 //!
 //! Three backends: [`kafka`] for a cluster, [`embedded`] for one process with one SQLite file, [`memory`] for tests and
@@ -22,6 +22,6 @@ pub mod memory;
 mod window;
 
 pub use log::{
-    Assignment, Committed, EventPublisher, EventSource, LogError, LogReader, LogRecord, LogSettings, Outgoing,
-    Progress, PublishError, SourceEvent, TopicPartition,
+    Assignment, Committed, EventPublisher, EventSource, Following, LogError, LogReader, LogRecord, LogSettings,
+    Outgoing, Progress, PublishError, SourceEvent, TopicPartition,
 };

@@ -3,6 +3,7 @@
 use std::{future::Future, ops::Range, time::Duration};
 
 use bytes::Bytes;
+use futures::stream::BoxStream;
 use model::{Epoch, Topic};
 
 /// A partition of a topic. Its number is the number of the shard.
@@ -136,7 +137,11 @@ pub trait EventPublisher: Send + Sync + 'static {
     fn flush(&self, within: Duration) -> impl Future<Output = ()> + Send;
 }
 
-/// The reading face for those who are in no group: checkpoints and openings.
+/// Records as they are appended: never an empty list, in order per partition, none left out. It ends with its first error,
+/// and never otherwise; dropping it ends the reading.
+pub type Following = BoxStream<'static, Result<Vec<LogRecord>, LogError>>;
+
+/// The reading face for those who are in no group: checkpoints, openings, and who watches.
 pub trait LogReader: Send + Sync + 'static {
     /// The first offset that the log still has and the offset of the next record to come, per partition. What an
     /// aborted or open transaction hides counts as there.
@@ -194,6 +199,10 @@ pub trait LogReader: Send + Sync + 'static {
         to: i64,
         each: &mut (dyn FnMut(LogRecord) -> bool + Send),
     ) -> impl Future<Output = Result<(), LogError>> + Send;
+
+    /// What lies in these partitions from these offsets on, and what will be appended to them, for as long as somebody
+    /// listens; no faster than it is taken. An offset that the log no longer has, or does not have yet, is an error.
+    fn follow(&self, from: Vec<(TopicPartition, i64)>) -> Following;
 }
 
 /// A partition that a group member got.

@@ -251,7 +251,7 @@ impl RecordService for Scripted {
         let asked = request.into_inner();
         let row = asked.key.clone();
         self.follow(Asked::Get(asked)).await?;
-        Ok(Response::new(v1::GetRecordResponse { row, etag: "1-1".into() }))
+        Ok(Response::new(v1::GetRecordResponse { row, etag: "1-1".into(), version: 1 }))
     }
 
     async fn batch_get_records(
@@ -263,7 +263,7 @@ impl RecordService for Scripted {
         let keys: Vec<Option<v1::Row>> = asked.items.iter().map(|item| item.key.clone()).collect();
         let items = self.follow(Asked::BatchGet(asked)).await?.unwrap_or_else(|| vec![None; keys.len()]);
         let outcome = |(row, status): (Option<v1::Row>, Option<Status>)| match status {
-            None => Outcome::Record(v1::GetRecordResponse { row, etag: "1-1".into() }),
+            None => Outcome::Record(v1::GetRecordResponse { row, etag: "1-1".into(), version: 1 }),
             Some(status) => Outcome::Status(details_of(&status)),
         };
         let results = keys.into_iter().zip(items).map(|it| v1::GetItemResult { outcome: Some(outcome(it)) }).collect();

@@ -17,9 +17,10 @@ use super::{
     writer::{self, Opened},
 };
 use crate::{
-    in_process::{Limits, Room, deleted, ended},
+    in_process::{Drained, Limits, Room, deleted, ended, follow},
     log::{
-        Committed, EventPublisher, LogError, LogReader, LogRecord, LogSettings, Outgoing, PublishError, TopicPartition,
+        Committed, EventPublisher, Following, LogError, LogReader, LogRecord, LogSettings, Outgoing, PublishError,
+        TopicPartition,
     },
 };
 
@@ -217,5 +218,15 @@ impl LogReader for EmbeddedLog {
             tokio::task::yield_now().await;
         }
         Ok(())
+    }
+
+    fn follow(&self, from: Vec<(TopicPartition, i64)>) -> Following {
+        follow(Arc::clone(&self.inner.opened.shared), self.clone(), from)
+    }
+}
+
+impl Drained for EmbeddedLog {
+    async fn read(&self, partition: &TopicPartition, from: i64) -> Result<Vec<LogRecord>, LogError> {
+        self.read_drained(partition, from).await
     }
 }

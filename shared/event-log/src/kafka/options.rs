@@ -233,6 +233,17 @@ impl KafkaOptions {
         config
     }
 
+    /// A consumer that goes on reading what is appended. It reads for all who watch a topic, and takes it at once: so
+    /// little of it is to wait within the client.
+    pub(super) fn follower(&self) -> ClientConfig {
+        let mut config = self.consumer();
+        config
+            .set("auto.offset.reset", "error")
+            .set("queued.min.messages", "1000")
+            .set("queued.max.messages.kbytes", "8192");
+        config
+    }
+
     /// A member of the drain group.
     pub(super) fn member(&self, spoken: Spoken) -> ClientConfig {
         let mut config = self.consumer();
@@ -288,7 +299,8 @@ mod tests {
     #[test]
     fn librdkafka_knows_every_setting() {
         let options = KafkaOptions::new("127.0.0.1:9092", "drain");
-        for config in [options.admin(), options.producer(), options.reader(), options.member(Spoken::Classic)] {
+        let readers = [options.reader(), options.follower(), options.member(Spoken::Classic)];
+        for config in [options.admin(), options.producer()].into_iter().chain(readers) {
             config.create_native_config().unwrap();
         }
     }

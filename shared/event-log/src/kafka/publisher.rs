@@ -14,13 +14,15 @@ use super::{
     availability::Availability,
     client::{REQUEST_TIMEOUT, blocking},
     delivery::{Batch, Ticket, at_hand_over},
+    following::follow,
     lane::Lane,
     options::{KafkaOptions, more_room},
     reader::Reader,
     topic,
 };
 use crate::log::{
-    Committed, EventPublisher, LogError, LogReader, LogRecord, LogSettings, Outgoing, PublishError, TopicPartition,
+    Committed, EventPublisher, Following, LogError, LogReader, LogRecord, LogSettings, Outgoing, PublishError,
+    TopicPartition,
 };
 
 /// How often the brokers are asked while Kafka is taken for unavailable.
@@ -206,5 +208,9 @@ impl LogReader for KafkaLog {
         each: &mut (dyn FnMut(LogRecord) -> bool + Send),
     ) -> Result<(), LogError> {
         self.inner.reader.read(partition.clone(), from, to, each).await
+    }
+
+    fn follow(&self, from: Vec<(TopicPartition, i64)>) -> Following {
+        follow(&self.inner.options, from)
     }
 }

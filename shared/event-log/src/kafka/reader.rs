@@ -194,7 +194,7 @@ impl Reading<'_> {
         let TopicPartition { topic, partition } = self.partition;
         let (first, _) = self.ends()?;
         if first > self.from {
-            return Err(self.gone(first));
+            return Err(gone(self.partition, self.from, first));
         }
         let mut assignment = TopicPartitionList::new();
         let assigned = assignment
@@ -218,7 +218,7 @@ impl Reading<'_> {
                         Met::Next => {}
                         Met::Known => continue,
                         // The next attempt is the second time.
-                        Met::Gap(offsets) | Met::Missing(offsets) => return Err(self.missing(&offsets)),
+                        Met::Gap(offsets) | Met::Missing(offsets) => return Err(missing(self.partition, &offsets)),
                     }
                     last_progress = Instant::now();
                     let last = message.offset() >= self.to - 1;
@@ -283,7 +283,7 @@ impl Reading<'_> {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
                 let (first, _) = self.ends()?;
-                Err(self.gone(first))
+                Err(gone(self.partition, self.from, first))
             }
             _ if says_no_such_topic(error) => Err(LogError::NoSuchTopic(topic.clone())),
             _ => match failed(&format!("reading {topic}/{partition}"), error) {
@@ -296,25 +296,25 @@ impl Reading<'_> {
             },
         }
     }
+}
 
-    /// Who went on without these records would take what is older for the newest.
-    fn missing(&self, offsets: &Range<i64>) -> LogError {
-        let TopicPartition { topic, partition } = self.partition;
-        let Range { start, end } = offsets;
-        LogError::Unavailable(format!(
-            "{topic}/{partition}: the records from offset {start} to {end}, that one excluded, do not come though later \
-             ones do. The brokers have lost them or can't read them, or somebody writes transactions into the topic. If \
-             it stays so and they are gone for good, see that the database has what lies before {start}, then accept the \
-             loss by deleting the partition's records before {end} (kafka-delete-records)"
-        ))
-    }
+/// Who went on without these records would take what is older for the newest.
+pub(super) fn missing(at: &TopicPartition, offsets: &Range<i64>) -> LogError {
+    let TopicPartition { topic, partition } = at;
+    let Range { start, end } = offsets;
+    LogError::Unavailable(format!(
+        "{topic}/{partition}: the records from offset {start} to {end}, that one excluded, do not come though later \
+         ones do. The brokers have lost them or can't read them, or somebody writes transactions into the topic. If it \
+         stays so and they are gone for good, see that the database has what lies before {start}, then accept the loss \
+         by deleting the partition's records before {end} (kafka-delete-records)"
+    ))
+}
 
-    fn gone(&self, first: i64) -> LogError {
-        let TopicPartition { topic, partition } = self.partition;
-        LogError::Unfit(format!(
-            "{topic}/{partition} begins at offset {first}: what was to be read from {} is deleted; raise the topic's \
-             retention",
-            self.from
-        ))
-    }
+/// What was to be read is deleted.
+pub(super) fn gone(at: &TopicPartition, from: i64, first: i64) -> LogError {
+    let TopicPartition { topic, partition } = at;
+    LogError::Unfit(format!(
+        "{topic}/{partition} begins at offset {first}: what was to be read from {from} is deleted; raise the topic's \
+         retention"
+    ))
 }

@@ -6,9 +6,10 @@ use model::Topic;
 
 use super::{MemoryLogOptions, MemorySource};
 use crate::{
-    in_process::{Limits, Records, Room, Shared},
+    in_process::{Drained, Limits, Records, Room, Shared, deleted, follow},
     log::{
-        Committed, EventPublisher, LogError, LogReader, LogRecord, LogSettings, Outgoing, PublishError, TopicPartition,
+        Committed, EventPublisher, Following, LogError, LogReader, LogRecord, LogSettings, Outgoing, PublishError,
+        TopicPartition,
     },
 };
 
@@ -146,5 +147,18 @@ impl LogReader for MemoryLog {
             tokio::task::yield_now().await;
         }
         Ok(())
+    }
+
+    fn follow(&self, from: Vec<(TopicPartition, i64)>) -> Following {
+        follow(Arc::clone(&self.inner.shared), Forgotten, from)
+    }
+}
+
+/// What is drained and not kept is gone.
+struct Forgotten;
+
+impl Drained for Forgotten {
+    async fn read(&self, partition: &TopicPartition, from: i64) -> Result<Vec<LogRecord>, LogError> {
+        Err(deleted(partition, from + 1, from))
     }
 }

@@ -9,6 +9,11 @@ use crate::harness::{
     read_all, text, within,
 };
 
+pub(crate) use crate::following::{
+    who_follows_gets_what_is_there_and_what_comes_in_order_and_nothing_twice,
+    whoever_follows_from_where_the_log_is_not_is_told,
+};
+
 pub(crate) async fn what_was_published_is_read_back_in_order_per_partition<B: Backend>() {
     let backend = B::start().await;
     let (log, topic) = (backend.log(), backend.topic("orders"));
@@ -488,6 +493,8 @@ macro_rules! contract {
             publishers_at_once_lose_and_mix_up_nothing,
             bounds_and_ranges_are_exact,
             many_records_are_read_in_full,
+            who_follows_gets_what_is_there_and_what_comes_in_order_and_nothing_twice,
+            whoever_follows_from_where_the_log_is_not_is_told,
             a_topic_is_made_once_and_its_partitions_are_checked,
             a_topic_that_is_not_there_is_named,
             a_record_that_is_too_large_is_refused_alone,

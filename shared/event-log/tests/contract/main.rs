@@ -5,6 +5,7 @@
 mod cases;
 #[cfg(feature = "embedded")]
 mod embedded;
+mod following;
 mod harness;
 #[cfg(feature = "kafka")]
 mod kafka;

@@ -68,6 +68,11 @@ pub struct IngestSettings {
     pub stream_idle: Duration,
     /// Cold reads of the database at once.
     pub max_cold_reads: usize,
+    /// Watches at once.
+    pub max_watches: usize,
+    /// A watch that has nothing to tell says so after this time, with a new token.
+    #[serde(with = "duration::text")]
+    pub watch_progress: Duration,
     /// How long a reader may take to fill a cold record.
     #[serde(with = "duration::text")]
     pub lease_ttl: Duration,

@@ -83,9 +83,11 @@ impl Settings {
         problems.at_least_one("ingest.stream_bytes", ingest.stream_bytes);
         problems.some_time("ingest.stream_idle", ingest.stream_idle);
         problems.at_least_one("ingest.max_cold_reads", ingest.max_cold_reads);
+        problems.at_least_one("ingest.max_watches", ingest.max_watches);
         problems.at_least_one("ingest.relay_batch", ingest.relay_batch);
         problems.some_time("ingest.lease_ttl", ingest.lease_ttl);
         problems.some_time("ingest.absent_ttl", ingest.absent_ttl);
+        problems.some_time("ingest.watch_progress", ingest.watch_progress);
         problems.some_time("ingest.relay_interval", ingest.relay_interval);
         problems.some_time("ingest.checkpoint_interval", ingest.checkpoint_interval);
         problems.unless(ingest.listen != ingest.admin_listen || ingest.listen.port() == 0, || {

@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use event_log::{
-    Committed, EventPublisher, LogError, LogReader, LogRecord, LogSettings, Outgoing, PublishError, TopicPartition,
+    Committed, EventPublisher, Following, LogError, LogReader, LogRecord, LogSettings, Outgoing, PublishError,
+    TopicPartition,
 };
 use model::Topic;
 use tokio::sync::oneshot;
@@ -219,5 +220,10 @@ impl<L: LogReader> LogReader for Faulty<L> {
             }
         }
         Ok(())
+    }
+
+    /// Nothing that is simulated follows the log.
+    fn follow(&self, from: Vec<(TopicPartition, i64)>) -> Following {
+        self.inner.follow(from)
     }
 }
