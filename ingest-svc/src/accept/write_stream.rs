@@ -110,6 +110,7 @@ where
         let mut running = FuturesUnordered::new();
         // Why nothing more is read.
         let mut end: Option<StreamEnd> = None;
+        let mut stops = false;
         let mut moved = Instant::now();
         loop {
             match end {
@@ -127,7 +128,7 @@ where
             {
                 return end;
             }
-            let last = if end == Some(StreamEnd::Stopping) { LAST_RESULTS } else { options.idle };
+            let last = if stops { LAST_RESULTS } else { options.idle };
             tokio::select! {
                 biased;
                 () = results.closed() => return StreamEnd::Gone,
@@ -142,8 +143,9 @@ where
                     taker.send(window.take_results(RESULTS));
                     moved = Instant::now();
                 }
-                () = stopping.cancelled(), if matches!(end, None | Some(StreamEnd::Finished)) => {
-                    end = Some(StreamEnd::Stopping);
+                () = stopping.cancelled(), if !stops => {
+                    stops = true;
+                    end = end.filter(|end| *end != StreamEnd::Finished).or(Some(StreamEnd::Stopping));
                     moved = Instant::now();
                 }
                 arrival = arrivals.next(), if end.is_none() && window.has_room() => {

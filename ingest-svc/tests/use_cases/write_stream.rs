@@ -198,6 +198,18 @@ async fn a_client_that_takes_nothing_does_not_hold_up_the_end_and_is_not_told_th
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_that_takes_nothing_behind_an_unknown_outcome_does_not_hold_up_the_end() {
+    let world = World::new().await;
+    world.store.lose_answers(true);
+    let mut stream = Running::start(&world, 400);
+    stream.send((0..400).map(|n| put(&format!("p{n}"), n)));
+    // What it has done, and what it refuses for that, waits for a client that takes nothing.
+    assert!(timeout(IDLE / 2, &mut stream.end).await.is_err(), "the client has all of that time");
+    stream.stopping.cancel();
+    assert_eq!(timeout(IDLE / 4, stream.end).await.expect("it ends soon").unwrap(), StreamEnd::Untaken);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stream_on_which_nothing_comes_is_ended_and_one_that_is_worked_on_is_not() {
     let world = World::with(IngestOptions { publish_timeout: 4 * IDLE, ..quick_options() }, u64::MAX / 1000).await;
     world.log.set_fate(Fate::Hold);
