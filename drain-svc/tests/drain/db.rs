@@ -9,10 +9,12 @@ use std::{
 };
 
 use database::{
-    AnyDatabase, Applied, Batch, CatalogEntry, Change, Database, DatabaseError, DatabaseRow, ErrorClass, Hold,
-    HoldKind, HoldScope, Holds, Horizon, Owner, SetRate, ShardClaim, ShardRow, StoredRates,
+    AnyDatabase, Applied, Batch, CatalogEntry, Change, Database, DatabaseError, DatabaseRow, ErrorClass, FoundRow,
+    Hold, HoldKind, HoldScope, Holds, Horizon, Owner, Search, SetRate, ShardClaim, ShardRow, StoredRates,
 };
-use model::{Content, DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema, Value, Version};
+use model::{
+    ColumnName, Content, DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema, Value, Version,
+};
 use tokio::{sync::Notify, time::Instant};
 
 use crate::core::Core;
@@ -279,6 +281,14 @@ impl<D: Database> Database for BentDatabase<D> {
 
     async fn read(&self, schema: &TableSchema, keys: &[Key]) -> Result<Vec<DatabaseRow>, DatabaseError> {
         self.inner.read(schema, keys).await
+    }
+
+    async fn search_columns(&self, table: &TableName) -> Result<Vec<ColumnName>, DatabaseError> {
+        self.inner.search_columns(table).await
+    }
+
+    async fn find(&self, search: Search<'_>) -> Result<Vec<FoundRow>, DatabaseError> {
+        self.inner.find(search).await
     }
 
     async fn shard_rows(&self, tables: &[TableName], shard: Shard) -> Result<Vec<ShardRow>, DatabaseError> {

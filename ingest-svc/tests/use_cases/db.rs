@@ -1,7 +1,7 @@
 //! A database that a test can take away or slow down; it keeps the contract of `Database` as far as ingest asks.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
         Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -9,8 +9,8 @@ use std::{
 };
 
 use database::{
-    Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseRow, Hold, HoldKind, HoldScope, Holds, Horizon,
-    Owner, SetRate, ShardClaim, ShardRow, StoredRates,
+    Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseRow, FoundRow, Hold, HoldKind, HoldScope, Holds,
+    Horizon, Owner, Search, SetRate, ShardClaim, ShardRow, StoredRates,
 };
 use model::{
     Column, ColumnDefault, ColumnName, ColumnType, Content, DatabaseName, Epoch, Key, KeyBytes, Shard, ShardCount,
@@ -25,6 +25,7 @@ struct State {
     /// Rows in which the value of a column can't be read.
     spoilt: HashMap<KeyBytes, &'static str>,
     shard_rows: HashMap<(TableName, Shard), ShardRow>,
+    without_index: BTreeSet<&'static str>,
     catalog: BTreeMap<TableRef, CatalogEntry>,
     holds: Holds,
     rates: BTreeMap<TableRef, SetRate>,
@@ -38,6 +39,7 @@ pub struct BentDatabase {
     state: Mutex<State>,
     away: AtomicBool,
     pub reads: AtomicUsize,
+    pub finds: AtomicUsize,
     hold: AtomicBool,
     held: Notify,
     arrived: Notify,
@@ -63,6 +65,11 @@ impl BentDatabase {
         let mut state = self.state.lock().unwrap();
         state.generation += 1;
         state.catalog.remove(table).unwrap()
+    }
+
+    /// No index begins with that column.
+    pub fn drop_index(&self, column: &'static str) {
+        self.state.lock().unwrap().without_index.insert(column);
     }
 
     pub fn set_away(&self, away: bool) {
@@ -180,6 +187,42 @@ impl Database for BentDatabase {
             released.await;
         }
         Ok(rows)
+    }
+
+    async fn search_columns(&self, table: &TableName) -> Result<Vec<ColumnName>, DatabaseError> {
+        let state = self.ask()?;
+        let columns = state.tables.get(table).cloned().flatten().unwrap_or_default();
+        let has_index = |column: &Column| !state.without_index.contains(column.name.as_str());
+        Ok(columns.into_iter().filter(has_index).map(|column| column.name).collect())
+    }
+
+    async fn find(&self, search: Search<'_>) -> Result<Vec<FoundRow>, DatabaseError> {
+        let found = {
+            let state = self.ask()?;
+            let mut found: Vec<FoundRow> = state
+                .rows
+                .iter()
+                .filter(|((table, _), _)| *table == search.schema.table.table)
+                .filter_map(|((_, key), row)| match row {
+                    DatabaseRow::Present { version, row } if row.get(search.column.as_str()) == Some(search.value) => {
+                        Some((key, FoundRow { key: key.decode().unwrap(), version: *version, row: row.clone() }))
+                    }
+                    _ => None,
+                })
+                .filter(|(key, _)| search.after.is_none_or(|after| **key > after.to_bytes()))
+                .map(|(_, found)| found)
+                .collect();
+            found.sort_by_key(|found| found.key.to_bytes());
+            found.truncate(search.limit);
+            found
+        };
+        self.finds.fetch_add(1, Ordering::SeqCst);
+        if self.hold.load(Ordering::SeqCst) {
+            let released = self.held.notified();
+            self.arrived.notify_one();
+            released.await;
+        }
+        Ok(found)
     }
 
     async fn take_ownership(&self, _: &[ShardClaim], _: &Owner) -> Result<(), DatabaseError> {

@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use model::{DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema};
+use model::{ColumnName, DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema};
 
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 use crate::relational::Relational;
 use crate::{
-    Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseOptions, DatabaseRow, Hold, HoldKind, HoldScope,
-    Holds, Horizon, Owner, SetRate, ShardClaim, ShardRow, StoredRates,
+    Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseOptions, DatabaseRow, FoundRow, Hold, HoldKind,
+    HoldScope, Holds, Horizon, Owner, Search, SetRate, ShardClaim, ShardRow, StoredRates,
 };
 
 /// A database of any kind that this build knows.
@@ -117,6 +117,14 @@ impl Database for AnyDatabase {
 
     async fn read(&self, schema: &TableSchema, keys: &[Key]) -> Result<Vec<DatabaseRow>, DatabaseError> {
         delegate!(self.read(schema, keys).await)
+    }
+
+    async fn search_columns(&self, table: &TableName) -> Result<Vec<ColumnName>, DatabaseError> {
+        delegate!(self.search_columns(table).await)
+    }
+
+    async fn find(&self, search: Search<'_>) -> Result<Vec<FoundRow>, DatabaseError> {
+        delegate!(self.find(search).await)
     }
 
     async fn take_ownership(&self, claims: &[ShardClaim], owner: &Owner) -> Result<(), DatabaseError> {

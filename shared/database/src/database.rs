@@ -3,7 +3,10 @@
 use std::future::Future;
 
 use jiff::Timestamp;
-use model::{DatabaseName, Epoch, Image, Key, Row, Shard, ShardCount, TableName, TableRef, TableSchema, Version};
+use model::{
+    ColumnName, DatabaseName, Epoch, Image, Key, Row, Shard, ShardCount, TableName, TableRef, TableSchema, Value,
+    Version,
+};
 
 use crate::{CatalogEntry, DatabaseError, Hold, HoldKind, HoldScope, Holds, SetRate, StoredRates};
 
@@ -24,6 +27,32 @@ pub enum DatabaseRow {
     },
     /// Neither.
     Absent,
+}
+
+/// What rows are looked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Search<'a> {
+    /// The table.
+    pub schema: &'a TableSchema,
+    /// The column.
+    pub column: &'a ColumnName,
+    /// Its value, in the column's type. Nothing is equal to NULL.
+    pub value: &'a Value,
+    /// Only rows whose key comes after this one in the database's order.
+    pub after: Option<&'a Key>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// A row that was found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FoundRow {
+    /// Its key.
+    pub key: Key,
+    /// Its version; 0 if nobody wrote it through us.
+    pub version: Version,
+    /// All its columns.
+    pub row: Row,
 }
 
 /// Who owns shards of a table: one assignment of one drain process. Another assignment has another owner.
@@ -153,6 +182,14 @@ pub trait Database: Send + Sync + 'static {
         schema: &TableSchema,
         keys: &[Key],
     ) -> impl Future<Output = Result<Vec<DatabaseRow>, DatabaseError>> + Send;
+
+    /// The columns by which rows can be found without looking at all of them: an index begins with each, in which all rows
+    /// are, and by which values are equal that are equal to the column.
+    fn search_columns(&self, table: &TableName) -> impl Future<Output = Result<Vec<ColumnName>, DatabaseError>> + Send;
+
+    /// Finds rows by a column's value, committed data of the primary, in the order of the primary key as the database
+    /// has it. Which values are equal the database says, by the column's collation.
+    fn find(&self, search: Search<'_>) -> impl Future<Output = Result<Vec<FoundRow>, DatabaseError>> + Send;
 
     /// Writes `owner` into the shard rows, making those that are missing.
     fn take_ownership(

@@ -30,7 +30,9 @@ mod verdict;
 #[cfg(any(feature = "mysql", feature = "postgres", feature = "sqlite"))]
 pub use any::AnyDatabase;
 pub use catalog::{CatalogEntry, CreateCheck, SetRate, StoredRates, TableSettings};
-pub use database::{Applied, Batch, Change, Database, DatabaseRow, Horizon, Owner, ShardClaim, ShardRow};
+pub use database::{
+    Applied, Batch, Change, Database, DatabaseRow, FoundRow, Horizon, Owner, Search, ShardClaim, ShardRow,
+};
 pub use directory::{CatalogTable, TableDirectory};
 pub use error::{CONNECTION_LOST, DatabaseError, ErrorClass};
 pub use hold::{Hold, HoldKind, HoldScope, Holds, MAX_BY, MAX_REASON};

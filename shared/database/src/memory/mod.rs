@@ -23,11 +23,11 @@ use std::{
     time::Duration,
 };
 
-use model::{DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema};
+use model::{ColumnName, DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema};
 
 use crate::{
-    Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseRow, Hold, HoldKind, HoldScope, Holds, Horizon,
-    Owner, SetRate, ShardClaim, ShardRow, StoredRates,
+    Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseRow, FoundRow, Hold, HoldKind, HoldScope, Holds,
+    Horizon, Owner, Search, SetRate, ShardClaim, ShardRow, StoredRates,
     batch::{MAX_BATCH_ROWS, check_size},
 };
 pub use by_hand::ShardState;
@@ -173,6 +173,21 @@ impl Database for MemoryDatabase {
         }
         let (schema, keys) = (schema.clone(), keys.to_vec());
         self.at_once(move |state| keys.iter().map(|key| state.read(&schema, &key.to_bytes())).collect()).await
+    }
+
+    async fn search_columns(&self, table: &TableName) -> Result<Vec<ColumnName>, DatabaseError> {
+        let table = table.clone();
+        self.at_once(move |state| {
+            let columns = &state.table(&table)?.definition.columns;
+            Ok(columns.iter().map(|column| column.name.clone()).collect())
+        })
+        .await
+    }
+
+    async fn find(&self, search: Search<'_>) -> Result<Vec<FoundRow>, DatabaseError> {
+        let (schema, column, value) = (search.schema.clone(), search.column.clone(), search.value.clone());
+        let (after, limit) = (search.after.cloned(), search.limit);
+        self.at_once(move |state| state.find(&schema, &column, &value, after.as_ref(), limit)).await
     }
 
     async fn take_ownership(&self, claims: &[ShardClaim], owner: &Owner) -> Result<(), DatabaseError> {

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use model::{Epoch, KeyBytes, Shard, TableName, TableRef, TableSchema, Version, VersionGuard};
+use model::{ColumnName, Epoch, Key, KeyBytes, Shard, TableName, TableRef, TableSchema, Value, Version, VersionGuard};
 
 use super::{installation::Installation, table::Table};
-use crate::{DatabaseError, DatabaseRow, ErrorClass, Owner, ShardRow, verdict::Found};
+use crate::{DatabaseError, DatabaseRow, ErrorClass, FoundRow, Owner, ShardRow, batch::compare_keys, verdict::Found};
 
 /// A row of `_sa_shard`.
 #[derive(Debug, Clone, PartialEq)]
@@ -98,6 +98,33 @@ impl State {
             row: row.map(|stored| if schema.guard == VersionGuard::Column { stored.version } else { Version::ZERO }),
             ledger: self.entry(name, key).map(|entry| entry.version),
         })
+    }
+
+    /// The rows that have this value in a column, by key.
+    pub(super) fn find(
+        &self,
+        schema: &TableSchema,
+        column: &ColumnName,
+        value: &Value,
+        after: Option<&Key>,
+        limit: usize,
+    ) -> Result<Vec<FoundRow>, DatabaseError> {
+        let table = self.table(&schema.table.table)?;
+        let mut found = Vec::new();
+        for (bytes, stored) in &table.rows {
+            if value.is_null() || stored.row.get(column.as_str()) != Some(value) {
+                continue;
+            }
+            let row = table.select(schema, &stored.row)?;
+            let Some(key) = schema.key_of(&row) else { continue };
+            if after.is_none_or(|after| compare_keys(&key, after).is_gt()) {
+                let version = self.found(schema, bytes)?.version().unwrap_or_default();
+                found.push(FoundRow { key, version, row });
+            }
+        }
+        found.sort_by(|a, b| compare_keys(&a.key, &b.key));
+        found.truncate(limit);
+        Ok(found)
     }
 
     /// What there is of a key, in full.

@@ -180,6 +180,11 @@ impl Dialect for MysqlDialect {
         format!("{quoted_table} FORCE INDEX (PRIMARY)")
     }
 
+    fn by_index_of_column(&self, quoted_table: &str, is_key: bool) -> String {
+        // For the sake of the order the optimizer may walk through the primary key instead, however long that takes.
+        if is_key { quoted_table.to_owned() } else { format!("{quoted_table} IGNORE INDEX (PRIMARY)") }
+    }
+
     fn for_update(&self) -> &'static str {
         " FOR UPDATE"
     }

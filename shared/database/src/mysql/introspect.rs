@@ -232,3 +232,20 @@ async fn unique_keys(session: &mut MysqlSession, table: &TableName) -> Result<Ve
     });
     Ok(parts.collect())
 }
+
+/// The columns with which an index begins. Not those of which it holds only the beginning, nor what the optimizer must
+/// not use.
+pub(super) async fn leading_columns(
+    session: &mut MysqlSession,
+    is_mariadb: bool,
+    table: &TableName,
+) -> Result<Vec<String>, DatabaseError> {
+    let mut select = Statement::new(
+        "SELECT DISTINCT COLUMN_NAME FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = DATABASE() \
+         AND SEQ_IN_INDEX = 1 AND SUB_PART IS NULL AND INDEX_TYPE = 'BTREE' AND COLUMN_NAME IS NOT NULL",
+    );
+    select.push(if is_mariadb { "" } else { " AND IS_VISIBLE = 'YES'" });
+    select.push(" AND TABLE_NAME = ").bind(table.as_str());
+    let rows = session.fetch(select, &[TEXT]).await.map_err(|failure| failure.on(table.as_str()))?;
+    Ok(rows.into_iter().filter_map(|row| text(row.into_iter().next())).collect())
+}

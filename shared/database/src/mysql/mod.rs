@@ -199,6 +199,14 @@ impl Backend for Mysql {
         introspect::introspect(session, self.flavour, database, table).await
     }
 
+    async fn leading_columns(
+        &self,
+        session: &mut MysqlSession,
+        table: &TableName,
+    ) -> Result<Vec<String>, DatabaseError> {
+        introspect::leading_columns(session, self.is_mariadb, table).await
+    }
+
     async fn add_version_column(&self, session: &mut MysqlSession, table: &TableName) -> Result<(), DatabaseError> {
         let alter = format!("ALTER TABLE {} ADD COLUMN {VERSION_COLUMN}", self.dialect.quote(table.as_str()));
         // A server before MySQL 8.0.23 knows no invisible columns. A copy of the whole table is nothing to begin

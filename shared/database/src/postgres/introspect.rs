@@ -230,3 +230,24 @@ async fn unique_keys(
     });
     Ok(keys.collect())
 }
+
+/// The columns with which an index begins: one over all rows, ready, and by the column's own collation, under which texts that
+/// differ are not equal.
+pub(super) async fn leading_columns(
+    session: &mut PostgresSession,
+    schema: &str,
+    table: &TableName,
+) -> Result<Vec<String>, DatabaseError> {
+    let found = find(session, schema, table).await?;
+    let mut select = Statement::new(
+        "SELECT DISTINCT a.attname::text FROM pg_catalog.pg_index i \
+         JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid JOIN pg_catalog.pg_am m ON m.oid = c.relam \
+         JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0] \
+         LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation \
+         WHERE m.amname = 'btree' AND i.indisvalid AND i.indisready AND i.indpred IS NULL \
+         AND i.indcollation[0] = a.attcollation AND coalesce(l.collisdeterministic, true) AND i.indrelid::int8 = ",
+    );
+    select.bind(found);
+    let rows = session.fetch(select, &[TEXT]).await.map_err(|failure| failure.on(table.as_str()))?;
+    Ok(rows.into_iter().filter_map(|row| text(row.into_iter().next())).collect())
+}

@@ -226,6 +226,14 @@ impl Backend for Postgres {
         introspect::introspect(session, &self.dialect.schema, database, table).await
     }
 
+    async fn leading_columns(
+        &self,
+        session: &mut PostgresSession,
+        table: &TableName,
+    ) -> Result<Vec<String>, DatabaseError> {
+        introspect::leading_columns(session, &self.dialect.schema, table).await
+    }
+
     async fn add_version_column(&self, session: &mut PostgresSession, table: &TableName) -> Result<(), DatabaseError> {
         // Since PostgreSQL 11 the default is kept beside the table, whose rows stay as they are.
         let alter = format!(

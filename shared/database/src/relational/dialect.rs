@@ -76,6 +76,18 @@ pub(crate) trait Dialect: Send + Sync + 'static {
     /// A table, read by primary key and by nothing else: a scan would lock, or wait for, the rows of others.
     fn by_primary_key(&self, quoted_table: &str) -> String;
 
+    /// A table, read by the index that begins with a column, in the order of the primary key. `is_key`: that index is the
+    /// primary key's.
+    fn by_index_of_column(&self, quoted_table: &str, _is_key: bool) -> String {
+        quoted_table.to_owned()
+    }
+
+    /// What stands behind a comparison of a column with a value, so that texts are compared byte by byte where the schema
+    /// does not say how the column compares them.
+    fn binary_collation(&self) -> &'static str {
+        ""
+    }
+
     /// Locks what a SELECT reads.
     fn for_update(&self) -> &'static str;
 

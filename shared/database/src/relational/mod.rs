@@ -5,6 +5,7 @@
 
 mod apply;
 pub(crate) mod dialect;
+mod find;
 mod holds;
 mod installation;
 #[cfg(any(feature = "laws", all(test, feature = "mysql", feature = "postgres", feature = "sqlite")))]
@@ -24,12 +25,12 @@ mod write;
 
 use std::{future::Future, sync::Arc};
 
-use model::{DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema};
+use model::{ColumnName, DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema};
 use tracing::Instrument as _;
 
 use crate::{
-    Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseRow, Hold, HoldKind, HoldScope, Holds, Horizon,
-    Owner, SetRate, ShardClaim, ShardRow, StoredRates,
+    Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseRow, FoundRow, Hold, HoldKind, HoldScope, Holds,
+    Horizon, Owner, Search, SetRate, ShardClaim, ShardRow, StoredRates,
     batch::{MAX_BATCH_ROWS, check_size},
 };
 use dialect::{Dialect, VERSION_COLUMN};
@@ -105,6 +106,21 @@ impl<B: Backend> Database for Relational<B> {
         }
         let wanted = read::Wanted::new(self.backend.dialect(), schema, keys);
         self.detached(move |backend| async move { read::read(&*backend, wanted).await }).await
+    }
+
+    async fn search_columns(&self, table: &TableName) -> Result<Vec<ColumnName>, DatabaseError> {
+        let table = table.clone();
+        self.detached(move |backend| async move {
+            let mut session = backend.session().await.map_err(|failure| failure.on(table.as_str()))?;
+            let columns = backend.leading_columns(&mut session, &table).await?;
+            Ok(columns.into_iter().filter_map(|column| ColumnName::new(column).ok()).collect())
+        })
+        .await
+    }
+
+    async fn find(&self, search: Search<'_>) -> Result<Vec<FoundRow>, DatabaseError> {
+        let Some(wanted) = find::Wanted::new(self.backend.dialect(), &search) else { return Ok(Vec::new()) };
+        self.detached(move |backend| async move { find::find(&*backend, wanted).await }).await
     }
 
     async fn take_ownership(&self, claims: &[ShardClaim], owner: &Owner) -> Result<(), DatabaseError> {

@@ -138,6 +138,13 @@ pub(crate) trait Backend: Send + Sync + 'static {
         table: &TableName,
     ) -> impl Future<Output = Result<TableSchema, DatabaseError>> + Send;
 
+    /// The columns with which an index begins that finds rows by them ([`crate::Database::search_columns`]).
+    fn leading_columns(
+        &self,
+        session: &mut Self::Session,
+        table: &TableName,
+    ) -> impl Future<Output = Result<Vec<String>, DatabaseError>> + Send;
+
     /// Adds `_sa_version`; the caller has seen that it is not there.
     fn add_version_column(
         &self,

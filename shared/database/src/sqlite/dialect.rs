@@ -151,6 +151,10 @@ impl Dialect for SqliteDialect {
         quoted_table.to_owned()
     }
 
+    fn binary_collation(&self) -> &'static str {
+        " COLLATE BINARY"
+    }
+
     fn for_update(&self) -> &'static str {
         // Whoever writes is alone.
         ""

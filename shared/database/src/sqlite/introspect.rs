@@ -170,3 +170,19 @@ async fn has_secondary_unique(session: &mut SqliteSession, table: &TableName) ->
     let rows = session.fetch(select, &[INT]).await.map_err(|failure| failure.on(table.as_str()))?;
     Ok(number(rows.into_iter().flatten().next()) > 0)
 }
+
+/// The columns with which an index over all rows begins that compares texts byte by byte, and the key that is the row's own number.
+pub(super) async fn leading_columns(
+    session: &mut SqliteSession,
+    table: &TableName,
+) -> Result<Vec<String>, DatabaseError> {
+    let mut select = Statement::new("SELECT x.name FROM pragma_index_list(");
+    select.bind(table.as_str());
+    select.push(
+        ") l, pragma_index_xinfo(l.name) x WHERE l.partial = 0 AND x.seqno = 0 AND x.name IS NOT NULL AND x.coll = 'BINARY' \
+         UNION SELECT min(name) FROM pragma_table_info(",
+    );
+    select.bind(table.as_str()).push(") WHERE pk > 0 AND upper(type) = 'INTEGER' HAVING count(*) = 1");
+    let rows = session.fetch(select, &[TEXT]).await.map_err(|failure| failure.on(table.as_str()))?;
+    Ok(rows.into_iter().filter_map(|row| text(row.into_iter().next())).collect())
+}

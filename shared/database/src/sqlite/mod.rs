@@ -96,6 +96,14 @@ impl Backend for Sqlite {
         introspect::introspect(session, database, table).await
     }
 
+    async fn leading_columns(
+        &self,
+        session: &mut SqliteSession,
+        table: &TableName,
+    ) -> Result<Vec<String>, DatabaseError> {
+        introspect::leading_columns(session, table).await
+    }
+
     async fn add_version_column(&self, session: &mut SqliteSession, table: &TableName) -> Result<(), DatabaseError> {
         let alter = format!(
             "ALTER TABLE {} ADD COLUMN {VERSION_COLUMN} BIGINT NOT NULL DEFAULT 0",

@@ -86,6 +86,7 @@ mod cancellation;
 mod corpus;
 mod defaults;
 mod errors;
+mod find;
 mod guards;
 mod harness;
 mod installation;

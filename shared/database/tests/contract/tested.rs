@@ -1,10 +1,10 @@
 //! The database under test.
 
 use database::{
-    AnyDatabase, Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseRow, Hold, HoldKind, HoldScope, Holds,
-    Horizon, Owner, SetRate, ShardClaim, ShardRow, StoredRates, memory::MemoryDatabase,
+    AnyDatabase, Applied, Batch, CatalogEntry, Database, DatabaseError, DatabaseRow, FoundRow, Hold, HoldKind,
+    HoldScope, Holds, Horizon, Owner, Search, SetRate, ShardClaim, ShardRow, StoredRates, memory::MemoryDatabase,
 };
-use model::{DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema};
+use model::{ColumnName, DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema};
 
 pub enum Tested {
     Sql(AnyDatabase),
@@ -56,6 +56,14 @@ impl Database for Tested {
 
     async fn read(&self, schema: &TableSchema, keys: &[Key]) -> Result<Vec<DatabaseRow>, DatabaseError> {
         delegate!(self.read(schema, keys).await)
+    }
+
+    async fn search_columns(&self, table: &TableName) -> Result<Vec<ColumnName>, DatabaseError> {
+        delegate!(self.search_columns(table).await)
+    }
+
+    async fn find(&self, search: Search<'_>) -> Result<Vec<FoundRow>, DatabaseError> {
+        delegate!(self.find(search).await)
     }
 
     async fn take_ownership(&self, claims: &[ShardClaim], owner: &Owner) -> Result<(), DatabaseError> {

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use database::{
-    Applied, Batch, CatalogEntry, Change, Database, DatabaseError, DatabaseRow, ErrorClass, Hold, HoldKind, HoldScope,
-    Holds, Horizon, Owner, SetRate, ShardClaim, ShardRow, StoredRates,
+    Applied, Batch, CatalogEntry, Change, Database, DatabaseError, DatabaseRow, ErrorClass, FoundRow, Hold, HoldKind,
+    HoldScope, Holds, Horizon, Owner, Search, SetRate, ShardClaim, ShardRow, StoredRates,
 };
-use model::{DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema};
+use model::{ColumnName, DatabaseName, Epoch, Key, Shard, ShardCount, TableName, TableRef, TableSchema};
 
 use super::Faulty;
 use crate::{
@@ -62,6 +62,24 @@ impl<D: Database> Database for Faulty<D> {
         let what = self.process.shown(|| format!("read({}, {keys:?})", schema.table));
         let (inner, schema, keys_owned) = (self.inner.clone(), schema.clone(), keys.to_vec());
         let effect = async move { inner.read(&schema, &keys_owned).await };
+        self.process.call(Place::Database, what, effect).await
+    }
+
+    async fn search_columns(&self, table: &TableName) -> Result<Vec<ColumnName>, DatabaseError> {
+        let (inner, table) = (self.inner.clone(), table.clone());
+        let what = self.process.shown(|| format!("search_columns({table})"));
+        self.process.call(Place::Database, what, async move { inner.search_columns(&table).await }).await
+    }
+
+    async fn find(&self, search: Search<'_>) -> Result<Vec<FoundRow>, DatabaseError> {
+        let what = self.process.shown(|| format!("find({} = {:?})", search.column, search.value));
+        let (inner, schema) = (self.inner.clone(), search.schema.clone());
+        let (column, value, after) = (search.column.clone(), search.value.clone(), search.after.cloned());
+        let limit = search.limit;
+        let effect = async move {
+            let search = Search { schema: &schema, column: &column, value: &value, after: after.as_ref(), limit };
+            inner.find(search).await
+        };
         self.process.call(Place::Database, what, effect).await
     }
 

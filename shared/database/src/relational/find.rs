@@ -1,0 +1,138 @@
+//! Finding rows by the value of a column.
+
+use std::collections::HashMap;
+
+use model::{KeyBytes, Row, TableSchema, Version};
+
+use super::{
+    dialect::Dialect,
+    plan::bind_key,
+    read::{ledger, stored_version},
+    session::{Backend, Expected, Failure, INT, Purpose, Session},
+    statement::{Param, Statement},
+    table::TableText,
+    transaction,
+};
+use crate::{DatabaseError, FoundRow, Search};
+
+/// What is looked for, bound; it owns what it holds, for the task that carries it out outlives its caller.
+pub(super) struct Wanted {
+    schema: TableSchema,
+    /// The column's position.
+    column: usize,
+    value: Param<'static>,
+    after: Option<Vec<Param<'static>>>,
+    limit: usize,
+}
+
+impl Wanted {
+    /// `None`: there is no such column, or the value is NULL, which is equal to nothing.
+    pub(super) fn new(dialect: &impl Dialect, search: &Search<'_>) -> Option<Self> {
+        let column = search.schema.columns.iter().position(|column| column.name == *search.column)?;
+        if search.value.is_null() {
+            return None;
+        }
+        Some(Self {
+            schema: search.schema.clone(),
+            column,
+            value: dialect.param(search.value).into_owned(),
+            after: search.after.map(|key| bind_key(dialect, key)),
+            limit: search.limit,
+        })
+    }
+}
+
+/// The rows, in the order of the primary key.
+pub(super) async fn find<B: Backend>(backend: &B, wanted: Wanted) -> Result<Vec<FoundRow>, DatabaseError> {
+    let name = wanted.schema.table.table.as_str();
+    let mut session = backend.session().await.map_err(|failure| failure.on(name))?;
+    let table = TableText::new(backend.dialect(), &wanted.schema);
+    if table.version.is_some() {
+        let found = rows(&mut session, &table, &wanted).await.map_err(|failure| failure.on(name))?;
+        // Where somebody else put the row, our tombstone may still stand.
+        if found.iter().all(|row| row.version > Version::ZERO) {
+            return Ok(found);
+        }
+    }
+    // A row and its entry in the ledger change places within one transaction: look at one moment.
+    session.begin(Purpose::Snapshot).await.map_err(|failure| failure.on(name))?;
+    let both = rows_and_ledger(&mut session, &table, &wanted).await.map_err(|failure| failure.on(name));
+    transaction::finish(&mut session, name, both).await
+}
+
+async fn rows_and_ledger<S: Session, D: Dialect>(
+    session: &mut S,
+    table: &TableText<'_, D>,
+    wanted: &Wanted,
+) -> Result<Vec<FoundRow>, Failure> {
+    let mut found = rows(session, table, wanted).await?;
+    let keys: Vec<KeyBytes> = found.iter().map(|row| row.key.to_bytes()).collect();
+    let versions: HashMap<KeyBytes, Version> = ledger(session, table, &keys.iter().collect::<Vec<_>>()).await?;
+    for (row, key) in found.iter_mut().zip(&keys) {
+        row.version = row.version.max(versions.get(key).copied().unwrap_or_default());
+    }
+    Ok(found)
+}
+
+async fn rows<S: Session, D: Dialect>(
+    session: &mut S,
+    table: &TableText<'_, D>,
+    wanted: &Wanted,
+) -> Result<Vec<FoundRow>, Failure> {
+    let schema = table.schema;
+    let mut expected: Vec<Expected<'_>> =
+        schema.columns.iter().map(|column| Expected { name: column.name.as_str(), ty: &column.ty }).collect();
+    expected.extend(table.version.is_some().then_some(INT));
+    let mut found = Vec::new();
+    for mut values in session.fetch(statement(table, wanted), &expected).await? {
+        let version = match &table.version {
+            Some(_) => stored_version(values.pop())?,
+            None => Version::ZERO,
+        };
+        let row: Row = schema.columns.iter().map(|column| column.name.clone()).zip(values).collect();
+        match schema.key_of(&row) {
+            Some(key) => found.push(FoundRow { key, version, row }),
+            None => {
+                tracing::warn!(table = %schema.table, "a row is left out that no record can be: its key is not known here")
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn statement<'w, D: Dialect>(table: &TableText<'_, D>, wanted: &'w Wanted) -> Statement<'w> {
+    let (schema, dialect) = (table.schema, table.dialect);
+    let column = &schema.columns[wanted.column];
+    let leads_key = schema.key_columns.first() == Some(&wanted.column);
+    let mut statement = Statement::new("SELECT ");
+    statement.list(table.columns.iter().zip(&schema.columns), ", ", |s, (quoted, column)| {
+        s.push(&dialect.select_column(quoted, &column.ty));
+    });
+    if let Some(version) = &table.version {
+        statement.push(", ").push(version);
+    }
+    statement.push(" FROM ").push(&dialect.by_index_of_column(&table.name, leads_key)).push(" WHERE ");
+    statement.push(&table.columns[wanted.column]).push(" = ");
+    statement.bind_in(&dialect.key_placeholder(&column.ty), wanted.value.by_ref()).push(dialect.binary_collation());
+    if let Some(after) = &wanted.after {
+        // (a > ?) OR (a = ? AND b > ?): row constructors are scanned for by some.
+        statement.push(" AND (");
+        statement.list(0..table.key.len(), " OR ", |s, last| {
+            s.push("(");
+            let parts = schema.key().zip(&table.key).zip(after).take(last + 1).enumerate();
+            s.list(parts, " AND ", |s, (at, ((column, quoted), value))| {
+                s.push(quoted).push(if at == last { " > " } else { " = " });
+                s.bind_in(&dialect.key_placeholder(&column.ty), value.by_ref());
+            });
+            s.push(")");
+        });
+        statement.push(")");
+    }
+    // With the table's name, or it would be by what is selected, which may be another form of the column.
+    statement.push(" ORDER BY ");
+    statement.list(&table.key, ", ", |s, quoted| {
+        s.push(&table.name).push(".").push(quoted);
+    });
+    statement.push(&format!(" LIMIT {}", wanted.limit));
+    statement
+}
