@@ -21,6 +21,9 @@ pub(crate) enum TableCommand {
     Enable {
         /// The table
         table: String,
+        /// The columns by which records are found (FindRecords), with commas between them; as they are unless given
+        #[arg(long, value_delimiter = ',')]
+        indexed_fields: Option<Vec<String>>,
     },
     /// Let no more writes in; what was accepted is still drained
     Disable {
@@ -47,8 +50,16 @@ pub(crate) async fn run(command: TableCommand, config: &ConfigArgs, endpoint: &s
     match command {
         TableCommand::List => client().await?.list_tables().await?.iter().for_each(print_line),
         TableCommand::Show { table } => print(&client().await?.get_table(&TableRef::from(table.as_str())).await?),
-        TableCommand::Enable { table } => {
-            print_line(&client().await?.enable_table(&TableRef::from(table.as_str())).await?)
+        TableCommand::Enable { table, indexed_fields } => {
+            let (client, table) = (client().await?, TableRef::from(table.as_str()));
+            print_line(&match indexed_fields {
+                Some(fields) => {
+                    let fields: Vec<&str> =
+                        fields.iter().map(String::as_str).filter(|field| !field.is_empty()).collect();
+                    client.enable_table_with(&table, &fields).await?
+                }
+                None => client.enable_table(&table).await?,
+            })
         }
         TableCommand::Disable { table } => {
             print_line(&client().await?.disable_table(&TableRef::from(table.as_str())).await?)

@@ -120,6 +120,10 @@ pub struct IngestOptions {
     pub max_watches: usize,
     /// A watch that has nothing to tell says so after this time, with a new token.
     pub watch_progress: Duration,
+    /// Records that a find answers at once.
+    pub max_find_records: usize,
+    /// Bytes of the images that a find reads at once.
+    pub max_find_bytes: usize,
     /// How long a reader may take to fill a cold record.
     pub lease_ttl: Duration,
     /// How long "there is no such row" is remembered.
@@ -179,6 +183,8 @@ impl Default for IngestOptions {
             outage_pause: Duration::from_secs(1),
             max_watches: 256,
             watch_progress: Duration::from_secs(10),
+            max_find_records: 1000,
+            max_find_bytes: 2 << 20,
             lease_ttl: Duration::from_secs(5),
             absent_ttl: Duration::from_secs(5),
             hot_ttl: HotTtl { default: Duration::from_secs(600), per_table: HashMap::new() },
@@ -219,6 +225,8 @@ pub struct Core<H, L, D> {
     pub(crate) cold_reads: Semaphore,
     pub(crate) flights: Flights,
     pub(crate) outages: Outages,
+    /// Whoever makes indexes.
+    pub(crate) index_builds: Arc<Semaphore>,
     pub(crate) background: Arc<Semaphore>,
     pub(crate) applied_waits: Semaphore,
     pub(crate) backlogs: Backlogs,
@@ -241,6 +249,7 @@ impl<H, L, D> Core<H, L, D> {
             directory,
             shards,
             tasks: TaskTracker::new(),
+            index_builds: Arc::new(Semaphore::new(1)),
             cold_reads: Semaphore::new(options.max_cold_reads.max(1)),
             flights: Flights::default(),
             outages: Outages::new(options.outage_pause),

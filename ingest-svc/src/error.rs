@@ -15,8 +15,12 @@ pub enum Part {
     Key,
     /// The changes of an update.
     Changes,
-    /// The columns that a get selects.
+    /// The columns that a read selects.
     Columns,
+    /// The field that a find looks at.
+    Field,
+    /// The value that a find looks for.
+    Value,
 }
 
 impl Part {
@@ -27,6 +31,8 @@ impl Part {
             Self::Key => "key",
             Self::Changes => "changes",
             Self::Columns => "columns",
+            Self::Field => "field",
+            Self::Value => "value",
         }
     }
 }

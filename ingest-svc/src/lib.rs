@@ -2,7 +2,7 @@
 //!
 //! A write walks through the rooms from left to right: [`grpc`] (transport) hands it to [`accept`], which validates
 //! it, writes it into the hot store, puts it into the event log and acknowledges it. [`read`] answers from the hot
-//! store, or from the database under a lease. What a crash leaves half-way is healed by [`relay`]; what a restart of
+//! store, or from the database under a lease; [`find`] looks for records by a declared field. What a crash leaves half-way is healed by [`relay`]; what a restart of
 //! the hot store closes is opened again by [`opening`]. [`tables`] says which tables take part. What the database refused
 //! for good is in the hands of operators: [`dead_letters`], and so is what is stopped: [`holds`]. [`status`] tells them
 //! how it goes, [`verify`] whether the stores agree. Who reacts to changes sees them come in: [`watch`].
@@ -17,6 +17,7 @@ mod core_parts;
 pub mod dead_letters;
 mod error;
 mod etag;
+pub mod find;
 pub mod grpc;
 pub mod holds;
 #[cfg(any(test, feature = "laws"))]

@@ -12,7 +12,7 @@
 
 mod batch;
 pub(crate) mod cold;
-mod database_rows;
+pub(crate) mod database_rows;
 mod error;
 mod evict;
 mod flights;

@@ -9,14 +9,14 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use database::{CatalogEntry, Database, DatabaseError, SetRate, StoredRates, TableSettings};
 use event_log::{EventPublisher, LogReader};
 use hot_store::HotStore;
-use model::{DatabaseName, TableRef, TableSchema, Topic};
+use model::{ColumnName, DatabaseName, TableIndex, TableRef, TableSchema, Topic};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 pub use error::TableError;
 pub use options::{TableOptions, TableOverride};
 
-use crate::Core;
+use crate::{Core, find};
 
 /// Ticks after which every table is introspected, whether the catalog has changed or not.
 const LOOK_CLOSER_EVERY: u64 = 10;
@@ -32,6 +32,8 @@ pub struct TableInfo {
     pub schema: Result<TableSchema, String>,
     /// How fast it is drained.
     pub rate: TableRate,
+    /// The columns by which its records are found, if it is enabled.
+    pub indexed_fields: Vec<ColumnName>,
 }
 
 /// How fast a table is drained.
@@ -144,23 +146,41 @@ where
     /// # Errors
     /// See [`TableError`]. A table that could not be enabled is as it was.
     pub async fn enable(&self, table: &TableRef) -> Result<TableInfo, TableError> {
+        self.enable_with(table, None).await
+    }
+
+    /// The same, with the columns by which its records are found: those may be changed at any time.
+    ///
+    /// # Errors
+    /// See [`TableError`].
+    pub async fn enable_with(
+        &self,
+        table: &TableRef,
+        indexed_fields: Option<Vec<ColumnName>>,
+    ) -> Result<TableInfo, TableError> {
         let core = &*self.core;
         core.directory.refresh(false).await?;
         self.database(&table.database)?;
         let known = core.directory.known(table);
-        let settings = match &known {
+        let mut settings = match &known {
             Some(known) => known.settings.clone(),
             None => core.options.tables.settings_of(table)?,
         };
+        settings.indexed_fields = indexed_fields.unwrap_or(settings.indexed_fields);
+        let has_other_fields =
+            known.as_ref().is_none_or(|known| known.settings.indexed_fields != settings.indexed_fields);
         let entry = CatalogEntry { table: table.clone(), enabled: true, settings };
-        core.directory.introspect(&entry).await.map_err(|error| TableError::of(table, error))?;
+        let schema = core.directory.introspect(&entry).await.map_err(|error| TableError::of(table, error))?;
+        if has_other_fields {
+            self.check_fields(&schema, &entry.settings.indexed_fields).await?;
+        }
         let topic = &entry.settings.topic;
         let letters = topic.dead_letters().map_err(|error| TableError::Name { table: table.clone(), error })?;
         for topic in [topic, &letters] {
             core.log.ensure_topic(topic, core.shards.get(), core.options.tables.log).await?;
         }
         match known {
-            Some(known) if known.enabled => return self.inspect(table).await,
+            Some(known) if known.enabled && !has_other_fields => return self.inspect(table).await,
             Some(_) => {}
             None => reuse::check(core, &entry).await?,
         }
@@ -170,7 +190,30 @@ where
         }
         core.directory.refresh(true).await?;
         tracing::info!(%table, %topic, "enabled a table");
+        if let Some(enabled) = core.directory.table(table).filter(|_| has_other_fields) {
+            find::prepare(core, &enabled).await;
+        }
         self.inspect(table).await
+    }
+
+    /// Whether records can be found by these columns, here and in the database.
+    async fn check_fields(&self, schema: &TableSchema, fields: &[ColumnName]) -> Result<(), TableError> {
+        if fields.is_empty() {
+            return Ok(());
+        }
+        let table = &schema.table;
+        let unsupported = |reason: String| TableError::Unsupported { table: table.clone(), reason };
+        TableIndex::new(schema, fields).map_err(|error| unsupported(format!("of its indexed_fields: {error}")))?;
+        let searched = self.database(&table.database)?.search_columns(&table.table).await;
+        let searched = searched.map_err(|error| TableError::of(table, error))?;
+        match fields.iter().find(|field| !searched.contains(field)) {
+            None => Ok(()),
+            Some(field) => Err(unsupported(format!(
+                "of its indexed_fields, {field}: the database has no index that begins with this column, so that a find \
+                 would look at every row; make one over all rows, on ({field}) or on ({field}, {})",
+                schema.key().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", "),
+            ))),
+        }
     }
 
     /// Disables a table: no request is let in any more, here at once, at the other replicas within `table_refresh`.
@@ -220,6 +263,7 @@ where
                 topic: Some(enabled.settings.topic.clone()),
                 schema: Ok(enabled.schema.clone()),
                 rate,
+                indexed_fields: enabled.settings.indexed_fields.clone(),
             });
         }
         let schema = match database.introspect(&table.database, &table.table).await {
@@ -227,6 +271,6 @@ where
             Err(DatabaseError::Unsupported { reason, .. }) => Err(reason),
             Err(error) => return Err(TableError::of(table, error)),
         };
-        Ok(TableInfo { table: table.clone(), topic: None, schema, rate })
+        Ok(TableInfo { table: table.clone(), topic: None, schema, rate, indexed_fields: Vec::new() })
     }
 }

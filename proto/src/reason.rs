@@ -88,6 +88,8 @@ reasons! {
     UnknownTable = "UNKNOWN_TABLE", NotFound, untouched;
     /// The table is not enabled.
     TableNotEnabled = "TABLE_NOT_ENABLED", FailedPrecondition, untouched;
+    /// The field is not among the table's indexed_fields.
+    FieldNotIndexed = "FIELD_NOT_INDEXED", FailedPrecondition, untouched;
     /// The table can't be enabled, or not as the configuration wants it.
     TableUnsupported = "TABLE_UNSUPPORTED", FailedPrecondition, untouched;
     /// There is such a record already.
@@ -102,6 +104,8 @@ reasons! {
     EtagMismatch = "ETAG_MISMATCH", Aborted, untouched;
     /// Others kept changing the record; try again.
     Conflict = "CONFLICT", Aborted, untouched;
+    /// The index over what the database does not have yet is being made.
+    IndexNotReady = "INDEX_NOT_READY", Unavailable, untouched;
     /// The hot store was restarted and the record's shard has not been opened since.
     ShardClosed = "SHARD_CLOSED", Unavailable, untouched;
     /// The hot store is full.

@@ -198,6 +198,22 @@ class ClientTest(unittest.TestCase):
         request = self.records.GetRecordRequest(table=self.payments, key=self.key(row))
         self.refused(grpc.StatusCode.NOT_FOUND, "NOT_FOUND", self.record.GetRecord, request)
 
+    def test_records_are_found_by_a_declared_field(self):
+        rows = [self.payment(), self.payment()]
+        for row in rows:
+            self.record.PutRecord(self.records.PutRecordRequest(table=self.payments, row=row))
+        find = self.records.FindRecordsRequest(table=self.payments, field="id", value=rows[0].columns["id"])
+        self.refused(grpc.StatusCode.FAILED_PRECONDITION, "FIELD_NOT_INDEXED", self.record.FindRecords, find)
+        fields = self.tables.IndexedFields(columns=["id"])
+        enable = self.tables.EnableTableRequest(table=self.payments, indexed_fields=fields)
+        self.assertEqual(list(self.table_service.EnableTable(enable).table.indexed_fields), ["id"])
+        answer = self.record.FindRecords(find)
+        self.assertEqual([found.row for found in answer.records], [self.get(rows[0]).row])
+        self.assertEqual([found.etag for found in answer.records], [self.get(rows[0]).etag])
+        self.assertEqual(answer.next_page_token, "")
+        find.page_token = "00"
+        self.refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT", self.record.FindRecords, find)
+
     def test_conditions(self):
         row = self.payment()
         create = self.records.CreateRecordRequest(table=self.payments, row=row)

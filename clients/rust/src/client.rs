@@ -198,8 +198,25 @@ impl Client {
     /// # Errors
     /// [`ClientError`]; `TABLE_UNSUPPORTED` with the reason if it can't be carried.
     pub async fn enable_table(&self, table: impl Into<TableRef>) -> Result<Table, ClientError> {
-        let table = Some(table.into().to_proto());
-        let build = || v1::EnableTableRequest { table: table.clone() };
+        self.enable(table.into(), None).await
+    }
+
+    /// Enables a table whose records are found by these columns ([`Client::find`]), or changes them.
+    ///
+    /// # Errors
+    /// [`ClientError`]; `TABLE_UNSUPPORTED` with the reason if one of them can't be looked for.
+    pub async fn enable_table_with(
+        &self,
+        table: impl Into<TableRef>,
+        indexed_fields: &[&str],
+    ) -> Result<Table, ClientError> {
+        let columns = indexed_fields.iter().map(|name| (*name).to_owned()).collect();
+        self.enable(table.into(), Some(v1::IndexedFields { columns })).await
+    }
+
+    async fn enable(&self, table: TableRef, indexed_fields: Option<v1::IndexedFields>) -> Result<Table, ClientError> {
+        let table = Some(table.to_proto());
+        let build = || v1::EnableTableRequest { table: table.clone(), indexed_fields: indexed_fields.clone() };
         let answer = self
             .call(Repeat::Harmless, Duration::ZERO, build, |mut connection, request| async move {
                 connection.tables.enable_table(request).await

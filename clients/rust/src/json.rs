@@ -233,6 +233,7 @@ mod tests {
             unsupported_reason: String::new(),
             rate: crate::Rate::Configured,
             unreadable_rate: None,
+            indexed_fields: Vec::new(),
         }
     }
 

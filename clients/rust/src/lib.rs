@@ -45,6 +45,7 @@ mod client;
 mod connections;
 mod dead_letter;
 mod error;
+mod find;
 #[cfg(feature = "json")]
 mod json;
 mod key_group;
@@ -67,6 +68,7 @@ pub use dead_letter::{
     DeadLetterPages, DeadLetterRecord, DeadLetterState, ShownDeadLetter,
 };
 pub use error::{ClientError, FieldProblem, ServerError};
+pub use find::{Find, FoundPage};
 #[cfg(feature = "json")]
 pub use json::JsonError;
 pub use operate::{

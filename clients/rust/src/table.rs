@@ -82,6 +82,8 @@ pub struct Table {
     pub rate: Rate,
     /// What operators have set can't be read: why. The table is not drained until its limit is set again.
     pub unreadable_rate: Option<String>,
+    /// The columns by which records are found ([`crate::Client::find`]).
+    pub indexed_fields: Vec<String>,
 }
 
 impl Table {
@@ -117,6 +119,7 @@ impl Table {
             unsupported_reason: table.unsupported_reason,
             rate,
             unreadable_rate,
+            indexed_fields: table.indexed_fields,
         }
     }
 

@@ -16,6 +16,7 @@ fn settings(name: &str) -> TableSettings {
         namespace: Namespace::new(name).unwrap(),
         group_by: Vec::new(),
         create_check: CreateCheck::Database,
+        indexed_fields: Vec::new(),
     }
 }
 

@@ -127,7 +127,13 @@ fn table() -> TableRef {
 }
 
 pub(crate) fn settings() -> TableSettings {
-    TableSettings { topic: topic(), namespace: namespace(), group_by: Vec::new(), create_check: CreateCheck::Database }
+    TableSettings {
+        topic: topic(),
+        namespace: namespace(),
+        group_by: Vec::new(),
+        create_check: CreateCheck::Database,
+        indexed_fields: Vec::new(),
+    }
 }
 
 pub(crate) fn options() -> DrainOptions {

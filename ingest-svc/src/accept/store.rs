@@ -414,7 +414,10 @@ impl Ready {
             record: self.item.checked.record.clone(),
             precondition: self.precondition,
             image: self.draft.image.clone(),
-            index: None,
+            index: self.item.checked.table.index.as_ref().map(|index| match &self.draft.image.content {
+                Content::Row(row) => index.terms(row),
+                Content::Tombstone => index.nothing(),
+            }),
         }
     }
 }

@@ -70,6 +70,8 @@ pub(super) fn ingest(settings: &Settings) -> Result<IngestOptions, OptionsError>
         max_cold_reads: ingest.max_cold_reads,
         max_watches: ingest.max_watches,
         watch_progress: ingest.watch_progress,
+        max_find_records: ingest.max_find_records,
+        max_find_bytes: ingest.max_find_bytes,
         lease_ttl: ingest.lease_ttl,
         absent_ttl: ingest.absent_ttl,
         hot_ttl: HotTtl { default: settings.tables.defaults.ttl, per_table: ttls },
@@ -125,11 +127,17 @@ fn table_override(name: &str, effective: config::EffectiveTable) -> Result<Table
         .map(ColumnName::new)
         .collect::<Result<_, _>>()
         .map_err(|error| OptionsError::Name { key: key("group_by"), error })?;
+    let indexed_fields = effective
+        .indexed_fields
+        .iter()
+        .map(ColumnName::new)
+        .collect::<Result<_, _>>()
+        .map_err(|error| OptionsError::Name { key: key("indexed_fields"), error })?;
     let create_check = match effective.create_check {
         config::CreateCheck::Database => CreateCheck::Database,
         config::CreateCheck::HotStore => CreateCheck::HotStore,
     };
-    Ok(TableOverride { namespace: Some(namespace), group_by, create_check })
+    Ok(TableOverride { namespace: Some(namespace), group_by, create_check, indexed_fields })
 }
 
 /// The name of this machine, for people who read logs and fences.
@@ -162,7 +170,7 @@ mod tests {
         let settings = settings(&[
             DATABASE,
             "tables.defaults.ttl=5m",
-            "tables.per_table={main.payments: {ttl: 1h, ack: logged, max_backlog_records: 5, namespace: p, group_by: [tenant], create_check: hot_store}}",
+            "tables.per_table={main.payments: {ttl: 1h, ack: logged, max_backlog_records: 5, namespace: p, group_by: [tenant], create_check: hot_store, indexed_fields: [status]}}",
         ]);
         let options = ingest(&settings).unwrap();
         let payments = table("main.payments").unwrap();
@@ -175,6 +183,7 @@ mod tests {
         let own = &options.tables.per_table[&payments];
         assert_eq!(own.namespace.as_ref().map(Namespace::as_str), Some("p"));
         assert_eq!((own.group_by.len(), own.create_check), (1, CreateCheck::HotStore));
+        assert_eq!(own.indexed_fields, [ColumnName::new("status").unwrap()]);
         assert!(options.publish_timeout > settings.kafka.delivery_timeout);
     }
 

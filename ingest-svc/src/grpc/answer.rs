@@ -8,6 +8,7 @@ use proto::v1::{self, evict_item_result::Outcome};
 use super::{failure::Failure, value::row_to_proto};
 use crate::{
     accept::{Accepted, AckLevel},
+    find::FoundPage,
     read::Found,
     tables::{TableInfo, TableRate},
 };
@@ -45,6 +46,18 @@ pub(super) fn evicted(result: Result<Eviction, Failure>) -> v1::EvictItemResult 
     v1::EvictItemResult { outcome: Some(outcome) }
 }
 
+pub(super) fn found_page(page: FoundPage) -> v1::FindRecordsResponse {
+    let record = |found: Found| v1::FoundRecord {
+        row: Some(row_to_proto(found.row)),
+        version: found.etag.map_or(0, |etag| etag.version.get()),
+        etag: found.etag.map_or_else(String::new, |etag| etag.to_string()),
+    };
+    v1::FindRecordsResponse {
+        records: page.records.into_iter().map(record).collect(),
+        next_page_token: page.next_page_token,
+    }
+}
+
 pub(super) fn table(info: TableInfo) -> v1::Table {
     let enabled = info.is_enabled();
     let (columns, primary_key, unsupported_reason) = match &info.schema {
@@ -62,6 +75,7 @@ pub(super) fn table(info: TableInfo) -> v1::Table {
         topic: info.topic.map_or_else(String::new, |topic| topic.as_str().to_owned()),
         unsupported_reason,
         set_rate: set_rate(info.rate),
+        indexed_fields: info.indexed_fields.iter().map(ToString::to_string).collect(),
     }
 }
 

@@ -159,7 +159,7 @@ fn retry_delay(reason: Reason) -> Option<Duration> {
         Reason::AnswerFull => 0,
         Reason::Conflict => 20,
         Reason::Overloaded | Reason::LogQueueFull | Reason::NotServing | Reason::StreamEnded => 100,
-        Reason::ShardClosed | Reason::HotStoreUnavailable | Reason::LogUnavailable => 500,
+        Reason::ShardClosed | Reason::IndexNotReady | Reason::HotStoreUnavailable | Reason::LogUnavailable => 500,
         Reason::DatabaseUnavailable | Reason::HotStoreFull | Reason::BacklogFull => 1000,
         // Watches last long.
         Reason::TooManyWatches => 2000,

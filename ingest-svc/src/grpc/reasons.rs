@@ -9,6 +9,7 @@ use crate::{
     accept::WriteError,
     applied::WaitError,
     dead_letters::{DeadLetterError, Problem},
+    find::FindError,
     read::ReadError,
     tables::TableError,
     verify::VerifyError,
@@ -58,6 +59,25 @@ impl From<ReadError> for Failure {
             ReadError::NotFound(table) => Self::new(Reason::NotFound, message).with("table", table),
             ReadError::NoRoom => Self::new(Reason::AnswerFull, message),
             ReadError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<FindError> for Failure {
+    fn from(error: FindError) -> Self {
+        let message = error.to_string();
+        let field = |name: &str, message| Self::of_fields(vec![FieldProblem::invalid(name, message)]);
+        match error {
+            FindError::Invalid { part, violations } => invalid(part, violations),
+            FindError::Null(_) => field("value", message),
+            FindError::TooMany { .. } => field("limit", message),
+            FindError::PageToken => field("page_token", message),
+            FindError::NotDeclared { table, field } => {
+                Self::new(Reason::FieldNotIndexed, message).with("table", table).with("field", field)
+            }
+            FindError::TableNotEnabled(table) => Self::new(Reason::TableNotEnabled, message).with("table", table),
+            FindError::IndexNotReady(table) => Self::new(Reason::IndexNotReady, message).with("table", table),
+            FindError::Store(error) => error.into(),
         }
     }
 }
@@ -183,10 +203,10 @@ fn invalid(part: Part, violations: Vec<Violation>) -> Failure {
         let path = match part {
             Part::Row | Part::Key | Part::Changes => format!("{part}.columns[{:?}]", violation.column),
             // A list of names, not a map.
-            Part::Columns => part.as_str().to_owned(),
+            Part::Columns | Part::Field | Part::Value => part.as_str().to_owned(),
         };
         let problem = match part {
-            Part::Columns => format!("names {:?}: {}", violation.column, violation.problem),
+            Part::Columns | Part::Field => format!("names {:?}: {}", violation.column, violation.problem),
             _ => violation.problem,
         };
         FieldProblem::new(path, reason_of(violation.reason), problem)

@@ -19,19 +19,21 @@ use super::{
     answer, batch,
     failure::Failure,
     request::{Databases, acknowledge, name, tokens},
-    value::row_from_proto,
+    value::{row_from_proto, value_from_proto},
     work::Work,
     write_stream::{Arrivals, results},
 };
 use crate::{
     accept::{Accepted, StreamOptions, Writer},
     applied::Waiter,
+    find::{Finder, Query},
     read::{ReadError, Reader},
 };
 
 pub(super) struct Records<H, L, D> {
     pub(super) writer: Writer<H, L, D>,
     pub(super) reader: Reader<H, L, D>,
+    pub(super) finder: Finder<H, L, D>,
     pub(super) waiter: Waiter<H, L, D>,
     pub(super) databases: Arc<Databases>,
     pub(super) max_batch_items: usize,
@@ -195,6 +197,22 @@ where
             Ok(v1::EvictRecordsResponse { results })
         };
         self.work.on("EvictRecords", request, evict).await
+    }
+
+    async fn find_records(
+        &self,
+        request: Request<v1::FindRecordsRequest>,
+    ) -> Result<Response<v1::FindRecordsResponse>, Status> {
+        let (finder, databases) = (self.finder.clone(), self.databases.clone());
+        let find = |request: v1::FindRecordsRequest| async move {
+            let v1::FindRecordsRequest { table, field, value, limit, page_token, columns } = request;
+            let table = databases.table(table)?;
+            let value = value_from_proto(value, "value").map_err(Failure::of_fields)?;
+            let limit = finder.limit(usize::try_from(limit).unwrap_or(usize::MAX));
+            let page = finder.find(Query { table, field, value, limit, page_token, columns }).await?;
+            Ok(answer::found_page(page))
+        };
+        self.work.on("FindRecords", request, find).await
     }
 
     async fn batch_write(

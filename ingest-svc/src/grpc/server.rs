@@ -32,6 +32,7 @@ use crate::{
     accept::{StreamOptions, Writer},
     applied::Waiter,
     dead_letters::DeadLetters,
+    find::Finder,
     holds::Operators,
     read::Reader,
     tables::Tables,
@@ -109,6 +110,7 @@ where
     let records = RecordServer::new(Records {
         writer: Writer::new(core.clone()),
         reader: Reader::new(core.clone()),
+        finder: Finder::new(core.clone()),
         waiter: Waiter::new(core.clone()),
         databases: databases.clone(),
         max_batch_items: options.max_batch_items,

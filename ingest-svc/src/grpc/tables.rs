@@ -5,7 +5,7 @@ use std::{future::Future, sync::Arc};
 use database::{Database, SetRate};
 use event_log::{EventPublisher, LogReader};
 use hot_store::HotStore;
-use model::TableRef;
+use model::{ColumnName, TableRef};
 use proto::v1::{self, table_service_server::TableService};
 use tonic::{Request, Response, Status};
 
@@ -78,9 +78,14 @@ where
         &self,
         request: Request<v1::EnableTableRequest>,
     ) -> Result<Response<v1::EnableTableResponse>, Status> {
-        let enable = |tables: Tables<H, L, D>, table| async move { tables.enable(&table).await };
-        let answer = self.one("EnableTable", request.map(|message| message.table), enable).await?;
-        Ok(answer.map(|table| v1::EnableTableResponse { table: Some(table) }))
+        let (tables, databases) = (self.tables.clone(), self.databases.clone());
+        let enable = |message: v1::EnableTableRequest| async move {
+            let table = databases.table(message.table)?;
+            let fields = message.indexed_fields.map(columns).transpose()?;
+            let info = tables.enable_with(&table, fields).await?;
+            Ok::<_, Failure>(v1::EnableTableResponse { table: Some(answer::table(info)) })
+        };
+        self.work.on("EnableTable", request, enable).await
     }
 
     async fn disable_table(
@@ -104,6 +109,16 @@ where
         };
         self.work.on("SetTableRate", request, set).await
     }
+}
+
+fn columns(fields: v1::IndexedFields) -> Result<Vec<ColumnName>, Failure> {
+    let named = fields.columns.into_iter().enumerate().map(|(at, name)| {
+        ColumnName::new(&name).map_err(|error| {
+            let field = format!("indexed_fields.columns[{at}]");
+            Failure::of_fields(vec![FieldProblem::invalid(field, format!("names no column: {}", error.problem))])
+        })
+    });
+    named.collect()
 }
 
 fn rate(asked: v1::set_table_rate_request::Rate) -> Result<SetRate, Failure> {

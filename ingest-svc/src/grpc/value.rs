@@ -38,6 +38,12 @@ pub(super) fn row_from_proto(row: Option<v1::Row>, field: &str) -> Result<Row, V
     Err(wrong)
 }
 
+/// A value that a client sent in that field.
+pub(super) fn value_from_proto(value: Option<v1::Value>, field: &str) -> Result<Value, Vec<FieldProblem>> {
+    let invalid = |problem: String| vec![FieldProblem::invalid(field, problem)];
+    from_proto(value.ok_or_else(|| invalid("must be set".to_owned()))?).map_err(invalid)
+}
+
 /// A row for a client.
 pub(super) fn row_to_proto(row: Row) -> v1::Row {
     let columns = row.into_iter().map(|(name, value)| (name.as_str().to_owned(), to_proto(value))).collect();

@@ -48,7 +48,7 @@ pub(super) enum Loaded {
 }
 
 /// Answers reads of cold records of one table, at most [`RECORDS_AT_ONCE`] and each once: an image or [`Slot::Absent`] each.
-pub(super) async fn look<H, L, D>(
+pub(crate) async fn look<H, L, D>(
     core: &Core<H, L, D>,
     table: &CatalogTable,
     records: &[ColdRecord],
@@ -304,7 +304,7 @@ enum Filled<'a> {
 }
 
 /// The right to ask the database for cold records: bounded in number, waited for up to `deadline`.
-pub(super) async fn cold_read<H, L, D>(
+pub(crate) async fn cold_read<H, L, D>(
     core: &Core<H, L, D>,
     deadline: Instant,
 ) -> Result<SemaphorePermit<'_>, StoreError> {

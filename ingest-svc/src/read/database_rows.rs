@@ -1,6 +1,6 @@
 //! Asks a database for rows, for those who hold a permit for it.
 
-use database::{CatalogTable, Database, DatabaseError, DatabaseRow};
+use database::{CatalogTable, Database, DatabaseError, DatabaseRow, FoundRow, Search};
 use model::Key;
 use tokio::time::timeout;
 
@@ -27,6 +27,29 @@ pub(super) async fn read<H, L, D: Database>(
             single
         }
         Err(error) => all(error),
+    }
+}
+
+/// The rows that a search finds, within the same bounds.
+pub(crate) async fn find<H, L, D: Database>(
+    core: &Core<H, L, D>,
+    search: Search<'_>,
+) -> Result<Vec<FoundRow>, StoreError> {
+    let name = &search.schema.table.database;
+    let no_such = || StoreError::DatabaseUnfit(format!("no database named {name} is configured"));
+    let database = core.directory.database(name).ok_or_else(no_such)?;
+    core.outages.check(name)?;
+    let patience = core.options.database_patience;
+    match timeout(patience, database.find(search)).await {
+        Ok(result) => {
+            core.outages.learn(name, &result);
+            Ok(result?)
+        }
+        Err(_) => {
+            let problem = format!("it has not answered for {patience:?}");
+            core.outages.away(name, problem.clone());
+            Err(DatabaseError::Unknown(problem).into())
+        }
     }
 }
 

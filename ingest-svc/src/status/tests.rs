@@ -27,8 +27,9 @@ fn table() -> CatalogTable {
         namespace: Namespace::new("main.payments").unwrap(),
         group_by: Vec::new(),
         create_check: CreateCheck::Database,
+        indexed_fields: Vec::new(),
     };
-    CatalogTable { schema, enabled: true, settings }
+    CatalogTable { schema, enabled: true, settings, index: None }
 }
 
 fn part(rate: f64) -> TableReport {

@@ -28,6 +28,8 @@ pub struct TableOverride {
     pub group_by: Vec<ColumnName>,
     /// Where a create looks.
     pub create_check: CreateCheck,
+    /// The columns by which records are found, beside their keys.
+    pub indexed_fields: Vec<ColumnName>,
 }
 
 impl Default for TableOptions {
@@ -54,7 +56,13 @@ impl TableOptions {
             Some(namespace) => namespace,
             None => Namespace::new(table.to_string()).map_err(name)?,
         };
-        Ok(TableSettings { topic, namespace, group_by: own.group_by, create_check: own.create_check })
+        Ok(TableSettings {
+            topic,
+            namespace,
+            group_by: own.group_by,
+            create_check: own.create_check,
+            indexed_fields: own.indexed_fields,
+        })
     }
 }
 
@@ -120,6 +128,7 @@ mod tests {
             namespace: Some(Namespace::new("p").unwrap()),
             group_by: vec![ColumnName::new("tenant").unwrap()],
             create_check: CreateCheck::HotStore,
+            indexed_fields: vec![ColumnName::new("status").unwrap()],
         };
         let mut options = TableOptions::default();
         options.per_table.insert(table("payments"), own);

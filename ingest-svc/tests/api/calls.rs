@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shock_absorber_client::{AckLevel, Acknowledge, ColumnKind, Precondition, Rate, Reason, Value, Write};
+use shock_absorber_client::{AckLevel, Acknowledge, ColumnKind, Find, Precondition, Rate, Reason, Value, Write};
 
 use crate::world::{World, id, payment};
 
@@ -139,4 +139,31 @@ async fn a_token_can_be_waited_for() {
     assert_eq!(refused.server().unwrap().fields[0].field, "tokens[1]");
     let refused = wait(&[&accepted.token], Duration::from_secs(31)).await.unwrap_err();
     assert_eq!(refused.server().unwrap().fields[0].field, "wait");
+}
+
+#[tokio::test]
+async fn records_are_found_by_a_declared_field() {
+    let world = World::new().await;
+    let client = world.client();
+    world.sql("CREATE INDEX by_amount ON payments (amount)").await;
+    let find = Find::new("payments", "amount", 7);
+    assert!(client.find(&find).await.unwrap_err().is(Reason::FieldNotIndexed));
+    let refused = client.enable_table_with("payments", &["note"]).await.unwrap_err();
+    assert!(refused.is(Reason::TableUnsupported) && refused.to_string().contains("no index"), "{refused}");
+    let table = client.enable_table_with("payments", &["amount"]).await.unwrap();
+    assert_eq!(table.indexed_fields, ["amount"]);
+    world.sql("INSERT INTO payments (id, amount) VALUES ('cold', 7), ('other', 8)").await;
+    client.put("payments", payment("hot", 7)).await.unwrap();
+    let page = client.find(&find.clone().limit(1).columns(&["id"])).await.unwrap();
+    assert_eq!(page.records.iter().map(|found| found.row.clone()).collect::<Vec<_>>(), [id("hot")]);
+    let rest = client.find(&find.clone().from(page.next.unwrap()).columns(&["id"])).await.unwrap();
+    assert_eq!((rest.records.len(), &rest.records[0].row, rest.next), (1, &id("cold"), None));
+    let all = client.find_all(find.clone().limit(1)).await.unwrap();
+    assert_eq!(all.len(), 2);
+    let change = Write::update("payments", id("cold"), id("cold").set("amount", 9));
+    let changed = client.write(&change.only_if(Precondition::Etag(all[1].etag.clone()))).await;
+    assert!(changed.is_ok(), "the etag of what is found names it: {changed:?}");
+    assert_eq!(client.find_all(find.clone()).await.unwrap().len(), 1);
+    let wrong = client.find(&find.from("00")).await.unwrap_err();
+    assert_eq!(wrong.server().unwrap().fields[0].field, "page_token");
 }

@@ -9,6 +9,7 @@ mod checkpoints;
 mod db;
 mod dead_letters;
 mod drain_down;
+mod find;
 mod log;
 mod lost_letters;
 mod lost_log;

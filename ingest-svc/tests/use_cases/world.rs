@@ -8,6 +8,7 @@ use hot_store::{Clean, HotStore as _, RecordId, Slot, memory::Survives};
 use ingest_svc::{
     Core, Etag, IngestOptions,
     accept::{Accepted, AckLevel, Acknowledge, Change, Require, WriteError, WriteRequest, Writer},
+    find::Finder,
     opening::{Opened, OpeningError, open_shard},
     read::{Found, ReadError, Reader},
     startup,
@@ -34,6 +35,7 @@ pub struct World {
     pub db: Arc<BentDatabase>,
     pub writer: Writer<BentStore, BentLog, BentDatabase>,
     pub reader: Reader<BentStore, BentLog, BentDatabase>,
+    pub finder: Finder<BentStore, BentLog, BentDatabase>,
     pub tables: Tables<BentStore, BentLog, BentDatabase>,
 }
 
@@ -139,6 +141,7 @@ impl World {
         Self {
             writer: Writer::new(core.clone()),
             reader: Reader::new(core.clone()),
+            finder: Finder::new(core.clone()),
             tables: Tables::new(core.clone()),
             core,
             store,

@@ -27,6 +27,8 @@ pub struct TableSettings {
     pub group_by: Vec<ColumnName>,
     /// Where a create looks.
     pub create_check: CreateCheck,
+    /// The columns by which records are found, beside their keys.
+    pub indexed_fields: Vec<ColumnName>,
 }
 
 /// A limit that an operator has set in place of the one that is configured.

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::ArcSwap;
-use model::{DatabaseName, Namespace, TableRef, TableSchema, Topic};
+use model::{DatabaseName, Namespace, TableIndex, TableRef, TableSchema, Topic};
 use tokio::sync::Mutex;
 
 use crate::{CatalogEntry, Database, DatabaseError, TableSettings};
@@ -17,6 +17,8 @@ pub struct CatalogTable {
     pub enabled: bool,
     /// How it was enabled.
     pub settings: TableSettings,
+    /// By which fields its records are found, as far as the table has them.
+    pub index: Option<TableIndex>,
 }
 
 /// What is looked up, all made from one reading of the catalog.
@@ -151,7 +153,8 @@ impl<D: Database> TableDirectory<D> {
         let error = match self.introspect(entry).await {
             Ok(schema) => {
                 let (enabled, settings) = (entry.enabled, entry.settings.clone());
-                return Ok(Some(Arc::new(CatalogTable { schema, enabled, settings })));
+                let index = TableIndex::of_those_that_can(&schema, &settings.indexed_fields);
+                return Ok(Some(Arc::new(CatalogTable { schema, enabled, settings, index })));
             }
             Err(error) => error,
         };

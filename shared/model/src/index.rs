@@ -92,6 +92,13 @@ impl TableIndex {
         Ok((!fields.is_empty()).then_some(Self { id, fields }))
     }
 
+    /// The same without those that can't be declared: a column may have been dropped or altered since.
+    pub fn of_those_that_can(schema: &TableSchema, declared: &[ColumnName]) -> Option<Self> {
+        let can = |name: &&ColumnName| Self::new(schema, std::slice::from_ref(*name)).is_ok();
+        let declared: Vec<ColumnName> = declared.iter().filter(can).cloned().collect();
+        Self::new(schema, &declared).ok().flatten()
+    }
+
     /// The way in which the table is indexed.
     pub fn id(&self) -> IndexId {
         self.id

@@ -244,6 +244,13 @@ impl RecordService for Scripted {
         Ok(Response::new(v1::DeleteRecordResponse { result: result() }))
     }
 
+    async fn find_records(
+        &self,
+        _: Request<v1::FindRecordsRequest>,
+    ) -> Result<Response<v1::FindRecordsResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
     async fn get_record(
         &self,
         request: Request<v1::GetRecordRequest>,

@@ -204,7 +204,7 @@ impl Backend for Mysql {
         session: &mut MysqlSession,
         table: &TableName,
     ) -> Result<Vec<String>, DatabaseError> {
-        introspect::leading_columns(session, self.is_mariadb, table).await
+        introspect::leading_columns(session, self.flavour.is_mariadb, table).await
     }
 
     async fn add_version_column(&self, session: &mut MysqlSession, table: &TableName) -> Result<(), DatabaseError> {

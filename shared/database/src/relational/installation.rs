@@ -25,6 +25,8 @@ struct StoredSettings {
     group_by: Vec<String>,
     #[serde(default)]
     create_check: CreateCheck,
+    #[serde(default)]
+    indexed_fields: Vec<String>,
 }
 
 /// Makes our own tables where they are missing, and changes those that an earlier release made.
@@ -201,6 +203,12 @@ fn entry(mut values: Vec<Value>) -> Result<CatalogEntry, DatabaseError> {
             namespace: Namespace::new(namespace).map_err(name)?,
             group_by: stored.group_by.iter().map(ColumnName::new).collect::<Result<_, _>>().map_err(name)?,
             create_check: stored.create_check,
+            indexed_fields: stored
+                .indexed_fields
+                .iter()
+                .map(ColumnName::new)
+                .collect::<Result<_, _>>()
+                .map_err(name)?,
         },
     })
 }
@@ -210,6 +218,7 @@ pub(super) async fn enable<B: Backend>(backend: &B, entry: &CatalogEntry) -> Res
     let settings = StoredSettings {
         group_by: entry.settings.group_by.iter().map(ToString::to_string).collect(),
         create_check: entry.settings.create_check,
+        indexed_fields: entry.settings.indexed_fields.iter().map(ToString::to_string).collect(),
     };
     let settings = serde_json::to_string(&settings)
         .map_err(|error| DatabaseError::Unfit(format!("the settings of {} can't be stored: {error}", entry.table)))?;

@@ -40,6 +40,7 @@ fn entry(table: &str, topic: &str, namespace: &str) -> CatalogEntry {
             namespace: Namespace::new(namespace).unwrap(),
             group_by: vec![ColumnName::new("tenant").unwrap()],
             create_check: CreateCheck::HotStore,
+            indexed_fields: vec![ColumnName::new("n").unwrap()],
         },
     }
 }

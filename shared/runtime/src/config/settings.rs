@@ -73,6 +73,10 @@ pub struct IngestSettings {
     /// A watch that has nothing to tell says so after this time, with a new token.
     #[serde(with = "duration::text")]
     pub watch_progress: Duration,
+    /// Records of one page of FindRecords.
+    pub max_find_records: usize,
+    /// Bytes of the rows of one page of FindRecords, which ends with the one that goes beyond.
+    pub max_find_bytes: usize,
     /// How long a reader may take to fill a cold record.
     #[serde(with = "duration::text")]
     pub lease_ttl: Duration,

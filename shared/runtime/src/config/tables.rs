@@ -94,6 +94,9 @@ pub struct TableOverrides {
     /// Where a create looks for an existing record.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub create_check: Option<CreateCheck>,
+    /// The columns by which records are found, beside their keys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub indexed_fields: Option<Vec<String>>,
 }
 
 /// Where a create looks for an existing record.
@@ -138,6 +141,8 @@ pub struct EffectiveTable {
     pub group_by: Vec<String>,
     /// Where a create looks for an existing record.
     pub create_check: CreateCheck,
+    /// The columns by which records are found, beside their keys.
+    pub indexed_fields: Vec<String>,
 }
 
 impl Settings {
@@ -162,6 +167,7 @@ impl Settings {
             namespace: own.namespace.unwrap_or_else(|| name.to_owned()),
             group_by: own.group_by.unwrap_or_default(),
             create_check: own.create_check.unwrap_or_default(),
+            indexed_fields: own.indexed_fields.unwrap_or_default(),
         }
     }
 }
@@ -176,7 +182,7 @@ mod tests {
         let mut settings = Settings::default();
         settings.drain.rows_per_second = 1000.0;
         settings.tables.defaults.max_backlog_records = 9;
-        let own = "{ttl: 1h, ack: applied, max_backlog_records: 0, max_backlog_age: 1h, max_parked_records: 7, rows_per_second: 0.5, group_by: [tenant], create_check: hot_store}";
+        let own = "{ttl: 1h, ack: applied, max_backlog_records: 0, max_backlog_age: 1h, max_parked_records: 7, rows_per_second: 0.5, group_by: [tenant], create_check: hot_store, indexed_fields: [status, day]}";
         settings.tables.per_table.insert("main.payments".into(), serde_saphyr::from_str(own).unwrap());
 
         let payments = settings.table("main.payments");
@@ -188,6 +194,7 @@ mod tests {
         assert_eq!(payments.rows_per_second, Some(0.5));
         assert_eq!(payments.group_by, ["tenant"]);
         assert_eq!(payments.create_check, CreateCheck::HotStore);
+        assert_eq!(payments.indexed_fields, ["status", "day"]);
         assert_eq!(payments.batch_rows, settings.drain.batch_rows);
         assert_eq!(payments.namespace, "main.payments");
 

@@ -84,6 +84,8 @@ impl Settings {
         problems.some_time("ingest.stream_idle", ingest.stream_idle);
         problems.at_least_one("ingest.max_cold_reads", ingest.max_cold_reads);
         problems.at_least_one("ingest.max_watches", ingest.max_watches);
+        problems.at_least_one("ingest.max_find_records", ingest.max_find_records);
+        problems.at_least_one("ingest.max_find_bytes", ingest.max_find_bytes);
         problems.at_least_one("ingest.relay_batch", ingest.relay_batch);
         problems.some_time("ingest.lease_ttl", ingest.lease_ttl);
         problems.some_time("ingest.absent_ttl", ingest.absent_ttl);
