@@ -295,7 +295,7 @@ async fn the_embedded_edition_tells_every_change_across_its_death() -> Result<()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a server: ./tests/run starts one"]
 async fn watches_on_servers_are_many_and_cost_little() -> Result<()> {
-    const MANY: u64 = 200;
+    const MANY: u64 = 40;
     let system = System::on_shared_servers(TABLES, settings()).await?;
     the_command_shows_changes_and_goes_on_behind_a_token(&system).await?;
     let ingest = &system.services[0];
