@@ -1,6 +1,7 @@
 //! What a Redis takes: `cargo run -p hot-store --example throughput -- redis://127.0.0.1:6379`.
 //! Each of 16 callers works on shards of its own, in calls of 100 records: write, write again, mark queued, read, mark
-//! clean, and write under a request. The microseconds are the server's processor time.
+//! clean, and write under a request. The microseconds are the server's processor time. Then 1,000 records of all shards are
+//! read in one call, one by one, and by a plain MGET of values as large.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::{
@@ -46,6 +47,64 @@ async fn main() {
         let rate = f64::from(records) / start.elapsed().as_secs_f64();
         let busy = (server_micros(&mut raw).await - busy) / f64::from(records);
         println!("{step:12} {rate:8.0} records/s {busy:6.2} us of Redis per record");
+    }
+    at_once(&store, &mut raw).await;
+}
+
+/// The shards of an installation, of which those of the callers are open already.
+const SHARDS: u16 = 64;
+const RECORDS_AT_ONCE: u32 = 1000;
+const ROUNDS: usize = 101;
+
+/// How long it takes until 1,000 records of all shards are there.
+async fn at_once(store: &Arc<RedisStore>, raw: &mut redis::aio::MultiplexedConnection) {
+    for shard in (CALLERS..SHARDS).map(Shard) {
+        open(store, shard).await;
+    }
+    let groups: Vec<(Shard, Vec<RecordId>)> = (0..SHARDS)
+        .map(|shard| (Shard(shard), (u32::from(shard)..RECORDS_AT_ONCE).step_by(SHARDS.into()).map(record).collect()))
+        .collect();
+    let mut plain = redis::cmd("MGET");
+    for (shard, records) in &groups {
+        let write = |id: &RecordId| Write { record: id.clone(), precondition: Precondition::None, image: image(None) };
+        store.write(*shard, Instant::now().into(), records.iter().map(write).collect()).await.unwrap();
+        for (at, _) in records.iter().enumerate() {
+            let name = format!("{{throughput}}-{shard}-{at}");
+            let value = image(None).encode();
+            let set = redis::cmd("SET").arg(&name).arg(&value[..]).arg("EX").arg(600).to_owned();
+            set.exec_async(raw).await.unwrap();
+            plain.arg(name);
+        }
+    }
+    let mut took: [Vec<Duration>; 3] = Default::default();
+    for _ in 0..ROUNDS {
+        let begun = Instant::now();
+        let answers = store.read_many(groups.clone(), 4 << 20).await;
+        took[0].push(begun.elapsed());
+        let read: usize = answers.into_iter().map(|answer| answer.unwrap().slots.len()).sum();
+        assert_eq!(read, RECORDS_AT_ONCE as usize);
+
+        let begun = Instant::now();
+        let mut singles = tokio::task::JoinSet::new();
+        for (shard, records) in &groups {
+            for record in records {
+                let (store, shard, record) = (Arc::clone(store), *shard, record.clone());
+                singles.spawn(async move { store.read(shard, vec![record]).await.unwrap() });
+            }
+        }
+        singles.join_all().await;
+        took[1].push(begun.elapsed());
+
+        let begun = Instant::now();
+        let values: Vec<Option<Vec<u8>>> = plain.query_async(raw).await.unwrap();
+        took[2].push(begun.elapsed());
+        assert!(values.iter().all(Option::is_some));
+    }
+    for (what, mut took) in
+        ["1,000 records in one call", "1,000 calls at once", "a plain MGET of 1,000"].iter().zip(took)
+    {
+        took.sort_unstable();
+        println!("{what:26} {:7.2} ms, the median of {ROUNDS}", took[ROUNDS / 2].as_secs_f64() * 1e3);
     }
 }
 

@@ -53,7 +53,7 @@ pub struct IngestSettings {
     pub admin_listen: SocketAddr,
     /// Larger messages are refused.
     pub max_message_bytes: usize,
-    /// Items of one BatchWrite.
+    /// Items of one BatchWrite or BatchGetRecords, keys of one EvictRecords.
     pub max_batch_items: usize,
     /// Requests being worked on at once; half of them may wait for the database.
     pub max_in_flight: usize,
