@@ -114,7 +114,8 @@ pub struct IngestOptions {
     pub max_cold_reads: usize,
     /// A database that has not answered a cold read for so long is taken to be away.
     pub database_patience: Duration,
-    /// After a database did not answer, those who miss a record are told so at once for so long, but for one who asks again.
+    /// After a database did not answer, those who miss a record are told so at once for so long, and then all but one of them,
+    /// who asks again; zero: all ask.
     pub outage_pause: Duration,
     /// Watches at once.
     pub max_watches: usize,
@@ -179,7 +180,7 @@ impl Default for IngestOptions {
         Self {
             replica: "ingest".to_owned(),
             max_cold_reads: 32,
-            database_patience: Duration::from_secs(5),
+            database_patience: Duration::from_secs(2),
             outage_pause: Duration::from_secs(1),
             max_watches: 256,
             watch_progress: Duration::from_secs(10),
@@ -252,7 +253,7 @@ impl<H, L, D> Core<H, L, D> {
             index_builds: Arc::new(Semaphore::new(1)),
             cold_reads: Semaphore::new(options.max_cold_reads.max(1)),
             flights: Flights::default(),
-            outages: Outages::new(options.outage_pause),
+            outages: Outages::new(options.outage_pause, options.database_patience),
             background: Arc::new(Semaphore::new(options.max_background_batches)),
             applied_waits: Semaphore::new(options.max_applied_waits),
             backlogs: Backlogs::default(),

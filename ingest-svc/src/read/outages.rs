@@ -16,8 +16,10 @@ use crate::StoreError;
 /// What is known of databases that are away.
 #[derive(Debug)]
 pub(crate) struct Outages {
-    /// After a failure nobody but one asks that database for so long.
+    /// After a failure nobody asks that database for so long; zero: all may.
     pause: Duration,
+    /// The one who asks then is told nothing for so long at most, and as long the others wait for what it finds.
+    patience: Duration,
     known: Mutex<HashMap<DatabaseName, Outage>>,
 }
 
@@ -29,8 +31,8 @@ struct Outage {
 }
 
 impl Outages {
-    pub(crate) fn new(pause: Duration) -> Self {
-        Self { pause, known: Mutex::default() }
+    pub(crate) fn new(pause: Duration, patience: Duration) -> Self {
+        Self { pause, patience, known: Mutex::default() }
     }
 
     /// Whether the database may be asked now.
@@ -38,13 +40,16 @@ impl Outages {
     /// # Errors
     /// [`StoreError::DatabaseDown`] while it is away, but for one caller now and then.
     pub(super) fn check(&self, database: &DatabaseName) -> Result<(), StoreError> {
+        if self.pause.is_zero() {
+            return Ok(());
+        }
         let mut outages = self.lock();
         let Some(outage) = outages.get_mut(database) else { return Ok(()) };
         if Instant::now() < outage.next {
             return Err(StoreError::DatabaseDown(outage.problem.clone()));
         }
         // This one finds out; whoever comes while it does is refused.
-        outage.next = Instant::now() + self.pause;
+        outage.next = Instant::now() + self.pause.max(self.patience);
         Ok(())
     }
 
@@ -85,10 +90,11 @@ mod tests {
     use super::*;
 
     const PAUSE: Duration = Duration::from_secs(1);
+    const PATIENCE: Duration = Duration::from_secs(3);
 
     #[tokio::test(start_paused = true)]
     async fn while_a_database_is_away_one_asks_now_and_then_and_the_others_are_told_at_once() {
-        let outages = Outages::new(PAUSE);
+        let outages = Outages::new(PAUSE, PATIENCE);
         let [main, other] = ["main", "other"].map(|name| DatabaseName::new(name).unwrap());
         let away: Result<(), _> = Err(DatabaseError::Unknown("gone".to_owned()));
         assert!(outages.check(&main).is_ok());
@@ -100,6 +106,8 @@ mod tests {
         assert!(outages.check(&main).is_err(), "one is enough to find out");
         // That one never came back: another one tries.
         advance(PAUSE).await;
+        assert!(outages.check(&main).is_err(), "it is still being found out");
+        advance(PATIENCE).await;
         assert!(outages.check(&main).is_ok());
         outages.learn(&main, &Ok(()));
         assert!(outages.check(&main).is_ok() && outages.check(&main).is_ok());
