@@ -66,7 +66,12 @@ async fn at_once(store: &Arc<RedisStore>, raw: &mut redis::aio::MultiplexedConne
         .collect();
     let mut plain = redis::cmd("MGET");
     for (shard, records) in &groups {
-        let write = |id: &RecordId| Write { record: id.clone(), precondition: Precondition::None, image: image(None) };
+        let write = |id: &RecordId| Write {
+            record: id.clone(),
+            precondition: Precondition::None,
+            image: image(None),
+            index: None,
+        };
         store.write(*shard, Instant::now().into(), records.iter().map(write).collect()).await.unwrap();
         for (at, _) in records.iter().enumerate() {
             let name = format!("{{throughput}}-{shard}-{at}");
