@@ -14,8 +14,8 @@ use drain_svc::{Drain, DrainOptions, DrainParts};
 use event_log::LogSettings;
 use futures::FutureExt as _;
 use ingest_svc::{
-    Core, HotTtl, IngestOptions, WallClock, accept::Writer, applied::Waiter, backlog, holds, holds::Operators, opening,
-    opening::checkpoint, read::Reader, relay, startup, tables, tables::TableOptions,
+    Core, HotTtl, IngestOptions, WallClock, accept::Writer, applied::Waiter, backlog, find::Finder, holds,
+    holds::Operators, opening, opening::checkpoint, read::Reader, relay, startup, tables, tables::TableOptions,
 };
 use jiff::Timestamp;
 use model::Chance;
@@ -26,7 +26,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    backends::{ReplicaCore, ReplicaDrain, ReplicaOperators, ReplicaReader, ReplicaWaiter, ReplicaWriter},
+    backends::{
+        ReplicaCore, ReplicaDrain, ReplicaFinder, ReplicaOperators, ReplicaReader, ReplicaWaiter, ReplicaWriter,
+    },
     faulty::{Faulty, FaultySource},
     nature::Nature,
     process::Process,
@@ -116,6 +118,10 @@ impl Ingest {
 
     pub(crate) fn reader(&self) -> ReplicaReader {
         Reader::new(self.core.clone())
+    }
+
+    pub(crate) fn finder(&self) -> ReplicaFinder {
+        Finder::new(self.core.clone())
     }
 
     pub(crate) fn waiter(&self) -> ReplicaWaiter {

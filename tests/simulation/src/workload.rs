@@ -14,6 +14,7 @@ use ingest_svc::{
     Etag, Token,
     accept::{Accepted, AckLevel, Acknowledge, Change, Require, WriteError, WriteRequest},
     applied::WaitError,
+    find::{FindError, Query},
     read::{Consistency, Found, Get, ReadError},
 };
 use model::{Epoch, RequestId, Row, Value, Version};
@@ -118,7 +119,8 @@ impl Client {
                 return;
             }
             match self.world.nature.pick(0..100) {
-                0..22 => self.read(1).await,
+                0..18 => self.read(1).await,
+                18..22 => self.find().await,
                 22..28 => {
                     let count = self.world.nature.pick(2..BATCH + 2);
                     self.read(count).await;
@@ -168,6 +170,90 @@ impl Client {
                     self.etags.insert(at, Stamp { version, epoch });
                 }
                 self.record(at, Action::Read, from, None, outcome);
+            }
+        }
+    }
+
+    /// Finds a record by its value, which no other write has, between two reads of it. What is found is a read. If the record
+    /// is the same before and afterwards, it must have been found.
+    async fn find(&mut self) {
+        let at = self.world.any_record();
+        let Some(before) = self.read_one(at).await else { return };
+        let (from, found) = (self.world.tick(), self.find_by(at, before.image.value).await);
+        let Some(found) = found else { return };
+        let is_missing = found.is_empty();
+        for found in found {
+            if let Some(outcome) = self.outcome_of_read(Some(Ok(found))) {
+                self.record(at, Action::Read, from, None, outcome);
+            }
+        }
+        let after = self.read_one(at).await;
+        if is_missing && after == Some(before) {
+            self.world
+                .complain(format!("{} was {before} all the while, and was not found", self.world.records[at].name));
+        }
+    }
+
+    /// The row of a record, if it has one and can be read.
+    async fn read_one(&mut self, at: usize) -> Option<Seen> {
+        let record = &self.world.records[at];
+        let table = self.world.tables[record.table].name.clone();
+        let get = Get { table, key: World::key_row(record), columns: Vec::new(), consistency: Consistency::Newest };
+        let replica = self.replica().await;
+        let from = self.world.tick();
+        let reader = replica.reader();
+        let answer = tokio::select! {
+            biased;
+            () = replica.process.died() => None,
+            answers = timeout(PATIENCE, reader.read_many(vec![get], ROOM)) => answers.ok().and_then(|mut it| it.pop()),
+        };
+        let outcome = self.outcome_of_read(answer)?;
+        self.record(at, Action::Read, from, None, outcome);
+        if let Outcome::Read(seen) = outcome { seen } else { None }
+    }
+
+    /// What is found by a value, on all pages; none if one could not be had.
+    async fn find_by(&mut self, at: usize, value: u64) -> Option<Vec<Found>> {
+        let record = &self.world.records[at];
+        let mut query = Query {
+            table: self.world.tables[record.table].name.clone(),
+            field: "value".to_owned(),
+            value: Value::Int64(value as i64),
+            limit: 2,
+            page_token: String::new(),
+            columns: Vec::new(),
+        };
+        let mut all = Vec::new();
+        loop {
+            let replica = self.replica().await;
+            let finder = replica.finder();
+            let answer = tokio::select! {
+                biased;
+                () = replica.process.died() => return None,
+                answer = timeout(PATIENCE, finder.find(query.clone())) => answer.ok()?,
+            };
+            match answer {
+                Ok(page) => {
+                    for found in &page.records {
+                        if found.row.get("id") != World::key_row(record).get("id") {
+                            self.world.complain(format!("another record was found by {value}: {found:?}"));
+                            return None;
+                        }
+                    }
+                    all.extend(page.records);
+                    if page.next_page_token.is_empty() {
+                        return Some(all);
+                    }
+                    query.page_token = page.next_page_token;
+                }
+                Err(FindError::Store(_) | FindError::IndexNotReady(_)) => {
+                    self.was_sent_away = true;
+                    return None;
+                }
+                Err(error) => {
+                    self.world.complain(format!("a find was refused that is right: {error}"));
+                    return None;
+                }
             }
         }
     }

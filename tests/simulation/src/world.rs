@@ -402,7 +402,7 @@ impl Table {
             namespace: Namespace::new(table.to_string())?,
             group_by: Vec::new(),
             create_check: if fresh_keys { CreateCheck::HotStore } else { CreateCheck::Database },
-            indexed_fields: Vec::new(),
+            indexed_fields: vec![ColumnName::new("value")?],
         };
         Ok(Self { name: table, schema, settings })
     }
