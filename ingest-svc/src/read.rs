@@ -7,6 +7,7 @@
 //! | `cold` | what the hot store does not hold |
 //! | `flights` | who brings a cold record, and who waits for it in memory |
 //! | `evict` | makes the hot store forget what others may have changed |
+//! | `form` | what was stored before its table was altered, as the table is now |
 //! | `database_rows` | the question to the database |
 //! | `outages` | databases that are away |
 
@@ -16,6 +17,7 @@ pub(crate) mod database_rows;
 mod error;
 mod evict;
 mod flights;
+pub(crate) mod form;
 mod outages;
 
 use std::sync::Arc;

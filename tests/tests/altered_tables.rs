@@ -77,11 +77,117 @@ async fn no_dead_letters(system: &System) -> Result<()> {
 
 /// What ingest knows of the table follows by itself.
 async fn until_ingest_knows(system: &System, has_note: bool) -> Result<()> {
+    until_ingest_sees(system, "note", has_note).await
+}
+
+async fn until_ingest_sees(system: &System, column: &str, has: bool) -> Result<()> {
     eventually("the altered table at ingest", WITHIN, || async {
         let table = system.client.get_table("entries").await?;
-        Ok((table.columns.iter().any(|column| column.name == "note") == has_note).then_some(()))
+        Ok((table.columns.iter().any(|found| found.name == column) == has).then_some(()))
     })
     .await
+}
+
+async fn told(system: &System, arguments: &[&str]) -> Result<()> {
+    let told = system.operator(arguments).await?;
+    ensure!(told.code == 0, "{told:?}");
+    Ok(())
+}
+
+async fn amount(system: &System, n: i64, amount: &str) -> Result<()> {
+    let changes = Row::new().set("amount", Value::Decimal(amount.into()));
+    system.client.update("entries", key(n), changes).await?;
+    Ok(())
+}
+
+/// A column that holds for old rows when it was added, and one that is made narrower, in the words of a database.
+struct Words {
+    add_moment: &'static str,
+    narrow_tag: &'static str,
+}
+
+const MARIADB: Words = Words {
+    add_moment: "ADD COLUMN made DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6)",
+    narrow_tag: "MODIFY COLUMN tag VARCHAR(4)",
+};
+const POSTGRES: Words = Words {
+    add_moment: "ADD COLUMN made TIMESTAMP WITH TIME ZONE NOT NULL DEFAULT CURRENT_TIMESTAMP",
+    narrow_tag: "ALTER COLUMN tag TYPE VARCHAR(4)",
+};
+
+/// Rows that are hot and drained, rows with a newer version that waits, and rows that are not drained yet: read and
+/// partly updated as the table is now, and as the database has made of them.
+async fn records_take_the_form_of_their_altered_table(system: &System, words: Option<&Words>) -> Result<()> {
+    set_rate(system, "1000/s").await?;
+    for n in 0..10 {
+        system.client.put("entries", entry(n, "1.00").set("note", format!("note {n}"))).await?;
+    }
+    drained(system, ALL, 10).await?;
+    told(system, &["pause", "entries"]).await?;
+    for n in 5..10 {
+        amount(system, n, "2.00").await?;
+    }
+    for n in 10..15 {
+        system.client.put("entries", entry(n, "1.00").set("note", format!("note {n}"))).await?;
+    }
+    alter(system, "ADD COLUMN added INTEGER NOT NULL DEFAULT 7").await?;
+    if let Some(words) = words {
+        alter(system, words.add_moment).await?;
+        until_ingest_sees(system, "made", true).await?;
+    }
+    until_ingest_sees(system, "added", true).await?;
+    for n in 0..15 {
+        let row = system.client.get("entries", key(n)).await?.row;
+        ensure!(row.get("added") == Some(&Value::Int64(7)), "{n}: {row:?}");
+        ensure!(words.is_none() || row.get("made").is_some(), "{n}: {row:?}");
+    }
+    for n in [3, 4, 5, 6, 12] {
+        amount(system, n, "3.00").await?;
+    }
+    told(system, &["resume", "entries"]).await?;
+    drained(system, "SELECT COUNT(*) FROM entries WHERE amount = 3 AND note LIKE 'note %' AND added = 7", 5).await?;
+    drained(system, "SELECT COUNT(*) FROM entries WHERE amount = 2 AND added = 7", 3).await?;
+    drained(system, "SELECT COUNT(*) FROM entries WHERE added = 7", 15).await?;
+    if words.is_some() {
+        // What was there before the column was given one moment, and no update gave any of it another.
+        assert_eq!(system.number("SELECT COUNT(DISTINCT made) FROM entries WHERE n < 10").await?, 1);
+    }
+
+    // Gone, and not brought back by what was stored before.
+    alter(system, "DROP COLUMN note").await?;
+    until_ingest_knows(system, false).await?;
+    for n in 0..15 {
+        let row = system.client.get("entries", key(n)).await?.row;
+        ensure!(row.get("note").is_none() && row.get("added") == Some(&Value::Int64(7)), "{n}: {row:?}");
+    }
+    for n in 0..15 {
+        amount(system, n, "4.00").await?;
+    }
+    drained(system, "SELECT COUNT(*) FROM entries WHERE amount = 4 AND added = 7", 15).await?;
+    until_drifted(system, false).await?;
+    no_dead_letters(system).await?;
+
+    // What was accepted and no longer fits is a dead letter, and nothing else is.
+    let Some(words) = words else { return Ok(()) };
+    alter(system, "ADD COLUMN tag VARCHAR(40)").await?;
+    until_ingest_sees(system, "tag", true).await?;
+    told(system, &["pause", "entries"]).await?;
+    let long = "too long for what it becomes";
+    system.client.put("entries", entry(20, "1.00").set("tag", long)).await?;
+    system.client.put("entries", entry(21, "1.00").set("tag", "fits")).await?;
+    alter(system, words.narrow_tag).await?;
+    told(system, &["resume", "entries"]).await?;
+    drained(system, "SELECT COUNT(*) FROM entries WHERE tag = 'fits'", 1).await?;
+    let letters = eventually("a dead letter", WITHIN, || async {
+        let letters = system.operator(&["dlq", "list", "--json"]).await?.json()?;
+        Ok((!letters.is_empty()).then_some(letters))
+    })
+    .await?;
+    ensure!(letters.len() == 1 && letters[0]["cause"] == "permanent", "{letters:?}");
+    let parked = system.client.get("entries", key(20)).await?.row;
+    ensure!(parked.get("tag") == Some(&Value::Text(long.into())), "{parked:?}");
+    assert_eq!(system.number(ALL).await?, 16);
+    Ok(())
 }
 
 async fn a_table_that_is_altered_under_its_backlog_goes_on_by_itself(system: &System) -> Result<()> {
@@ -164,4 +270,25 @@ async fn a_column_is_dropped_for_good_in_the_embedded_edition() -> Result<()> {
 async fn a_column_is_dropped_for_good_on_servers() -> Result<()> {
     let system = System::on_shared_servers(TABLES, settings()).await?;
     a_column_can_be_dropped_for_good_under_a_backlog(&system).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_take_the_form_of_their_altered_table_in_the_embedded_edition() -> Result<()> {
+    // SQLite adds no column of a moment, and changes none.
+    records_take_the_form_of_their_altered_table(&System::embedded(TABLES, settings()).await?, None).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a server: ./tests/run starts one"]
+async fn records_take_the_form_of_their_altered_table_on_servers() -> Result<()> {
+    let system = System::on_shared_servers(TABLES, settings()).await?;
+    records_take_the_form_of_their_altered_table(&system, Some(&MARIADB)).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a server: ./tests/run starts one"]
+async fn records_take_the_form_of_their_altered_table_on_postgres() -> Result<()> {
+    let tables = TABLES.replace("DATETIME", "TIMESTAMP");
+    let system = System::on_shared_postgres(&tables, settings()).await?;
+    records_take_the_form_of_their_altered_table(&system, Some(&POSTGRES)).await
 }

@@ -4,8 +4,9 @@ use model::{Fingerprint, Moment, Row, TableSchema, Violation};
 
 /// Merges `changes`, which the table has accepted, into a stored row.
 ///
-/// A row that was stored under another schema is brought up to date: columns that are gone are left out, new ones
-/// get their default, and what is left must still be what the table accepts.
+/// Of a row that was stored under another schema (which [`crate::read::form`] has brought up to date) columns that are gone
+/// are left out, new ones that nobody knows a value of get their default, and what is left must still be what the table
+/// accepts.
 ///
 /// # Errors
 /// What the table would refuse of a row that was stored under another schema.

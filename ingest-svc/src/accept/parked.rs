@@ -17,7 +17,10 @@ use super::{
     store::Item,
     validate::{Checked, Intent, fits},
 };
-use crate::{Core, Part, StoreError};
+use crate::{
+    Core, Part, StoreError,
+    read::form::{self, Use},
+};
 
 /// A parked record that is to be written again.
 #[derive(Debug, Clone)]
@@ -68,7 +71,7 @@ where
             results[index] = Err(WriteError::TableNotEnabled(table.clone()));
             continue;
         };
-        match check(current, parked, max, moment) {
+        match check(core, current, parked, max, moment).await {
             Ok(checked) => by_shard.entry(checked.shard).or_default().push(Item { index, checked, wish }),
             Err(error) => results[index] = Err(error),
         }
@@ -76,12 +79,24 @@ where
     carry(core, asked, by_shard, results, moment).await
 }
 
-fn check(table: Arc<CatalogTable>, parked: Parked, max: usize, moment: Moment<'_>) -> Result<Checked, WriteError> {
+async fn check<H, L, D>(
+    core: &Core<H, L, D>,
+    table: Arc<CatalogTable>,
+    parked: Parked,
+    max: usize,
+    moment: Moment<'_>,
+) -> Result<Checked, WriteError>
+where
+    H: HotStore,
+    L: EventPublisher + LogReader,
+    D: Database,
+{
     let Parked { shard, key: bytes, version, epoch, image, .. } = parked;
     let schema = &table.schema;
     let fingerprint = schema.fingerprint();
     let unreadable = |problem: String| WriteError::Store(StoreError::Corrupt { shard, problem });
     let key = bytes.decode().map_err(|error| unreadable(error.to_string()))?;
+    let image = form::image(core, &table, &key, image, Use::Write).await?;
     let content = match image.content {
         Content::Row(row) => {
             let invalid = |violations| WriteError::Invalid { part: Part::Row, violations };

@@ -20,7 +20,10 @@ use super::{
 };
 use crate::{
     Core, Etag, Part, StoreError, Token,
-    read::cold::{self, ColdRecord},
+    read::{
+        cold::{self, ColdRecord},
+        form::{self, Use},
+    },
 };
 
 /// A write of a batch, and its place there.
@@ -226,7 +229,13 @@ where
             Err(error) => return Err((items, WriteError::Store(error.into()))),
         }
     };
-    let mut slots = slots.into_iter();
+    let updates = items.iter().filter(is_update).map(|item| &item.checked);
+    let mut slots = join_all(updates.zip(slots).map(|(checked, slot)| {
+        // An update must not write what it would take for a new column's value.
+        form::present(core, &checked.table, &checked.key, slot, Use::Write)
+    }))
+    .await
+    .into_iter();
     let (mut ready, mut again) = (Vec::with_capacity(items.len()), Vec::new());
     let max = core.log.max_payload_bytes();
     for item in items {
@@ -236,8 +245,11 @@ where
                 ready.push(Ready { item, precondition, draft, otherwise: None });
             }
             Intent::Update { changes, etag } => {
-                let slot = slots.next().unwrap_or(Slot::Empty);
-                match merge_into(&item.checked, slot, epoch, changes, *etag, max, moment) {
+                let merged =
+                    slots.next().unwrap_or(Ok(Slot::Empty)).map_err(WriteError::Store).map_err(Otherwise::Refused);
+                let merged =
+                    merged.and_then(|slot| merge_into(&item.checked, slot, epoch, changes, *etag, max, moment));
+                match merged {
                     Ok((precondition, draft)) => ready.push(Ready { item, precondition, draft, otherwise: None }),
                     // What stands in the way may be its own first attempt.
                     Err(otherwise) if item.checked.request.is_some() => {

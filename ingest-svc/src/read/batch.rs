@@ -20,6 +20,7 @@ use super::{
     cold::{self, ColdRecord, RECORDS_AT_ONCE},
     database_rows,
     error::ReadError,
+    form::{self, Use},
 };
 use crate::{Core, Etag, Part, StoreError};
 
@@ -37,6 +38,8 @@ struct Wanted {
 
 enum State {
     Unread,
+    /// The hot store holds it as its table was before.
+    Earlier(Slot, Epoch),
     Read(Result<Held, ReadError>),
 }
 
@@ -68,6 +71,7 @@ where
     let items: Vec<Result<Item, ReadError>> =
         gets.into_iter().map(|get| accept(core, get, &mut wanted, &mut places)).collect();
     let epochs = read_hot(core, &mut wanted, max_bytes).await;
+    bring_up_to_date(core, &mut wanted).await;
     read_rest(core, &mut wanted, &epochs, max_bytes).await;
     items.into_iter().map(|item| item.and_then(|item| answer(&wanted[item.wanted], &item.columns))).collect()
 }
@@ -135,12 +139,38 @@ async fn read_hot<H: HotStore, L, D>(
         for at in places {
             wanted[at].state = match slots.next() {
                 Some(Slot::Empty | Slot::Leased) => State::Unread,
+                Some(slot) if form::is_earlier(&wanted[at].table, &slot) => State::Earlier(slot, answer.epoch),
                 Some(slot) => State::Read(Ok(held_in(slot, answer.epoch))),
                 None => State::Read(Err(ReadError::NoRoom)),
             };
         }
     }
     epochs
+}
+
+/// What was stored before its table was altered is answered as the table is now.
+async fn bring_up_to_date<H, L, D>(core: &Core<H, L, D>, wanted: &mut [Wanted])
+where
+    H: HotStore,
+    L: EventPublisher + LogReader,
+    D: Database,
+{
+    let earlier: Vec<usize> = (0..wanted.len()).filter(|&at| matches!(wanted[at].state, State::Earlier(..))).collect();
+    if earlier.is_empty() {
+        return;
+    }
+    let known: &[Wanted] = wanted;
+    let present = |at: usize| async move {
+        let Wanted { table, cold, state, .. } = &known[at];
+        let State::Earlier(slot, epoch) = state else { return (at, Err(ReadError::NoRoom)) };
+        let slot = form::present(core, table, &cold.key, slot.clone(), Use::Read).await;
+        (at, slot.map(|slot| held_in(slot, *epoch)).map_err(ReadError::from))
+    };
+    let read: Vec<(usize, Result<Held, ReadError>)> =
+        stream::iter(earlier).map(present).buffer_unordered(STATEMENTS_AT_ONCE).collect().await;
+    for (at, held) in read {
+        wanted[at].state = State::Read(held);
+    }
 }
 
 /// Asks the databases for what is left: table by table, some records by one statement, until the bytes are used up.
@@ -259,7 +289,7 @@ fn answer(wanted: &Wanted, columns: &[ColumnName]) -> Result<Found, ReadError> {
         }
         State::Read(Ok(Held::Nothing)) => Err(ReadError::NotFound(wanted.table.schema.table.clone())),
         State::Read(Err(error)) => Err(error.clone()),
-        State::Unread => Err(ReadError::NoRoom),
+        State::Unread | State::Earlier(..) => Err(ReadError::NoRoom),
     }
 }
 
@@ -268,7 +298,7 @@ impl Wanted {
     fn bytes(&self) -> usize {
         match &self.state {
             State::Read(Ok(held)) => held.bytes(),
-            State::Read(Err(_)) | State::Unread => 0,
+            State::Read(Err(_)) | State::Unread | State::Earlier(..) => 0,
         }
     }
 }

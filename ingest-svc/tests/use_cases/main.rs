@@ -3,6 +3,7 @@
 
 mod accept;
 mod acknowledge;
+mod altered;
 mod backlog;
 mod batches;
 mod checkpoints;

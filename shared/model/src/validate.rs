@@ -237,7 +237,11 @@ impl Column {
         self.ty.key_form(value).ok_or_else(refused)
     }
 
-    fn default_at(&self, moment: Moment<'_>) -> Result<Value, Violation> {
+    /// What a row gets that is made at this moment and does not name the column.
+    ///
+    /// # Errors
+    /// If it must name it.
+    pub fn default_at(&self, moment: Moment<'_>) -> Result<Value, Violation> {
         let Moment { now, chance } = moment;
         let must_be_given = |why: &str| Err(violation(self.name.as_str(), ViolationReason::MissingColumn, why));
         match &self.default {
