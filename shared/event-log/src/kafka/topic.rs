@@ -136,6 +136,12 @@ async fn create(admin: &AdminClient<QuietContext>, topic: &Topic, demands: &Dema
                     demands.replicas
                 )));
             }
+            Err((_, RDKafkaErrorCode::InvalidTopic)) => {
+                return Err(LogError::Unfit(format!(
+                    "Kafka takes no topic {topic}: it has another one whose name differs in nothing but . and _, which are \
+                     the same in the names of its metrics, or the name is one of its own; name the topic otherwise"
+                )));
+            }
             Err((_, code)) => return Err(failed(&what, &KafkaError::AdminOp(code))),
         }
     }

@@ -136,6 +136,18 @@ async fn an_existing_topic_with_settings_that_break_a_promise_is_refused() {
     assert_eq!(backend.log.ensure_topic(&good, 2, SETTINGS).await, Ok(()));
 }
 
+/// Trying again would not help, and nobody is to be told that it does.
+#[tokio::test]
+#[ignore = "needs a server: ./tests/run starts one"]
+async fn a_topic_whose_name_collides_with_another_s_is_refused() {
+    let backend = Classic::start().await;
+    backend.log.ensure_topic(&backend.topic("pay.ments"), 2, SETTINGS).await.unwrap();
+    let refused = backend.topic("pay_ments");
+    let verdict = backend.log.ensure_topic(&refused, 2, SETTINGS).await;
+    let Err(LogError::Unfit(message)) = verdict else { panic!("{verdict:?}") };
+    assert!(message.contains(refused.as_str()) && message.contains("otherwise"), "{message}");
+}
+
 #[tokio::test]
 #[ignore = "needs a server: ./tests/run starts one"]
 async fn one_node_must_be_allowed_explicitly() {
