@@ -185,6 +185,14 @@ impl Dialect for MysqlDialect {
         if is_key { quoted_table.to_owned() } else { format!("{quoted_table} IGNORE INDEX (PRIMARY)") }
     }
 
+    fn in_order<'q>(&self, quoted: &'q str, ty: &ColumnType) -> Cow<'q, str> {
+        match ty {
+            // Sorted by their numbers, but compared with a text as texts.
+            ColumnType::Enum { .. } | ColumnType::Set { .. } => format!("CONCAT({quoted})").into(),
+            _ => quoted.into(),
+        }
+    }
+
     fn for_update(&self) -> &'static str {
         " FOR UPDATE"
     }

@@ -82,6 +82,11 @@ pub(crate) trait Dialect: Send + Sync + 'static {
         quoted_table.to_owned()
     }
 
+    /// A key column as it is sorted by, and compared with a value for what comes after that: both must be by the same.
+    fn in_order<'q>(&self, quoted: &'q str, _ty: &ColumnType) -> Cow<'q, str> {
+        quoted.into()
+    }
+
     /// What stands behind a comparison of a column with a value, so that texts are compared byte by byte where the schema
     /// does not say how the column compares them.
     fn binary_collation(&self) -> &'static str {

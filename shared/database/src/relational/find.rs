@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use model::{KeyBytes, Row, TableSchema, Version};
+use model::{Key, KeyBytes, Row, TableSchema, Version};
 
 use super::{
     dialect::Dialect,
@@ -84,23 +84,42 @@ async fn rows<S: Session, D: Dialect>(
         schema.columns.iter().map(|column| Expected { name: column.name.as_str(), ty: &column.ty }).collect();
     expected.extend(table.version.is_some().then_some(INT));
     let mut found = Vec::new();
-    for mut values in session.fetch(statement(table, wanted), &expected).await? {
-        let version = match &table.version {
-            Some(_) => stored_version(values.pop())?,
-            None => Version::ZERO,
-        };
-        let row: Row = schema.columns.iter().map(|column| column.name.clone()).zip(values).collect();
-        match schema.key_of(&row) {
-            Some(key) => found.push(FoundRow { key, version, row }),
-            None => {
-                tracing::warn!(table = %schema.table, "a row is left out that no record can be: its key is not known here")
+    let mut after = wanted.after.clone();
+    loop {
+        let room = wanted.limit - found.len();
+        let fetched = session.fetch(statement(table, wanted, after.as_deref(), room), &expected).await?;
+        let is_end = fetched.len() < room;
+        let mut last = None;
+        let mut left_out = 0;
+        for mut values in fetched {
+            let version = match &table.version {
+                Some(_) => stored_version(values.pop())?,
+                None => Version::ZERO,
+            };
+            // Also of a row that is left out: the pages go on behind it.
+            last = Some(Key(schema.key_columns.iter().filter_map(|&at| values.get(at).cloned()).collect()));
+            let row: Row = schema.columns.iter().map(|column| column.name.clone()).zip(values).collect();
+            match schema.key_of(&row) {
+                Some(key) => found.push(FoundRow { key, version, row }),
+                None => left_out += 1,
             }
         }
+        if left_out > 0 {
+            tracing::warn!(table = %schema.table, rows = left_out, "rows are left out that no record can be: their keys are none of ours");
+        }
+        match last {
+            Some(last) if !is_end && found.len() < wanted.limit => after = Some(bind_key(table.dialect, &last)),
+            _ => return Ok(found),
+        }
     }
-    Ok(found)
 }
 
-fn statement<'w, D: Dialect>(table: &TableText<'_, D>, wanted: &'w Wanted) -> Statement<'w> {
+fn statement<'w, D: Dialect>(
+    table: &TableText<'_, D>,
+    wanted: &'w Wanted,
+    after: Option<&'w [Param<'static>]>,
+    limit: usize,
+) -> Statement<'w> {
     let (schema, dialect) = (table.schema, table.dialect);
     let column = &schema.columns[wanted.column];
     let leads_key = schema.key_columns.first() == Some(&wanted.column);
@@ -114,14 +133,14 @@ fn statement<'w, D: Dialect>(table: &TableText<'_, D>, wanted: &'w Wanted) -> St
     statement.push(" FROM ").push(&dialect.by_index_of_column(&table.name, leads_key)).push(" WHERE ");
     statement.push(&table.columns[wanted.column]).push(" = ");
     statement.bind_in(&dialect.key_placeholder(&column.ty), wanted.value.by_ref()).push(dialect.binary_collation());
-    if let Some(after) = &wanted.after {
+    if let Some(after) = after {
         // (a > ?) OR (a = ? AND b > ?): row constructors are scanned for by some.
         statement.push(" AND (");
         statement.list(0..table.key.len(), " OR ", |s, last| {
             s.push("(");
             let parts = schema.key().zip(&table.key).zip(after).take(last + 1).enumerate();
             s.list(parts, " AND ", |s, (at, ((column, quoted), value))| {
-                s.push(quoted).push(if at == last { " > " } else { " = " });
+                s.push(&dialect.in_order(quoted, &column.ty)).push(if at == last { " > " } else { " = " });
                 s.bind_in(&dialect.key_placeholder(&column.ty), value.by_ref());
             });
             s.push(")");
@@ -130,9 +149,9 @@ fn statement<'w, D: Dialect>(table: &TableText<'_, D>, wanted: &'w Wanted) -> St
     }
     // With the table's name, or it would be by what is selected, which may be another form of the column.
     statement.push(" ORDER BY ");
-    statement.list(&table.key, ", ", |s, quoted| {
-        s.push(&table.name).push(".").push(quoted);
+    statement.list(schema.key().zip(&table.key), ", ", |s, (column, quoted)| {
+        s.push(&dialect.in_order(&format!("{}.{quoted}", table.name), &column.ty));
     });
-    statement.push(&format!(" LIMIT {}", wanted.limit));
+    statement.push(&format!(" LIMIT {limit}"));
     statement
 }

@@ -95,6 +95,7 @@ mod laws;
 mod names;
 mod order;
 mod ownership;
+mod paging;
 mod pool;
 mod purge;
 mod random;
