@@ -55,6 +55,8 @@ pub struct Arrival<T> {
     pub write: Option<WriteRequest>,
     /// How large it is.
     pub bytes: usize,
+    /// When it was read: a write that waits here for longer than its request is remembered must not take effect.
+    pub asked: Instant,
 }
 
 /// What something that was read came to, and what was to be known with it; `None` for what was no write.
@@ -173,10 +175,10 @@ where
     }
 
     /// Finds out which record a write is about. One that the table refuses is answered at once.
-    fn take_in<T>(&self, window: &mut Window<T>, Arrival { about, write, bytes }: Arrival<T>) {
+    fn take_in<T>(&self, window: &mut Window<T>, Arrival { about, write, bytes, asked }: Arrival<T>) {
         let Some(request) = write else { return window.push_answered(about, bytes, None) };
         match self.record_of(&request) {
-            Ok(record) => window.push(about, bytes, record, request),
+            Ok(record) => window.push(about, bytes, asked, record, request),
             Err(error) => window.push_answered(about, bytes, Some(Err(error))),
         }
     }
@@ -203,7 +205,7 @@ where
         P: Send + 'static,
         F: Future<Output = Option<P>>,
     {
-        let Batch { places, requests, bytes } = batch;
+        let Batch { places, requests, bytes, asked } = batch;
         let count = places.len();
         if ack.required != Some(AckLevel::Logged) {
             self.room_in_log(count, bytes).await;
@@ -213,7 +215,7 @@ where
         };
         let core = self.core.clone();
         let work = async move {
-            let results = accept(core, Instant::now(), requests, ack).await;
+            let results = accept(core, asked, requests, ack).await;
             drop(permit);
             results
         };

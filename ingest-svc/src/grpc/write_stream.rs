@@ -11,7 +11,7 @@ use std::{
 use futures::{Stream, StreamExt as _};
 use prost::Message as _;
 use proto::{Reason, v1};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Streaming};
 
@@ -86,6 +86,7 @@ impl Arrivals {
             let problem = format!("the message has {count} items, the server takes {max}");
             return Err(Failure::new(Reason::BatchTooLarge, problem).with("max_items", max));
         }
+        let asked = Instant::now();
         for item in message.items {
             let (place, bytes) = (self.next, item.encoded_len());
             self.next += 1;
@@ -94,7 +95,7 @@ impl Arrivals {
                 Ok(write) => (Ok(Told { place, field, named: write.request_id.is_some() }), Some(write)),
                 Err(failure) => (Err(failure), None),
             };
-            self.read.push_back(Arrival { about, write, bytes });
+            self.read.push_back(Arrival { about, write, bytes, asked });
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use ingest_svc::{
 use tokio::{
     sync::mpsc,
     task::{JoinHandle, yield_now},
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -48,7 +48,9 @@ impl Running {
 
     fn send(&mut self, changes: impl IntoIterator<Item = ingest_svc::accept::Change>) {
         for change in changes {
-            self.sends.send(Arrival { about: self.next, write: Some(request(change)), bytes: 100 }).unwrap();
+            self.sends
+                .send(Arrival { about: self.next, write: Some(request(change)), bytes: 100, asked: Instant::now() })
+                .unwrap();
             self.next += 1;
         }
     }
@@ -120,6 +122,7 @@ async fn what_the_table_refuses_is_answered_in_its_turn() {
             about: 1,
             write: Some(ingest_svc::accept::WriteRequest { table: table("nope"), ..request(put("a", 2)) }),
             bytes: 1,
+            asked: Instant::now(),
         })
         .unwrap();
     stream.next = 2;
@@ -239,4 +242,41 @@ async fn what_was_begun_is_finished_when_the_client_has_gone_and_the_rest_is_not
     };
     timeout(LONG, finished).await.expect("its event is in the log");
     assert_eq!((world.logged("a").len(), world.amount("a").await), (1, Some(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_waits_longer_than_its_request_is_remembered_takes_no_effect() {
+    use ingest_svc::accept::WriteRequest;
+    let world = World::new().await;
+    let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
+    let (sends, sent) = mpsc::unbounded_channel();
+    let (taker, mut results) = mpsc::channel(10);
+    let (writer, stopping) = (world.writer.clone(), CancellationToken::new());
+    let options = StreamOptions { max_items: 100, max_bytes: 1 << 20, idle: IDLE };
+    let end = tokio::spawn({
+        let gate = gate.clone();
+        async move {
+            let enter = || async { gate.clone().acquire_owned().await.ok() };
+            let arrivals = UnboundedReceiverStream::new(sent);
+            writer.stream(Acknowledge::default(), options, arrivals, taker, enter, &stopping).await
+        }
+    });
+    let first = || WriteRequest { request_id: Some(model::RequestId::new("r-1").unwrap()), ..request(put("a", 1)) };
+    sends.send(Arrival { about: 0_usize, write: Some(first()), bytes: 100, asked: Instant::now() }).unwrap();
+    for _ in 0..100 {
+        yield_now().await;
+    }
+    // The client has heard nothing, sends it again elsewhere, and then another one.
+    world.writer.write(first(), Acknowledge::default()).await.unwrap();
+    world.write(put("a", 2)).await.unwrap();
+    world.drain().await;
+    tokio::time::advance(Duration::from_secs(180)).await;
+    gate.add_permits(9);
+    drop(sends);
+    let mut told = Vec::new();
+    while let Some(page) = results.recv().await {
+        told.extend(page);
+    }
+    end.await.unwrap();
+    assert_eq!(world.amount("a").await, Some(2), "the older value is back: {told:?}");
 }

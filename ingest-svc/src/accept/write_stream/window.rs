@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use hot_store::RecordId;
+use tokio::time::Instant;
 
 use super::super::{Accepted, WriteError, WriteRequest};
 
@@ -31,6 +32,8 @@ pub(super) struct Batch {
     pub(super) places: Vec<u64>,
     pub(super) requests: Vec<WriteRequest>,
     pub(super) bytes: usize,
+    /// When the first of them was read.
+    pub(super) asked: Instant,
 }
 
 #[derive(Debug)]
@@ -42,7 +45,7 @@ struct Slot<T> {
 
 #[derive(Debug)]
 enum State {
-    Waiting(RecordId, WriteRequest),
+    Waiting(Instant, RecordId, WriteRequest),
     Running(RecordId),
     Done(Answer),
 }
@@ -76,9 +79,9 @@ impl<T> Window<T> {
     }
 
     /// Takes in the next write of the stream, which is about this record.
-    pub(super) fn push(&mut self, about: T, bytes: usize, record: RecordId, request: WriteRequest) {
+    pub(super) fn push(&mut self, about: T, bytes: usize, asked: Instant, record: RecordId, request: WriteRequest) {
         self.waiting.push_back(self.first + self.slots.len() as u64);
-        self.add(about, bytes, State::Waiting(record, request));
+        self.add(about, bytes, State::Waiting(asked, record, request));
     }
 
     /// Takes in something whose answer is known already.
@@ -93,14 +96,14 @@ impl<T> Window<T> {
 
     /// The writes that may begin now, so many at most, in the order of the stream; `None` if there is none.
     pub(super) fn next_batch(&mut self, max_items: usize) -> Option<Batch> {
-        let mut batch = Batch { places: Vec::new(), requests: Vec::new(), bytes: 0 };
+        let mut batch = Batch { places: Vec::new(), requests: Vec::new(), bytes: 0, asked: Instant::now() };
         let mut begun = Vec::new();
         // Records of which an earlier write goes on waiting.
         let mut passed = BTreeSet::new();
         let Self { waiting, slots, busy, first, .. } = self;
         waiting.retain(|&place| {
             let slot = &mut slots[(place - *first) as usize];
-            let State::Waiting(record, _) = &slot.state else { return false };
+            let State::Waiting(_, record, _) = &slot.state else { return false };
             if batch.places.len() >= max_items {
                 return true;
             }
@@ -109,10 +112,13 @@ impl<T> Window<T> {
                 return true;
             }
             let record = record.clone();
-            if let State::Waiting(_, request) = std::mem::replace(&mut slot.state, State::Running(record.clone())) {
+            if let State::Waiting(asked, _, request) =
+                std::mem::replace(&mut slot.state, State::Running(record.clone()))
+            {
                 batch.places.push(place);
                 batch.requests.push(request);
                 batch.bytes += slot.bytes;
+                batch.asked = batch.asked.min(asked);
                 begun.push(record);
             }
             false
@@ -188,7 +194,7 @@ mod tests {
     fn a_write_waits_for_earlier_ones_of_its_record_and_for_no_other() {
         let mut window = window(10, 1000);
         for (about, key) in [1, 2, 1, 3].into_iter().enumerate() {
-            window.push(about as u64, 1, record(key), request());
+            window.push(about as u64, 1, Instant::now(), record(key), request());
         }
         let first = window.next_batch(2).unwrap();
         assert_eq!(first.places, [0, 1]);
@@ -206,19 +212,19 @@ mod tests {
     fn those_of_one_record_may_go_together_and_none_past_another() {
         let mut window = window(10, 1000);
         for about in 0..3 {
-            window.push(about, 1, record(1), request());
+            window.push(about, 1, Instant::now(), record(1), request());
         }
         let first = window.next_batch(2).unwrap();
         assert_eq!(first.places, [0, 1]);
         assert!(window.next_batch(2).is_none());
-        window.push(3, 1, record(2), request());
+        window.push(3, 1, Instant::now(), record(2), request());
         assert_eq!(window.next_batch(2).unwrap().places, [3]);
     }
 
     #[test]
     fn room_is_free_again_when_results_are_taken_not_when_they_are_known() {
         let mut window = window(2, 100);
-        window.push(0, 1, record(1), request());
+        window.push(0, 1, Instant::now(), record(1), request());
         window.push_answered(1, 1, None);
         assert!(!window.has_room() && !window.has_results());
         let batch = window.next_batch(9).unwrap();
@@ -236,7 +242,7 @@ mod tests {
     fn what_has_not_begun_is_refused_and_what_has_is_waited_for() {
         let mut window = window(9, 100);
         for about in 0..3 {
-            window.push(about, 1, record(about as u8 % 2), request());
+            window.push(about, 1, Instant::now(), record(about as u8 % 2), request());
         }
         let batch = window.next_batch(2).unwrap();
         window.refuse_waiting(&WriteError::LogQueueFull);
@@ -257,7 +263,7 @@ mod tests {
             let mut step = |window: &mut Window<u64>, what: u8, n: usize| {
                 match what {
                     0 if window.has_room() && pushed < keys.len() => {
-                        window.push(pushed as u64, 1, record(keys[pushed]), request());
+                        window.push(pushed as u64, 1, Instant::now(), record(keys[pushed]), request());
                         pushed += 1;
                     }
                     1 => if let Some(batch) = window.next_batch(n) {
