@@ -2,6 +2,7 @@
 
 mod adaptive;
 mod coalesce;
+mod find;
 mod limit;
 mod poison;
 mod rebalance;
@@ -41,6 +42,8 @@ enum Subject {
     Stall,
     /// A database that others make slow is written more slowly, and as fast as before when they have gone
     Adaptive,
+    /// What finding records by a field takes beside reading one by its key, and what it costs writes
+    Find,
     /// How many types of each database come back as they went in, and how many are refused
     Types,
 }
@@ -55,6 +58,7 @@ async fn main() -> Result<()> {
         Subject::Poison => poison::measure(quick).await?,
         Subject::Stall => stall::measure(quick).await?,
         Subject::Adaptive => adaptive::measure(quick).await?,
+        Subject::Find => find::measure(quick).await?,
         Subject::Types => types::measure().await?,
     };
     report.print(json)?;

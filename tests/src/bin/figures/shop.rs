@@ -34,6 +34,14 @@ impl Shop {
     /// # Errors
     /// If anything doesn't start.
     pub(crate) async fn open(ddl: &str, tables: &[&str], settings: ServiceSettings) -> Result<Self> {
+        Self::open_on(16, ddl, tables, settings).await
+    }
+
+    /// The same on so many shards.
+    ///
+    /// # Errors
+    /// As [`Shop::open`].
+    pub(crate) async fn open_on(shards: u16, ddl: &str, tables: &[&str], settings: ServiceSettings) -> Result<Self> {
         eprintln!("starting Redis, Kafka, MariaDB and ingest");
         let (redis, kafka, mariadb) = tokio::try_join!(
             RedisServer::start_with(&["--appendonly", "yes"]),
@@ -48,7 +56,7 @@ impl Shop {
             .set("redis.url", redis.url())
             .set("kafka.brokers", kafka.brokers())
             .set("kafka.allow_single_node", true)
-            .set("shards", 16);
+            .set("shards", shards);
         let ingest = Service::start("ingest-svc", settings.clone()).await?;
         let client = Client::builder(ingest.api_url()).connections(4).timeout(PATIENCE).attempt_timeout(PATIENCE);
         let client = client.connect().await?;
