@@ -7,6 +7,7 @@
 
 mod acknowledge;
 mod admit;
+mod altered;
 mod digest;
 mod draft;
 mod error;
@@ -29,6 +30,7 @@ use hot_store::HotStore;
 use model::{Moment, Shard};
 use tokio::time::Instant;
 
+pub(crate) use altered::FormsMet;
 pub use error::WriteError;
 pub(crate) use parked::Parked;
 pub use request::{Accepted, AckLevel, Acknowledge, Change, Require, WriteRequest};

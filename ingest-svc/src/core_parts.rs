@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    accept::AckLevel,
+    accept::{AckLevel, FormsMet},
     backlog::Backlogs,
     opening::OpeningProgress,
     read::{Flights, Outages},
@@ -226,6 +226,7 @@ pub struct Core<H, L, D> {
     pub(crate) cold_reads: Semaphore,
     pub(crate) flights: Flights,
     pub(crate) outages: Outages,
+    pub(crate) forms_met: FormsMet,
     /// Whoever makes indexes.
     pub(crate) index_builds: Arc<Semaphore>,
     pub(crate) background: Arc<Semaphore>,
@@ -251,6 +252,7 @@ impl<H, L, D> Core<H, L, D> {
             shards,
             tasks: TaskTracker::new(),
             index_builds: Arc::new(Semaphore::new(1)),
+            forms_met: FormsMet::default(),
             cold_reads: Semaphore::new(options.max_cold_reads.max(1)),
             flights: Flights::default(),
             outages: Outages::new(options.outage_pause, options.database_patience),

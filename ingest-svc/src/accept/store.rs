@@ -10,7 +10,7 @@ use planted::Bug;
 use tokio::time::Instant;
 
 use super::{
-    AckLevel, WriteError,
+    AckLevel, WriteError, altered,
     draft::Draft,
     merge, not_attempted,
     repeat::{self, Repeat},
@@ -209,7 +209,7 @@ fn fail(items: impl IntoIterator<Item = Item>, error: WriteError, outcomes: &mut
 async fn prepare<H, L, D>(
     core: &Core<H, L, D>,
     shard: Shard,
-    items: Vec<Item>,
+    mut items: Vec<Item>,
     moment: Moment<'_>,
     outcomes: &mut Vec<Outcome>,
 ) -> Result<(Vec<Ready>, Vec<Open>), (Vec<Item>, WriteError)>
@@ -229,6 +229,10 @@ where
             Err(error) => return Err((items, WriteError::Store(error.into()))),
         }
     };
+    let strange = items.iter_mut().filter(|item| matches!(item.checked.intent, Intent::Update { .. })).zip(&slots);
+    if let Err(error) = altered::look_again(core, strange).await {
+        return Err((items, WriteError::Store(error)));
+    }
     let updates = items.iter().filter(is_update).map(|item| &item.checked);
     let mut slots = join_all(updates.zip(slots).map(|(checked, slot)| {
         // An update must not write what it would take for a new column's value.

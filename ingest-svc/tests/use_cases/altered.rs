@@ -2,7 +2,7 @@
 
 use database::DatabaseRow;
 use hot_store::Slot;
-use ingest_svc::accept::WriteError;
+use ingest_svc::accept::{Acknowledge, WriteError};
 use model::{Column, ColumnDefault, ColumnType, Content, Row, Value};
 
 use crate::{
@@ -127,4 +127,27 @@ async fn a_value_that_a_narrowed_column_does_not_hold_is_read_as_it_was_accepted
 fn update_of_note(id: &str, note: &str) -> ingest_svc::accept::Change {
     let row = payment(id, 1).merged_with(row(&[("note", Value::Text(note.into()))]));
     ingest_svc::accept::Change::Put { row, precondition: None }
+}
+
+#[tokio::test]
+async fn an_update_by_a_replica_that_has_not_seen_a_new_column_keeps_its_value() {
+    let world = World::new().await;
+    for id in ["a", "gone"] {
+        world.write(put(id, 1)).await.unwrap();
+    }
+    // This one has seen the ALTER, the other has not.
+    world.db.make_table("payments", Some(altered_columns()));
+    let seeing = replica(&world, 4);
+    seeing.directory.refresh(true).await.unwrap();
+    let writer = ingest_svc::accept::Writer::new(seeing);
+    let set_fee = request(update("a", &[("fee", Value::Int64(9))]));
+    writer.write(set_fee, Acknowledge::default()).await.unwrap();
+
+    world.write(update("a", &[("amount", Value::Int64(2))])).await.unwrap();
+    let row = stored(&world, "a").await;
+    assert_eq!((row.get("fee"), row.get("amount")), (Some(&Value::Int64(9)), Some(&Value::Int64(2))));
+    // And what was dropped is gone, without a look at the tables for each update.
+    assert_eq!(row.get("note"), None);
+    world.write(update("gone", &[("amount", Value::Int64(2))])).await.unwrap();
+    assert_eq!(stored(&world, "gone").await.get("note"), None);
 }
