@@ -11,7 +11,7 @@ use std::{
 use database::{CatalogTable, Database, DatabaseRow};
 use event_log::{EventPublisher, LogReader};
 use futures::{StreamExt as _, stream};
-use hot_store::{HotStore, RecordId, Slot};
+use hot_store::{HotStore, HotStoreError, RecordId, Slot};
 use model::{ColumnName, Content, Epoch, Row, Shard, TableRef, Value};
 use tokio::time::Instant;
 
@@ -73,7 +73,8 @@ where
     let epochs = read_hot(core, &mut wanted, max_bytes).await;
     bring_up_to_date(core, &mut wanted).await;
     read_rest(core, &mut wanted, &epochs, max_bytes).await;
-    items.into_iter().map(|item| item.and_then(|item| answer(&wanted[item.wanted], &item.columns))).collect()
+    let mut room = Room { left: max_bytes, is_untouched: true };
+    items.into_iter().map(|item| item.and_then(|item| answer(&wanted[item.wanted], &item.columns, &mut room))).collect()
 }
 
 /// Checks what is asked, and notes the record if it is a new one.
@@ -118,12 +119,35 @@ async fn read_hot<H: HotStore, L, D>(
     if by_shard.is_empty() {
         return epochs;
     }
+    let unreadable = ask_hot(core, wanted, &mut epochs, by_shard.into_iter().collect(), max_bytes).await;
+    if !unreadable.is_empty() {
+        // It may be the fault of one value, which must not be that of the others.
+        let used: usize = wanted.iter().map(Wanted::bytes).sum();
+        let alone = unreadable.into_iter().map(|at| (wanted[at].cold.shard, vec![at])).collect();
+        ask_hot(core, wanted, &mut epochs, alone, max_bytes.saturating_sub(used)).await;
+    }
+    epochs
+}
+
+/// Asks the hot store for these groups; the places of those groups of several in which something can't be read.
+async fn ask_hot<H: HotStore, L, D>(
+    core: &Core<H, L, D>,
+    wanted: &mut [Wanted],
+    epochs: &mut HashMap<Shard, Epoch>,
+    groups: Vec<(Shard, Vec<usize>)>,
+    max_bytes: usize,
+) -> Vec<usize> {
     let records = |places: &Vec<usize>| places.iter().map(|&at| wanted[at].cold.record.clone()).collect();
-    let groups = by_shard.iter().map(|(shard, places)| (*shard, records(places))).collect();
-    let answers = core.hot.read_many(groups, max_bytes).await;
-    for ((shard, places), answer) in by_shard.into_iter().zip(answers) {
+    let asked = groups.iter().map(|(shard, places)| (*shard, records(places))).collect();
+    let answers = core.hot.read_many(asked, max_bytes).await;
+    let mut unreadable = Vec::new();
+    for ((shard, places), answer) in groups.into_iter().zip(answers) {
         let answer = match answer {
             Ok(answer) => answer,
+            Err(HotStoreError::Corrupt { .. }) if places.len() > 1 => {
+                unreadable.extend(places);
+                continue;
+            }
             Err(error) => {
                 let error = StoreError::from(error);
                 for at in places {
@@ -133,8 +157,8 @@ async fn read_hot<H: HotStore, L, D>(
             }
         };
         // A shard that is opened again between this read and a fill has another epoch than the etag says: the etag
-        // will not match then, which is the safe side.
-        epochs.insert(shard, answer.epoch);
+        // will not match then, which is the safe side. So is the earliest, if it was opened again in between.
+        epochs.entry(shard).and_modify(|epoch| *epoch = answer.epoch.min(*epoch)).or_insert(answer.epoch);
         let mut slots = answer.slots.into_iter();
         for at in places {
             wanted[at].state = match slots.next() {
@@ -145,7 +169,7 @@ async fn read_hot<H: HotStore, L, D>(
             };
         }
     }
-    epochs
+    unreadable
 }
 
 /// What was stored before its table was altered is answered as the table is now.
@@ -281,9 +305,32 @@ fn held_in(slot: Slot, epoch: Epoch) -> Held {
     }
 }
 
-fn answer(wanted: &Wanted, columns: &[ColumnName]) -> Result<Found, ReadError> {
+/// What is left for the answer. A record is counted for each item that names it, before it is copied for it.
+struct Room {
+    left: usize,
+    is_untouched: bool,
+}
+
+impl Room {
+    /// Whether so much more fits; the first one always does.
+    fn take(&mut self, bytes: usize) -> bool {
+        let fits = self.is_untouched || bytes <= self.left;
+        if fits {
+            self.left = self.left.saturating_sub(bytes);
+            self.is_untouched = false;
+        }
+        fits
+    }
+}
+
+fn answer(wanted: &Wanted, columns: &[ColumnName], room: &mut Room) -> Result<Found, ReadError> {
     match &wanted.state {
         State::Read(Ok(Held::Row { row, etag })) => {
+            let is_chosen = |name: &ColumnName| columns.is_empty() || columns.contains(name);
+            let bytes = row.iter().filter(|(name, _)| is_chosen(name)).map(|(name, value)| bytes_of(name, value)).sum();
+            if !room.take(bytes) {
+                return Err(ReadError::NoRoom);
+            }
             let row = if columns.is_empty() { row.clone() } else { row.select(columns) };
             Ok(Found { row, etag: *etag })
         }
@@ -307,14 +354,15 @@ impl Held {
     /// About what it takes in a message.
     fn bytes(&self) -> usize {
         let Self::Row { row, .. } = self else { return 0 };
-        row.iter().map(|(name, value)| name.as_str().len() + value_bytes(value) + 8).sum()
+        row.iter().map(|(name, value)| bytes_of(name, value)).sum()
     }
 }
 
-fn value_bytes(value: &Value) -> usize {
-    match value {
+fn bytes_of(name: &ColumnName, value: &Value) -> usize {
+    let value = match value {
         Value::Text(text) | Value::Json(text) | Value::Decimal(text) => text.len(),
         Value::Bytes(bytes) => bytes.len(),
         _ => 16,
-    }
+    };
+    name.as_str().len() + value + 8
 }

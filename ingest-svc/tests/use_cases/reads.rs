@@ -114,6 +114,49 @@ async fn one_row_that_can_t_be_read_fails_nobody_else() {
 }
 
 #[tokio::test]
+async fn one_value_of_the_hot_store_that_can_t_be_read_fails_nobody_else() {
+    let world = World::new().await;
+    let ids: Vec<String> = (0..40).map(|n| format!("k{n}")).collect();
+    for (n, id) in (0..).zip(&ids) {
+        if n % 4 == 0 {
+            world.plant(id, n);
+        } else {
+            world.write(put(id, n)).await.unwrap();
+        }
+    }
+    world.store.spoil(&world.record("k5"));
+    let results = world.reader.read_many(ids.iter().map(|id| newest(id)).collect(), PLENTY).await;
+    for (n, result) in (0..).zip(results) {
+        if n == 5 {
+            assert!(matches!(result, Err(ReadError::Store(StoreError::Corrupt { .. }))), "{result:?}");
+        } else {
+            assert_eq!(amount_of(&result), Some(n));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_is_asked_for_many_times_takes_its_room_each_time() {
+    let world = World::new().await;
+    let long = row(&[("note", Value::Text("x".repeat(1000)))]);
+    let row = payment("a", 1).merged_with(long);
+    world.write(ingest_svc::accept::Change::Put { row, precondition: None }).await.unwrap();
+    world.write(put("b", 2)).await.unwrap();
+    let amount = || Get { columns: vec!["amount".into()], ..newest("a") };
+    let mut gets = vec![newest("a"); 100];
+    gets.extend([newest("b"), amount(), amount()]);
+    let results = world.reader.read_many(gets, 10_000).await;
+    let answered = results[..100].iter().take_while(|result| result.is_ok()).count();
+    assert!((5..=10).contains(&answered), "{answered}");
+    assert!(results[answered..100].iter().all(|result| *result == Err(ReadError::NoRoom)));
+    // What it takes is what is chosen of it, and what is small still fits.
+    assert!(results[100..].iter().all(Result::is_ok), "{:?}", &results[100..]);
+    // The first one comes in any case.
+    let results = world.reader.read_many(vec![newest("a"), newest("a")], 10).await;
+    assert_eq!((results[0].is_ok(), &results[1]), (true, &Err(ReadError::NoRoom)));
+}
+
+#[tokio::test]
 async fn what_finds_no_room_is_told_so_and_comes_when_it_is_asked_for_again() {
     let world = World::new().await;
     let long = |id: &str| {

@@ -38,6 +38,7 @@ pub struct BentStore {
     before_read: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     before_header: Mutex<Option<(Shard, Meanwhile)>>,
     expired: Mutex<Vec<RecordId>>,
+    spoilt: Mutex<Vec<RecordId>>,
     settings: Mutex<Settings>,
 }
 
@@ -53,6 +54,7 @@ impl BentStore {
             before_read: Mutex::default(),
             before_header: Mutex::default(),
             expired: Mutex::default(),
+            spoilt: Mutex::default(),
             settings: Mutex::default(),
         }
     }
@@ -100,6 +102,20 @@ impl BentStore {
         self.expired.lock().unwrap().push(record.clone());
     }
 
+    /// The record's value can't be read any more.
+    pub fn spoil(&self, record: &RecordId) {
+        self.spoilt.lock().unwrap().push(record.clone());
+    }
+
+    /// The error that a read of these records gets.
+    fn check_readable(&self, shard: Shard, records: &[RecordId]) -> Result<(), HotStoreError> {
+        let spoilt = self.spoilt.lock().unwrap();
+        match records.iter().any(|record| spoilt.contains(record)) {
+            true => Err(HotStoreError::Corrupt { shard, problem: "told to".into() }),
+            false => Ok(()),
+        }
+    }
+
     fn without_expired(&self, records: &[RecordId], mut answer: Answer) -> Answer {
         for (record, slot) in records.iter().zip(&mut answer.slots) {
             if self.expired.lock().unwrap().contains(record) {
@@ -142,6 +158,7 @@ impl HotStore for BentStore {
         let hook = self.before_read.lock().unwrap().take();
         hook.into_iter().for_each(|hook| hook());
         let answer = self.memory.read(shard, records.clone()).await?;
+        self.check_readable(shard, &records)?;
         Ok(self.without_expired(&records, answer))
     }
 
@@ -153,8 +170,10 @@ impl HotStore for BentStore {
         let hook = self.before_read.lock().unwrap().take();
         hook.into_iter().for_each(|hook| hook());
         let answers = self.memory.read_many(groups.clone(), max_bytes).await;
-        let shown = |(answer, (_, records)): (Result<Answer, _>, &(Shard, Vec<RecordId>))| {
-            answer.map(|answer| self.without_expired(records, answer))
+        let shown = |(answer, (shard, records)): (Result<Answer, _>, &(Shard, Vec<RecordId>))| {
+            let answer = answer?;
+            self.check_readable(*shard, records)?;
+            Ok(self.without_expired(records, answer))
         };
         answers.into_iter().zip(&groups).map(shown).collect()
     }
