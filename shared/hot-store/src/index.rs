@@ -5,7 +5,8 @@
 //! it, since it would have a hole from there on; an opening makes it void by its epoch, as it does leases. So whatever
 //! puts images back needs to know nothing of it, and neither a table whose fields were declared while it was full, nor a
 //! column that was altered, nor a replica that has not heard of either can make it lie: it is missing, and whoever needs it
-//! builds it from what is dirty and parked ([`HotStore::begin_index`](crate::HotStore::begin_index)).
+//! builds it from what is dirty and parked ([`HotStore::begin_index`](crate::HotStore::begin_index)). A replica of a release
+//! that knows of no index at all would leave a hole in it: fields are declared once all replicas are of a release that does.
 
 use model::{Epoch, IndexId, IndexTerms, KeyBytes, Namespace, Shard, Term, Version};
 
