@@ -9,14 +9,13 @@ for i = 3, #KEYS do names[#names + 1] = string.sub(KEYS[i], NAME_AT) end
 if #names == 0 then return {epoch, lowest, removed, ''} end
 local values, count = nil, #names
 if ARGV[1] then
-  -- One by one: what would be too much is not even taken into memory.
+  -- One by one: what would be too much is not even copied; its length costs nothing.
   values, count = {}, 0
   local left, always = tonumber(ARGV[1]), ARGV[2] == '1'
   for i = 1, #names do
-    local value = redis.call('GET', KEYS[i + 2])
-    left = left - #(value or '')
+    left = left - redis.call('STRLEN', KEYS[i + 2])
     if left < 0 and not (always and i == 1) then break end
-    values[i], count = value, i
+    values[i], count = redis.call('GET', KEYS[i + 2]), i
   end
   if count == 0 then return {epoch, lowest, removed, ''} end
 else
