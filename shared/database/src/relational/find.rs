@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use model::{Key, KeyBytes, Row, TableSchema, Version};
+use model::{Key, KeyBytes, Row, TableSchema, Value, Version};
 
 use super::{
     dialect::Dialect,
@@ -80,22 +80,34 @@ async fn rows<S: Session, D: Dialect>(
     wanted: &Wanted,
 ) -> Result<Vec<FoundRow>, Failure> {
     let schema = table.schema;
-    let mut expected: Vec<Expected<'_>> =
-        schema.columns.iter().map(|column| Expected { name: column.name.as_str(), ty: &column.ty }).collect();
-    expected.extend(table.version.is_some().then_some(INT));
+    let all: Vec<usize> = (0..schema.columns.len()).collect();
     let mut found = Vec::new();
     let mut after = wanted.after.clone();
+    let mut step = usize::MAX;
     loop {
-        let room = wanted.limit - found.len();
-        let fetched = session.fetch(statement(table, wanted, after.as_deref(), room), &expected).await?;
+        let room = step.min(wanted.limit - found.len());
+        let fetched = match page(session, table, wanted, &all, after.as_deref(), room).await {
+            Ok(fetched) => fetched,
+            // It may be the fault of one row, behind which the others must be found all the same: down to that one.
+            Err(Failure::Unreadable { .. }) if room > 1 => {
+                step = room / 2;
+                continue;
+            }
+            Err(Failure::Unreadable { column, problem }) => {
+                let keys = page(session, table, wanted, &schema.key_columns, after.as_deref(), room).await?;
+                let Some((_, values)) = keys.into_iter().next() else { return Ok(found) };
+                let key = Key(values);
+                tracing::warn!(table = %schema.table, ?key, column, problem, "a row is left out of what is found: it can't be read");
+                after = Some(bind_key(table.dialect, &key));
+                step = usize::MAX;
+                continue;
+            }
+            Err(failure) => return Err(failure),
+        };
         let is_end = fetched.len() < room;
         let mut last = None;
         let mut left_out = 0;
-        for mut values in fetched {
-            let version = match &table.version {
-                Some(_) => stored_version(values.pop())?,
-                None => Version::ZERO,
-            };
+        for (version, values) in fetched {
             // Also of a row that is left out: the pages go on behind it.
             last = Some(Key(schema.key_columns.iter().filter_map(|&at| values.get(at).cloned()).collect()));
             let row: Row = schema.columns.iter().map(|column| column.name.clone()).zip(values).collect();
@@ -114,9 +126,34 @@ async fn rows<S: Session, D: Dialect>(
     }
 }
 
+/// The next rows: their versions, and the values of these columns.
+async fn page<S: Session, D: Dialect>(
+    session: &mut S,
+    table: &TableText<'_, D>,
+    wanted: &Wanted,
+    columns: &[usize],
+    after: Option<&[Param<'static>]>,
+    limit: usize,
+) -> Result<Vec<(Version, Vec<Value>)>, Failure> {
+    let of = columns.iter().map(|&at| &table.schema.columns[at]);
+    let mut expected: Vec<Expected<'_>> =
+        of.map(|column| Expected { name: column.name.as_str(), ty: &column.ty }).collect();
+    expected.extend(table.version.is_some().then_some(INT));
+    let fetched = session.fetch(statement(table, wanted, columns, after, limit), &expected).await?;
+    let versioned = fetched.into_iter().map(|mut values| {
+        let version = match &table.version {
+            Some(_) => stored_version(values.pop())?,
+            None => Version::ZERO,
+        };
+        Ok((version, values))
+    });
+    versioned.collect()
+}
+
 fn statement<'w, D: Dialect>(
     table: &TableText<'_, D>,
     wanted: &'w Wanted,
+    columns: &[usize],
     after: Option<&'w [Param<'static>]>,
     limit: usize,
 ) -> Statement<'w> {
@@ -124,8 +161,8 @@ fn statement<'w, D: Dialect>(
     let column = &schema.columns[wanted.column];
     let leads_key = schema.key_columns.first() == Some(&wanted.column);
     let mut statement = Statement::new("SELECT ");
-    statement.list(table.columns.iter().zip(&schema.columns), ", ", |s, (quoted, column)| {
-        s.push(&dialect.select_column(quoted, &column.ty));
+    statement.list(columns, ", ", |s, &at| {
+        s.push(&dialect.select_column(&table.columns[at], &schema.columns[at].ty));
     });
     if let Some(version) = &table.version {
         statement.push(", ").push(version);

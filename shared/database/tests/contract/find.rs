@@ -1,7 +1,7 @@
 //! Finding rows by the value of a column.
 
 use database::{Database, FoundRow, Search};
-use model::{ColumnName, Key, Row, TableSchema, Value};
+use model::{ColumnName, Key, Row, TableSchema, Value, VersionGuard};
 
 use crate::{
     harness::*,
@@ -16,6 +16,7 @@ on_each_database!(
     a_column_is_searched_by_that_begins_an_index,
     a_value_is_nothing_but_a_value,
     values_of_every_type_are_found,
+    a_row_that_can_not_be_read_is_passed,
 );
 
 async fn find(
@@ -158,5 +159,36 @@ async fn values_of_every_type_are_found(h: Harness) {
     for (column, value) in row_of(2).iter() {
         let found = find(&h, &schema, column.as_str(), value, None, 10).await;
         assert_eq!(found.iter().map(|found| &found.row).collect::<Vec<_>>(), [&row_of(2)], "{column}");
+    }
+}
+
+async fn a_row_that_can_not_be_read_is_passed(h: Harness) {
+    for (guard, table) in [(VersionGuard::Ledger, "passed_ledger"), (VersionGuard::Column, "passed_column")] {
+        let truth = ("BOOLEAN", Value::Bool(true), "7");
+        let (ty, good, bad) = h.of(truth.clone(), ("REAL", Value::Double(1.0), "'NaN'"), truth);
+        let create = format!("CREATE TABLE {table} (b {ty} NULL, id BIGINT NOT NULL PRIMARY KEY, n BIGINT NOT NULL)");
+        let schema = h.table(table, &create, guard).await;
+        let of_id = |id: i64| row([("id", Value::Int64(id)), ("b", good.clone()), ("n", Value::Int64(1))]);
+        let changes: Vec<_> = (1..=20).map(|id| put_row(&schema, of_id(id), id as u64)).collect();
+        h.apply(&schema, &changes).await.unwrap();
+        h.somebody_else().await.run(&format!("UPDATE {table} SET b = {bad} WHERE id IN (1, 9, 10, 20)")).await;
+        let expected: Vec<i64> = (1..=20).filter(|id| ![1, 9, 10, 20].contains(id)).collect();
+        for limit in [1, 2, 3, 7, 16, 17, 100] {
+            let (mut ids, mut after) = (Vec::new(), None);
+            loop {
+                let found = find(&h, &schema, "n", &Value::Int64(1), after.as_ref(), limit).await;
+                let is_end = found.len() < limit;
+                for FoundRow { key, version: of, row } in found {
+                    let Some(Value::Int64(id)) = key.0.first().cloned() else { panic!("{key:?}") };
+                    assert_eq!((of, row), (version(id as u64), of_id(id)), "{guard:?}");
+                    ids.push(id);
+                    after = Some(key);
+                }
+                if is_end {
+                    break;
+                }
+            }
+            assert_eq!(ids, expected, "{guard:?}, by {limit}");
+        }
     }
 }
