@@ -112,10 +112,10 @@ pub struct IngestOptions {
     pub replica: String,
     /// Cold reads of the database at once.
     pub max_cold_reads: usize,
-    /// A database that has not answered a cold read for so long is taken to be away.
+    /// A cold read waits for the database's answer for so long.
     pub database_patience: Duration,
-    /// After a database did not answer, those who miss a record are told so at once for so long, and then all but one of them,
-    /// who asks again; zero: all ask.
+    /// After a database, or one table of it, did not answer, those who miss a record are told so at once for so long, and
+    /// then all but one of them, who asks again; zero: all ask.
     pub outage_pause: Duration,
     /// Watches at once.
     pub max_watches: usize,

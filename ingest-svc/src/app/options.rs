@@ -68,6 +68,8 @@ pub(super) fn ingest(settings: &Settings) -> Result<IngestOptions, OptionsError>
     Ok(IngestOptions {
         replica: format!("ingest {}, process {}", Host, std::process::id()),
         max_cold_reads: ingest.max_cold_reads,
+        database_patience: ingest.database_patience,
+        outage_pause: ingest.outage_pause,
         max_watches: ingest.max_watches,
         watch_progress: ingest.watch_progress,
         max_find_records: ingest.max_find_records,

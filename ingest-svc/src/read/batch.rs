@@ -21,6 +21,7 @@ use super::{
     database_rows,
     error::ReadError,
     form::{self, Use},
+    outages::Question,
 };
 use crate::{Core, Etag, Part, StoreError};
 
@@ -278,7 +279,7 @@ async fn committed<H, L, D: Database>(
     chunk: &[&Wanted],
 ) -> Vec<Result<Held, ReadError>> {
     let all = |error: StoreError| chunk.iter().map(|_| Err(error.clone().into())).collect();
-    if let Err(error) = core.outages.check(&table.schema.table.database) {
+    if let Err(error) = core.outages.check(&table.schema.table, Question::Rows) {
         return all(error);
     }
     let deadline = Instant::now() + core.options.lease_ttl * 2;

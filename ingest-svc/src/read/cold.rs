@@ -20,6 +20,7 @@ use tokio::{
 use super::{
     database_rows,
     flights::{Follow, Lead, Role, Step},
+    outages::Question,
 };
 use crate::{Core, StoreError};
 
@@ -183,11 +184,15 @@ where
 {
     let mut ended = Vec::with_capacity(loads.len());
     let mut wait = FIRST_WAIT;
+    if loads.is_empty() {
+        return ended;
+    }
+    // Once: who is to find out whether an outage is over would be refused in the next round.
+    if let Err(error) = core.outages.check(&table.schema.table, Question::Rows) {
+        ended.extend(loads.into_iter().map(|load| load.fail(error.clone())));
+        return ended;
+    }
     while !loads.is_empty() {
-        if let Err(error) = core.outages.check(&table.schema.table.database) {
-            ended.extend(loads.into_iter().map(|load| load.fail(error.clone())));
-            break;
-        }
         let permit = match cold_read(core, deadline).await {
             Ok(permit) => permit,
             Err(error) => {

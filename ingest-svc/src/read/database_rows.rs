@@ -1,9 +1,10 @@
 //! Asks a database for rows, for those who hold a permit for it.
 
 use database::{CatalogTable, Database, DatabaseError, DatabaseRow, FoundRow, Search};
-use model::Key;
-use tokio::time::timeout;
+use model::{Key, TableRef};
+use tokio::time::{error::Elapsed, timeout};
 
+use super::outages::Question;
 use crate::{Core, StoreError};
 
 /// What the database holds for each key, by one statement if it can. A database that is known to be away is not asked, and
@@ -38,19 +39,10 @@ pub(crate) async fn find<H, L, D: Database>(
     let name = &search.schema.table.database;
     let no_such = || StoreError::DatabaseUnfit(format!("no database named {name} is configured"));
     let database = core.directory.database(name).ok_or_else(no_such)?;
-    core.outages.check(name)?;
+    let table = &search.schema.table;
+    core.outages.check(table, Question::Search)?;
     let patience = core.options.database_patience;
-    match timeout(patience, database.find(search)).await {
-        Ok(result) => {
-            core.outages.learn(name, &result);
-            Ok(result?)
-        }
-        Err(_) => {
-            let problem = format!("it has not answered for {patience:?}");
-            core.outages.away(name, problem.clone());
-            Err(DatabaseError::Unknown(problem).into())
-        }
-    }
+    answered(core, table, Question::Search, timeout(patience, database.find(search)).await)
 }
 
 async fn rows<H, L, D: Database>(
@@ -63,14 +55,25 @@ async fn rows<H, L, D: Database>(
     let database = core.directory.database(name).ok_or_else(no_such)?;
     // What was begun runs to its end, also when nobody waits for it any more.
     let patience = core.options.database_patience;
-    match timeout(patience, database.read(&table.schema, keys)).await {
+    let rows = timeout(patience, database.read(&table.schema, keys)).await;
+    answered(core, &table.schema.table, Question::Rows, rows)
+}
+
+/// What came of a question, noted for those who ask next.
+fn answered<H, L, D: Database, T>(
+    core: &Core<H, L, D>,
+    table: &TableRef,
+    question: Question,
+    answer: Result<Result<T, DatabaseError>, Elapsed>,
+) -> Result<T, StoreError> {
+    match answer {
         Ok(result) => {
-            core.outages.learn(name, &result);
+            core.outages.learn(table, question, &result);
             Ok(result?)
         }
         Err(_) => {
-            let problem = format!("it has not answered for {patience:?}");
-            core.outages.away(name, problem.clone());
+            let problem = format!("it has not answered for {:?}", core.options.database_patience);
+            core.outages.unanswered(table, question, problem.clone());
             Err(DatabaseError::Unknown(problem).into())
         }
     }

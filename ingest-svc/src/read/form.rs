@@ -11,7 +11,7 @@ use hot_store::{HotStore, Slot};
 use model::{Column, ColumnDefault, Content, Image, Key, Row};
 use tokio::time::Instant;
 
-use super::{cold, database_rows};
+use super::{cold, database_rows, outages::Question};
 use crate::{Core, StoreError};
 
 /// What the columns are wanted for that came after the record was stored.
@@ -100,7 +100,7 @@ async fn row_of<H, L, D: Database>(
     table: &CatalogTable,
     key: &Key,
 ) -> Result<DatabaseRow, StoreError> {
-    core.outages.check(&table.schema.table.database)?;
+    core.outages.check(&table.schema.table, Question::Rows)?;
     let _permit = cold::cold_read(core, Instant::now() + core.options.lease_ttl * 2).await?;
     let rows = database_rows::read(core, table, std::slice::from_ref(key)).await;
     rows.into_iter().next().unwrap_or(Ok(DatabaseRow::Absent))

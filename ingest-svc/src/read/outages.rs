@@ -1,5 +1,8 @@
 //! Databases that did not answer when they were asked last: cold reads are told so at once, and one of them finds out now
 //! and then whether that is over.
+//!
+//! Where no answer came at all, the table may be to blame (somebody alters it, or has locked it), and a search also its
+//! value: that holds up nobody but those who ask the same of the same table.
 
 use std::{
     collections::HashMap,
@@ -8,7 +11,7 @@ use std::{
 };
 
 use database::{CONNECTION_LOST, DatabaseError, ErrorClass};
-use model::DatabaseName;
+use model::{DatabaseName, TableRef};
 use tokio::time::Instant;
 
 use crate::StoreError;
@@ -20,7 +23,27 @@ pub(crate) struct Outages {
     pause: Duration,
     /// The one who asks then is told nothing for so long at most, and as long the others wait for what it finds.
     patience: Duration,
-    known: Mutex<HashMap<DatabaseName, Outage>>,
+    known: Mutex<HashMap<Subject, Outage>>,
+}
+
+/// What a database is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Question {
+    /// Rows by their keys.
+    Rows,
+    /// Rows by the value of a column.
+    Search,
+}
+
+/// Who gives no answers.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Subject {
+    Database(DatabaseName),
+    Table(TableRef, Question),
+}
+
+fn subjects(table: &TableRef, question: Question) -> [Subject; 2] {
+    [Subject::Database(table.database.clone()), Subject::Table(table.clone(), question)]
 }
 
 #[derive(Debug)]
@@ -35,39 +58,51 @@ impl Outages {
         Self { pause, patience, known: Mutex::default() }
     }
 
-    /// Whether the database may be asked now.
+    /// Whether the database may be asked that of the table now.
     ///
     /// # Errors
-    /// [`StoreError::DatabaseDown`] while it is away, but for one caller now and then.
-    pub(super) fn check(&self, database: &DatabaseName) -> Result<(), StoreError> {
+    /// [`StoreError::DatabaseDown`] while there is no answer to be had, but for one caller now and then.
+    pub(super) fn check(&self, table: &TableRef, question: Question) -> Result<(), StoreError> {
         if self.pause.is_zero() {
             return Ok(());
         }
         let mut outages = self.lock();
-        let Some(outage) = outages.get_mut(database) else { return Ok(()) };
-        if Instant::now() < outage.next {
+        let now = Instant::now();
+        let subjects = subjects(table, question);
+        if let Some(outage) = subjects.iter().filter_map(|subject| outages.get(subject)).find(|it| now < it.next) {
             return Err(StoreError::DatabaseDown(outage.problem.clone()));
         }
-        // This one finds out; whoever comes while it does is refused.
-        outage.next = Instant::now() + self.pause.max(self.patience);
+        for subject in &subjects {
+            if let Some(outage) = outages.get_mut(subject) {
+                // This one finds out; whoever comes while it does is refused.
+                outage.next = now + self.pause.max(self.patience);
+            }
+        }
         Ok(())
     }
 
-    /// What a read of the database came to.
-    pub(super) fn learn<T>(&self, database: &DatabaseName, result: &Result<T, DatabaseError>) {
+    /// What the database has answered.
+    pub(super) fn learn<T>(&self, table: &TableRef, question: Question, result: &Result<T, DatabaseError>) {
         match result {
-            Err(error) if is_away(error) => self.away(database, error.to_string()),
+            Err(error) if is_away(error) => self.note(Subject::Database(table.database.clone()), error.to_string()),
             // Also a refusal is an answer.
-            _ => drop(self.lock().remove(database)),
+            _ => {
+                let mut outages = self.lock();
+                subjects(table, question).iter().for_each(|subject| drop(outages.remove(subject)));
+            }
         }
     }
 
     /// It did not answer at all.
-    pub(super) fn away(&self, database: &DatabaseName, problem: String) {
-        self.lock().insert(database.clone(), Outage { next: Instant::now() + self.pause, problem });
+    pub(super) fn unanswered(&self, table: &TableRef, question: Question, problem: String) {
+        self.note(Subject::Table(table.clone(), question), problem);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<DatabaseName, Outage>> {
+    fn note(&self, subject: Subject, problem: String) {
+        self.lock().insert(subject, Outage { next: Instant::now() + self.pause, problem });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Subject, Outage>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -85,6 +120,7 @@ fn is_away(error: &DatabaseError) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use model::TableName;
     use tokio::time::advance;
 
     use super::*;
@@ -95,21 +131,50 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn while_a_database_is_away_one_asks_now_and_then_and_the_others_are_told_at_once() {
         let outages = Outages::new(PAUSE, PATIENCE);
-        let [main, other] = ["main", "other"].map(|name| DatabaseName::new(name).unwrap());
+        let [main, beside, other] = [("main", "t"), ("main", "u"), ("other", "t")].map(table);
+        let check = |table| outages.check(table, Question::Rows);
         let away: Result<(), _> = Err(DatabaseError::Unknown("gone".to_owned()));
-        assert!(outages.check(&main).is_ok());
-        outages.learn(&main, &away);
-        assert!(matches!(outages.check(&main), Err(StoreError::DatabaseDown(problem)) if problem.contains("gone")));
-        assert!(outages.check(&other).is_ok());
+        assert!(check(&main).is_ok());
+        outages.learn(&main, Question::Rows, &away);
+        assert!(matches!(check(&main), Err(StoreError::DatabaseDown(problem)) if problem.contains("gone")));
+        assert!(check(&beside).is_err() && outages.check(&main, Question::Search).is_err());
+        assert!(check(&other).is_ok());
         advance(PAUSE).await;
-        assert!(outages.check(&main).is_ok());
-        assert!(outages.check(&main).is_err(), "one is enough to find out");
+        assert!(check(&main).is_ok());
+        assert!(check(&beside).is_err(), "one is enough to find out");
         // That one never came back: another one tries.
         advance(PAUSE).await;
-        assert!(outages.check(&main).is_err(), "it is still being found out");
+        assert!(check(&main).is_err(), "it is still being found out");
         advance(PATIENCE).await;
-        assert!(outages.check(&main).is_ok());
-        outages.learn(&main, &Ok(()));
-        assert!(outages.check(&main).is_ok() && outages.check(&main).is_ok());
+        assert!(check(&main).is_ok());
+        outages.learn(&main, Question::Rows, &Ok(()));
+        assert!(check(&main).is_ok() && check(&beside).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_table_that_gives_no_answer_holds_up_nobody_else() {
+        let outages = Outages::new(PAUSE, PATIENCE);
+        let [locked, beside] = [("main", "t"), ("main", "u")].map(table);
+        let check = |table| outages.check(table, Question::Rows);
+        outages.unanswered(&locked, Question::Rows, "silence".to_owned());
+        assert!(matches!(check(&locked), Err(StoreError::DatabaseDown(problem)) if problem.contains("silence")));
+        assert!(check(&beside).is_ok() && outages.check(&locked, Question::Search).is_ok());
+        // That others are answered says nothing of this one.
+        outages.learn(&beside, Question::Rows, &Ok(()));
+        assert!(check(&locked).is_err());
+        // Who is refused for the database's sake does not count as one who finds out about the table.
+        let away: Result<(), _> = Err(DatabaseError::Unknown("gone".to_owned()));
+        advance(PAUSE).await;
+        outages.learn(&beside, Question::Rows, &away);
+        assert!(check(&locked).is_err());
+        outages.learn(&beside, Question::Rows, &Ok(()));
+        assert!(check(&locked).is_ok(), "it is to be found out now");
+        assert!(check(&locked).is_err());
+        outages.learn(&locked, Question::Rows, &Ok(()));
+        assert!(check(&locked).is_ok() && check(&locked).is_ok());
+    }
+
+    fn table((database, table): (&str, &str)) -> TableRef {
+        TableRef { database: DatabaseName::new(database).unwrap(), table: TableName::new(table).unwrap() }
     }
 }

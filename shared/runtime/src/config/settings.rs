@@ -68,6 +68,12 @@ pub struct IngestSettings {
     pub stream_idle: Duration,
     /// Cold reads of the database at once.
     pub max_cold_reads: usize,
+    /// How long a cold read waits for the database's answer.
+    #[serde(with = "duration::text")]
+    pub database_patience: Duration,
+    /// After a database or a table did not answer, nobody asks it for so long; zero: all do.
+    #[serde(with = "duration::text")]
+    pub outage_pause: Duration,
     /// Watches at once.
     pub max_watches: usize,
     /// A watch that has nothing to tell says so after this time, with a new token.

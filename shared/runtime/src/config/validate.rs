@@ -87,6 +87,7 @@ impl Settings {
         problems.at_least_one("ingest.max_find_records", ingest.max_find_records);
         problems.at_least_one("ingest.max_find_bytes", ingest.max_find_bytes);
         problems.at_least_one("ingest.relay_batch", ingest.relay_batch);
+        problems.some_time("ingest.database_patience", ingest.database_patience);
         problems.some_time("ingest.lease_ttl", ingest.lease_ttl);
         problems.some_time("ingest.absent_ttl", ingest.absent_ttl);
         problems.some_time("ingest.watch_progress", ingest.watch_progress);
