@@ -178,11 +178,8 @@ async fn every_acknowledged_change_is_told_whatever_is_killed() -> Result<()> {
         }
     }
     system.services[one].kill9();
-    loop {
-        match here.next().await {
-            Ok(told) => told.changes.iter().try_for_each(|change| take(change, &by_hand))?,
-            Err(_) => break,
-        }
+    while let Ok(told) = here.next().await {
+        told.changes.iter().try_for_each(|change| take(change, &by_hand))?;
     }
     let from = here.token().map(str::to_owned);
     traffic.goes_on(100).await?;
