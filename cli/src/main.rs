@@ -4,6 +4,7 @@ mod config;
 mod demo;
 mod dev;
 mod dlq;
+mod find;
 mod holds;
 mod record;
 mod status;
@@ -41,6 +42,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Read a record, or several
     Get(record::GetArgs),
+    /// Find records by an indexed field: those that the database does not have yet and those that it has
+    Find(find::FindArgs),
     /// Forget what is remembered of records that others have changed in the database
     Evict(record::EvictArgs),
     /// Write a record as a whole
@@ -82,6 +85,7 @@ async fn main() -> Result<ExitCode> {
         Command::Dev(arguments) => dev::run(arguments, &config).await,
         Command::Demo(arguments) => demo::run(arguments, &config).await,
         Command::Get(arguments) => record::get(arguments, &endpoint).await,
+        Command::Find(arguments) => find::run(arguments, &endpoint).await,
         Command::Evict(arguments) => record::evict(arguments, &endpoint).await,
         Command::Put(arguments) => record::put(arguments, &endpoint).await,
         Command::Update(arguments) => record::update(arguments, &endpoint).await,

@@ -5,11 +5,13 @@ mod scenarios;
 
 use shock_absorber_tests::{ServiceSettings, System};
 
-/// Tables of the scenarios: the example table, and one with a composite key.
+/// Tables of the scenarios: the example table, one with a composite key, and one with an indexed field.
 const TABLES: &str = concat!(
     include_str!("../../cli/sql/payments.sql"),
     "CREATE TABLE entries (tenant VARCHAR(20) NOT NULL, n BIGINT NOT NULL, amount DECIMAL(18, 2) NOT NULL, \
-     note VARCHAR(40), PRIMARY KEY (tenant, n));\n"
+     note VARCHAR(40), PRIMARY KEY (tenant, n));\n\
+     CREATE TABLE orders (id BIGINT NOT NULL PRIMARY KEY, customer BIGINT NOT NULL);\n\
+     CREATE INDEX orders_of_customer ON orders (customer, id);\n"
 );
 
 /// Fast enough to be waited for, slow enough to be overtaken.
@@ -60,6 +62,7 @@ scenarios! {
     bad_input_is_refused_and_changes_nothing with settings;
     a_batch_keeps_order_per_key_and_answers_per_item with settings;
     many_reads_are_answered_as_one_by_one with settings;
+    records_are_found_by_a_field_wherever_they_are with settings;
     what_others_write_is_seen_when_it_is_asked_for_or_the_record_is_forgotten with settings;
     what_was_acknowledged_reaches_the_database with settings;
     rows_that_were_there_before_us_are_read_changed_and_deleted with settings;

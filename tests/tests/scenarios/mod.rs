@@ -1,6 +1,7 @@
 //! What the system must do, whatever it runs on.
 
 mod durability;
+mod finds;
 mod operate;
 mod payments;
 mod reads;
@@ -9,6 +10,7 @@ mod streams;
 mod tables;
 
 pub(crate) use durability::*;
+pub(crate) use finds::*;
 pub(crate) use operate::*;
 pub(crate) use reads::*;
 pub(crate) use semantics::*;
