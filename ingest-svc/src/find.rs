@@ -16,8 +16,8 @@ use std::{
 
 use database::{CatalogTable, Database, FoundRow, Search};
 use event_log::{EventPublisher, LogReader};
-use hot_store::{Answer, FoundInShard, HotStore, Lookup, RecordId, Slot, Stage};
-use model::{ColumnName, Content, Key, KeyBytes, Row, Shard, TableIndex, TableRef, Value, Version, Violation};
+use hot_store::{Answer, FoundInShard, HotStore, HotStoreError, Lookup, RecordId, Slot, Stage};
+use model::{ColumnName, Content, Epoch, Key, KeyBytes, Row, Shard, TableIndex, TableRef, Value, Version, Violation};
 use tokio::time::Instant;
 
 pub(crate) use build::prepare;
@@ -271,6 +271,12 @@ struct Item {
     row: Option<(Version, Row)>,
 }
 
+/// What the hot store holds of a record.
+enum Held {
+    Slot { epoch: Epoch, slot: Slot, is_stable: bool },
+    Unreadable { problem: String },
+}
+
 impl<H, L, D> Overlay<'_, H, L, D>
 where
     H: HotStore,
@@ -313,18 +319,22 @@ where
                 None => Cursor::Lacking(Some(item.record.key.clone())),
                 Some(_) => Cursor::Stored(Some(item.key.clone())),
             };
-            let (epoch, slot, was_stable) = match (slots.remove(&item.record), last.take()) {
-                (Some(slot), _) => slot,
+            let held = match (slots.remove(&item.record), last.take()) {
+                (Some(held), _) => held,
                 (None, Some(last)) => return Ok((found, Met::UpTo(last))),
                 // The first one must come in any case, or the next page would be this one again.
-                (None, None) => {
-                    let answer =
-                        core.hot.read(item.shard, vec![item.record.clone()]).await.map_err(StoreError::from)?;
-                    let is_stable = self.is_stable(item.shard, &answer);
-                    (answer.epoch, answer.slots.into_iter().next().unwrap_or(Slot::Empty), is_stable)
-                }
+                (None, None) => self.held(item.shard, &item.record).await?,
             };
             last = Some(cursor);
+            let (epoch, slot, was_stable) = match held {
+                Held::Slot { epoch, slot, is_stable } => (epoch, slot, is_stable),
+                // Whether it is to be found nobody can tell; the others must be.
+                Held::Unreadable { problem } => {
+                    let (table, key) = (&self.accepted.table.schema.table, &item.key);
+                    tracing::warn!(%table, ?key, problem, "a record is left out of what is found: the hot store's value can't be read");
+                    continue;
+                }
+            };
             let slot = match slot {
                 // What the database was seen to have is the newest, if nothing can have been in this place since.
                 Slot::Empty | Slot::Leased | Slot::Absent if was_stable && item.row.is_some() => slot,
@@ -348,25 +358,60 @@ where
     }
 
     /// What the hot store holds of these; of some nothing, if that is more than is read at once.
-    async fn read(&self, items: &[Item]) -> Result<BTreeMap<RecordId, (model::Epoch, Slot, bool)>, FindError> {
-        let core = &*self.finder.core;
+    async fn read(&self, items: &[Item]) -> Result<BTreeMap<RecordId, Held>, FindError> {
         let mut groups: BTreeMap<Shard, Vec<RecordId>> = BTreeMap::new();
         for item in items {
             groups.entry(item.shard).or_default().push(item.record.clone());
         }
-        let groups: Vec<(Shard, Vec<RecordId>)> = groups.into_iter().collect();
+        let mut slots = BTreeMap::new();
+        let unreadable = self.ask(groups.into_iter().collect(), &mut slots).await?;
+        // It may be the fault of one value, which must not be that of the others.
+        self.ask(unreadable, &mut slots).await?;
+        Ok(slots)
+    }
+
+    /// Asks the hot store for these groups; each record alone of those of several in which something can't be read.
+    async fn ask(
+        &self,
+        groups: Vec<(Shard, Vec<RecordId>)>,
+        slots: &mut BTreeMap<RecordId, Held>,
+    ) -> Result<Vec<(Shard, Vec<RecordId>)>, FindError> {
+        let core = &*self.finder.core;
+        let mut alone = Vec::new();
         if groups.is_empty() {
-            return Ok(BTreeMap::new());
+            return Ok(alone);
         }
         let answers = core.hot.read_many(groups.clone(), core.options.max_find_bytes).await;
-        let mut slots = BTreeMap::new();
-        for ((shard, records), answer) in groups.into_iter().zip(answers) {
-            let answer = answer.map_err(StoreError::from)?;
-            let is_stable = self.is_stable(shard, &answer);
-            let epoch = answer.epoch;
-            slots.extend(records.into_iter().zip(answer.slots.into_iter().map(|slot| (epoch, slot, is_stable))));
+        for ((shard, mut records), answer) in groups.into_iter().zip(answers) {
+            match answer {
+                Ok(answer) => {
+                    let (epoch, is_stable) = (answer.epoch, self.is_stable(shard, &answer));
+                    let held = answer.slots.into_iter().map(|slot| Held::Slot { epoch, slot, is_stable });
+                    slots.extend(records.into_iter().zip(held));
+                }
+                Err(HotStoreError::Corrupt { .. }) if records.len() > 1 => {
+                    alone.extend(records.into_iter().map(|record| (shard, vec![record])));
+                }
+                Err(HotStoreError::Corrupt { problem, .. }) => {
+                    slots.extend(records.pop().map(|record| (record, Held::Unreadable { problem })));
+                }
+                Err(error) => return Err(StoreError::from(error).into()),
+            }
         }
-        Ok(slots)
+        Ok(alone)
+    }
+
+    /// What the hot store holds of one, whatever it has.
+    async fn held(&self, shard: Shard, record: &RecordId) -> Result<Held, FindError> {
+        match self.finder.core.hot.read(shard, vec![record.clone()]).await {
+            Ok(answer) => {
+                let is_stable = self.is_stable(shard, &answer);
+                let slot = answer.slots.into_iter().next().unwrap_or(Slot::Empty);
+                Ok(Held::Slot { epoch: answer.epoch, slot, is_stable })
+            }
+            Err(HotStoreError::Corrupt { problem, .. }) => Ok(Held::Unreadable { problem }),
+            Err(error) => Err(StoreError::from(error).into()),
+        }
     }
 
     /// Whether what is empty now was not dirty when the database was asked ([`Answer::removed`]).

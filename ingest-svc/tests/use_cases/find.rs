@@ -140,6 +140,29 @@ async fn pages_bring_every_record_once_however_they_are_cut() {
 }
 
 #[tokio::test]
+async fn a_value_that_can_t_be_read_keeps_no_other_record_from_being_found() {
+    let world = World::finding().await;
+    let mut all = BTreeSet::new();
+    for number in 0..40 {
+        let id = format!("k{number:02}");
+        world.write(put(&id, 1)).await.unwrap();
+        if number == 19 {
+            world.drain().await;
+        }
+        all.insert(id);
+    }
+    for id in ["k00", "k07", "k30", "k39"] {
+        world.store.spoil(&world.record(id));
+        all.remove(id);
+    }
+    for limit in [1, 3, 40, 100] {
+        let found = world.found(Query { limit, ..by_amount(1) }).await;
+        assert_eq!(found.len(), all.len(), "limit {limit}: {found:?}");
+        assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), all, "limit {limit}");
+    }
+}
+
+#[tokio::test]
 async fn a_page_ends_where_its_bytes_do() {
     let world = World::finding_with(IngestOptions { max_find_bytes: 1, ..quick_options() }).await;
     for id in ["a", "b", "c"] {
