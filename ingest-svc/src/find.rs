@@ -202,7 +202,7 @@ where
 
     async fn rows(&self, accepted: &Accepted, after: Option<&Key>, limit: usize) -> Result<Vec<FoundRow>, FindError> {
         let core = &*self.core;
-        let _permit = cold::cold_read(core, Instant::now() + core.options.lease_ttl).await?;
+        let _permit = cold::cold_read(core, Instant::now() + core.options.lease_ttl, 1).await?;
         let (schema, column, value) = (&accepted.table.schema, &accepted.field, &accepted.value);
         Ok(database_rows::find(core, Search { schema, column, value, after, limit }).await?)
     }

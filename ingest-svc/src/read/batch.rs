@@ -283,7 +283,7 @@ async fn committed<H, L, D: Database>(
         return all(error);
     }
     let deadline = Instant::now() + core.options.lease_ttl * 2;
-    let _permit = match cold::cold_read(core, deadline).await {
+    let _permit = match cold::cold_read(core, deadline, chunk.len()).await {
         Ok(permit) => permit,
         Err(error) => return all(error),
     };

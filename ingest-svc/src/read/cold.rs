@@ -31,6 +31,9 @@ const LONGEST_WAIT: Duration = Duration::from_millis(100);
 /// Records that are read by one statement, and brought by one caller at once.
 pub(super) const RECORDS_AT_ONCE: usize = 64;
 
+/// Rows may be large, and all of a statement's are in memory at once: one of many counts as several cold reads.
+const RECORDS_PER_PERMIT: usize = 16;
+
 /// A record of some table that the hot store does not hold.
 #[derive(Debug, Clone)]
 pub(crate) struct ColdRecord {
@@ -193,7 +196,7 @@ where
         return ended;
     }
     while !loads.is_empty() {
-        let permit = match cold_read(core, deadline).await {
+        let permit = match cold_read(core, deadline, loads.len()).await {
             Ok(permit) => permit,
             Err(error) => {
                 ended.extend(loads.into_iter().map(|load| load.fail(error.clone())));
@@ -308,12 +311,15 @@ enum Filled<'a> {
     Changed(Load<'a>),
 }
 
-/// The right to ask the database for cold records: bounded in number, waited for up to `deadline`.
+/// The right to ask the database for so many cold records at once: bounded in number, waited for up to `deadline`.
 pub(crate) async fn cold_read<H, L, D>(
     core: &Core<H, L, D>,
     deadline: Instant,
+    records: usize,
 ) -> Result<SemaphorePermit<'_>, StoreError> {
-    match timeout_at(deadline, core.cold_reads.acquire()).await {
+    let most = core.options.max_cold_reads.max(1);
+    let permits = u32::try_from(records.div_ceil(RECORDS_PER_PERMIT).clamp(1, most)).unwrap_or(u32::MAX);
+    match timeout_at(deadline, core.cold_reads.acquire_many(permits)).await {
         Ok(Ok(permit)) => Ok(permit),
         Ok(Err(_)) | Err(_) => Err(StoreError::ColdReadsBusy),
     }

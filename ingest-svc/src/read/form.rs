@@ -101,7 +101,7 @@ async fn row_of<H, L, D: Database>(
     key: &Key,
 ) -> Result<DatabaseRow, StoreError> {
     core.outages.check(&table.schema.table, Question::Rows)?;
-    let _permit = cold::cold_read(core, Instant::now() + core.options.lease_ttl * 2).await?;
+    let _permit = cold::cold_read(core, Instant::now() + core.options.lease_ttl * 2, 1).await?;
     let rows = database_rows::read(core, table, std::slice::from_ref(key)).await;
     rows.into_iter().next().unwrap_or(Ok(DatabaseRow::Absent))
 }

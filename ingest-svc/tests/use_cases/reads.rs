@@ -359,6 +359,23 @@ async fn both_consistencies_stand_side_by_side_in_a_batch() {
 }
 
 #[tokio::test]
+async fn a_cold_read_of_many_records_counts_as_several() {
+    let options = IngestOptions { max_cold_reads: 4, lease_ttl: Duration::from_millis(50), ..quick_options() };
+    let world = Arc::new(World::with(options, PLENTY as u64).await);
+    world.db.hold_reads();
+    let many = tokio::spawn({
+        let world = world.clone();
+        async move { world.reader.read_many((0..64).map(|n| newest(&format!("k{n}"))).collect(), PLENTY).await }
+    });
+    world.db.held_read().await;
+    assert_eq!(world.get("other").await, Err(ReadError::Store(StoreError::ColdReadsBusy)));
+    assert_eq!(world.reads(), 1);
+    world.db.release_reads();
+    many.await.unwrap();
+    assert!(matches!(world.get("other").await, Err(ReadError::NotFound(_))));
+}
+
+#[tokio::test]
 async fn while_the_database_is_away_hot_reads_go_on_and_the_others_are_told_at_once() {
     let options =
         IngestOptions { outage_pause: Duration::from_secs(600), lease_ttl: Duration::from_secs(60), ..quick_options() };
