@@ -37,6 +37,14 @@ pub fn mariadb() -> String {
     required(MARIADB)
 }
 
+/// The MySQL itself of the tests.
+///
+/// # Panics
+/// If there is none.
+pub fn mysql() -> String {
+    required(MYSQL)
+}
+
 /// The PostgreSQL of the tests.
 ///
 /// # Panics

@@ -73,8 +73,19 @@ impl System {
     /// # Errors
     /// If it does not start.
     pub async fn on_shared_servers(tables: &str, settings: ServiceSettings) -> Result<Self> {
+        Self::on_shared(given::mariadb(), tables, settings).await
+    }
+
+    /// The same on MySQL itself in place of MariaDB.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub async fn on_shared_mysql(tables: &str, settings: ServiceSettings) -> Result<Self> {
+        Self::on_shared(given::mysql(), tables, settings).await
+    }
+
+    async fn on_shared(shared: String, tables: &str, settings: ServiceSettings) -> Result<Self> {
         let name = format!("e2e_{:016x}", rand::random::<u64>());
-        let shared = given::mariadb();
         let (server, _) = shared.rsplit_once('/').context("the address of the test database names no schema")?;
         admin(&shared, &format!("CREATE SCHEMA {name} CHARACTER SET utf8mb4")).await?;
         let stores = Stores { redis: given::redis(), kafka: given::kafka(), database: format!("{server}/{name}") };

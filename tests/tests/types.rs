@@ -37,7 +37,7 @@ fn of_every_database() -> Vec<Case> {
     ]
 }
 
-fn of_mariadb() -> Vec<Case> {
+fn of_either_mysql() -> Vec<Case> {
     let mut cases = of_every_database();
     cases.extend([
         ("c_float", "FLOAT", Value::Double(0.1), Value::Double(f64::from(0.1_f32)), Value::Double(1e39)),
@@ -48,16 +48,51 @@ fn of_mariadb() -> Vec<Case> {
         ("c_enum", "ENUM('a','it''s')", text("it's"), text("it's"), text("A")),
         ("c_set", "SET('x','y')", text("y,x"), text("x,y"), text("z")),
         ("c_latin", "VARCHAR(9) CHARACTER SET latin1", text("é€"), text("é€"), text("漢")),
-        (
-            "c_uuid",
-            "UUID",
-            text("A0EEBC999C0B4EF8BB6D6BB9BD380A11"),
-            text("a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"),
-            text("a"),
-        ),
         ("c_unsigned", "DECIMAL(5,2) UNSIGNED", Value::Int64(1), Value::Decimal("1.00".into()), Value::Int64(-1)),
     ]);
     cases
+}
+
+fn uuid() -> Case {
+    let (given, kept) = (text("A0EEBC999C0B4EF8BB6D6BB9BD380A11"), text("a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"));
+    ("c_uuid", "UUID", given, kept, text("a"))
+}
+
+fn of_mariadb() -> Vec<Case> {
+    let mut cases = of_either_mysql();
+    cases.push(uuid());
+    cases
+}
+
+fn of_postgres() -> Result<Vec<Case>> {
+    let json = |text: &str| Value::Json(text.into());
+    let at = "2024-03-31T02:30:00.000001+02:00".parse()?;
+    Ok(vec![
+        uuid(),
+        ("c_small", "SMALLINT", Value::Int64(-32_768), Value::Int64(-32_768), Value::Int64(32_768)),
+        ("c_numeric", "NUMERIC", Value::Decimal("01.50".into()), Value::Decimal("1.50".into()), {
+            Value::Decimal("NaN".into())
+        }),
+        ("c_real", "REAL", Value::Double(0.1), Value::Double(f64::from(0.1_f32)), Value::Double(1e39)),
+        ("c_char", "CHAR(4)", text("ab"), text("ab  "), text("abcde")),
+        ("c_text", "TEXT", text("ä🎉 '"), text("ä🎉 '"), text("a\0")),
+        ("c_bytes", "BYTEA", Value::Bytes(vec![0, 255, 39]), Value::Bytes(vec![0, 255, 39]), text("a")),
+        (
+            "c_at",
+            "TIMESTAMPTZ",
+            Value::Timestamp(at),
+            { Value::Timestamp(at) },
+            Value::DateTime("2024-03-31T02:30:00".into()),
+        ),
+        ("c_inet", "INET", text("10.0.0.1/32"), text("10.0.0.1"), text("10.0.0.256")),
+        ("c_cidr", "CIDR", text("10.0.0.0/8"), text("10.0.0.0/8"), text("10.0.0.1/8")),
+        ("c_mood", "mood", text("it's"), text("it's"), text("IT'S")),
+        ("c_code", "code", text("abcd"), text("abcd"), text("abcde")),
+        ("c_jsonb", "JSONB", json(r#"{"bb":1,"a":2.50}"#), json(r#"{"a": 2.50, "bb": 1}"#), json("{a}")),
+        ("c_many", "BIGINT[]", json("[9223372036854775807,null]"), json("[9223372036854775807, null]"), json("[1.5]")),
+        ("c_texts", "TEXT[]", json(r#"["{\"a\",}",null]"#), json(r#"["{\"a\",}", null]"#), json(r#"[["a"]]"#)),
+        ("c_moods", "mood[]", json(r#"["it's"]"#), json(r#"["it's"]"#), json(r#"["b"]"#)),
+    ])
 }
 
 fn table(cases: &[Case], id: &str) -> String {
@@ -116,10 +151,48 @@ async fn every_type_of_sqlite() -> Result<()> {
 #[ignore = "needs a server: ./tests/run starts one"]
 async fn every_type_of_mariadb_and_any_spelling_of_its_key() -> Result<()> {
     let cases = of_mariadb();
-    let system =
-        System::on_shared_servers(&table(&cases, "VARCHAR(20) COLLATE utf8mb4_general_ci"), settings()).await?;
+    let tables = table(&cases, "VARCHAR(20) COLLATE utf8mb4_general_ci");
+    every_type_and_spelling(System::on_shared_servers(&tables, settings()).await?, &cases).await
+}
+
+mod on_mysql {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[ignore = "needs a server: ./tests/run starts one"]
+    async fn every_type_of_mysql_and_any_spelling_of_its_key() -> Result<()> {
+        let cases = of_either_mysql();
+        let tables = table(&cases, "VARCHAR(20) COLLATE utf8mb4_unicode_ci");
+        every_type_and_spelling(System::on_shared_mysql(&tables, settings()).await?, &cases).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a server: ./tests/run starts one"]
+async fn every_type_of_postgresql() -> Result<()> {
+    let cases = of_postgres()?;
+    let types = "CREATE TYPE mood AS ENUM ('a', 'it''s');\nCREATE DOMAIN code AS VARCHAR(4);\n";
+    let tables = table(&cases, "VARCHAR(20)").replace("DATETIME", "TIMESTAMP");
+    let system = System::on_shared_postgres(&format!("{types}{tables}"), settings()).await?;
     system.client.enable_table("typed").await?;
     let (kept, token) = written_and_refused(&system, &cases).await?;
+    applied(&system, token).await?;
+    let clean = system.client.get("typed", id("Abc")).await?.row;
+    ensure!(clean == kept, "after the drain:\n{clean:?}\nand not\n{kept:?}");
+    ensure!(system.delete_images("Abc").await? == 1);
+    let cold = system.client.get("typed", id("Abc")).await?.row;
+    ensure!(cold == kept, "from the database:\n{cold:?}\nand not\n{kept:?}");
+    let rows = system
+        .number("SELECT count(*) FROM typed WHERE c_many = '{9223372036854775807,NULL}' AND c_mood = 'it''s'")
+        .await?;
+    ensure!(rows == 1, "a plain client sees it");
+    Ok(())
+}
+
+/// On MariaDB or MySQL.
+async fn every_type_and_spelling(system: System, cases: &[Case]) -> Result<()> {
+    system.client.enable_table("typed").await?;
+    let (kept, token) = written_and_refused(&system, cases).await?;
     applied(&system, token).await?;
     let clean = system.client.get("typed", id("Abc")).await?.row;
     ensure!(clean == kept, "after the drain:\n{clean:?}\nand not\n{kept:?}");

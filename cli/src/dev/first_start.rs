@@ -118,6 +118,8 @@ fn example_value(ty: &ColumnType) -> Value {
         ColumnType::Uuid => json!("00000000-0000-4000-8000-000000000000"),
         ColumnType::Enum { labels } => json!(labels.first()),
         ColumnType::Inet | ColumnType::Inet4 => json!("10.0.0.1"),
+        ColumnType::Cidr => json!("10.0.0.0/8"),
+        ColumnType::Array { .. } => json!([]),
         ColumnType::Inet6 => json!("2001:db8::1"),
         ColumnType::Set { labels } => json!(labels.first()),
         ColumnType::Year => json!(2026),

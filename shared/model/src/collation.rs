@@ -5,6 +5,8 @@
 pub enum Repertoire {
     /// All.
     Unicode,
+    /// All but U+0000, as of PostgreSQL.
+    WithoutNul,
     /// Those up to U+FFFF, as of MySQL's `utf8mb3`.
     Bmp,
     /// Those of MySQL's `latin1`, which is Windows' code page 1252.
@@ -22,6 +24,7 @@ impl Repertoire {
     pub fn contains(self, c: char) -> bool {
         match self {
             Self::Unicode => true,
+            Self::WithoutNul => c != '\0',
             Self::Bmp => c <= '\u{ffff}',
             Self::Latin1 => c.is_ascii() || ('\u{a0}'..='\u{ff}').contains(&c) || CP1252.contains(c),
             Self::Ascii => c.is_ascii(),
@@ -97,6 +100,7 @@ mod tests {
     fn a_repertoire_has_its_characters_and_no_others() {
         for (repertoire, has, lacks) in [
             (Repertoire::Unicode, "a\0é漢🎉", ""),
+            (Repertoire::WithoutNul, "a\u{1}é漢🎉", "\0"),
             (Repertoire::Bmp, "a\0é漢\u{ffff}", "🎉"),
             (Repertoire::Latin1, "a\0éÿ\u{a0}€Ÿ\u{81}", "\u{80}\u{82}Ā漢🎉"),
             (Repertoire::Ascii, "a\0\u{7f}", "\u{80}é"),

@@ -45,6 +45,34 @@ pub(crate) fn rewritten(text: &str, rules: Rules) -> Result<String, &'static str
     if parser.at == text.len() { Ok(out) } else { Err("something stands behind the value") }
 }
 
+/// The items of an array, each as it is written, but for texts, which are written anew.
+///
+/// # Errors
+/// What is wrong with it, or that it holds more than words, numbers and texts.
+pub(crate) fn items(text: &str) -> Result<Vec<String>, &'static str> {
+    const SCALARS: &str = "it holds an array or an object";
+    let rules = Rules {
+        max_depth: 2,
+        may_hold_nul: false,
+        number: |sign, whole, fraction, exponent| Ok(as_written(sign, whole, fraction, exponent)),
+    };
+    let mut parser = Parser { bytes: text.as_bytes(), text, at: 0, growth: 0, rules };
+    let value = parser.value(0)?;
+    parser.skip_space();
+    let Json::Array(items) = value else { return Err("it is another value") };
+    if parser.at != text.len() {
+        return Err("something stands behind the value");
+    }
+    items.into_iter().map(|item| if let Json::Plain(item) = item { Ok(item) } else { Err(SCALARS) }).collect()
+}
+
+fn as_written(negative: bool, whole: &str, fraction: &str, exponent: Option<i64>) -> String {
+    let sign = if negative { "-" } else { "" };
+    let point = if fraction.is_empty() { "" } else { "." };
+    let exponent = exponent.map_or_else(String::new, |exponent| format!("e{exponent}"));
+    format!("{sign}{whole}{point}{fraction}{exponent}")
+}
+
 enum Json {
     /// A word, a number or a text, as it is written.
     Plain(String),
@@ -79,7 +107,7 @@ impl Json {
     }
 }
 
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     for c in text.chars() {

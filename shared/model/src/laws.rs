@@ -181,7 +181,21 @@ fn types() -> Vec<ColumnType> {
         ColumnType::NonNegative(Box::new(ColumnType::Decimal { precision: 5, scale: 2 })),
         ColumnType::NonNegative(Box::new(ColumnType::SignlessZero(Box::new(ColumnType::Real)))),
         ColumnType::SignlessZero(Box::new(ColumnType::Double)),
+        text(Repertoire::WithoutNul, Equality::Unknown, false, false),
+        ColumnType::Cidr,
+        array(ColumnType::Int { bits: 16 }),
+        array(ColumnType::Real),
+        array(ColumnType::Decimal { precision: 5, scale: 2 }),
+        array(ColumnType::Padded { chars: 2 }),
+        array(ColumnType::Bytes { max_bytes: None }),
+        array(ColumnType::Timestamp { fraction: 3 }),
+        array(ColumnType::TimeOfDay { fraction: 6 }),
+        array(ColumnType::Inet),
     ]
+}
+
+fn array(element: ColumnType) -> ColumnType {
+    ColumnType::Array { element: Box::new(element), name: "t".to_owned() }
 }
 
 fn text(repertoire: Repertoire, equality: Equality, pads: bool, is_trimmed: bool) -> ColumnType {

@@ -39,6 +39,6 @@ pub use request::{Request, RequestDigest, RequestId};
 pub use row::Row;
 pub use schema::{Column, ColumnDefault, ColumnType, Fingerprint, TableSchema, VersionGuard};
 pub use shard::{Shard, ShardCount, ShardCountError};
-pub use validate::{Moment, Violation, ViolationReason};
+pub use validate::{Moment, Violation, ViolationReason, array_elements};
 pub use value::{TimeOfDay, Value, ValueKind};
 pub use version::{Epoch, Version};

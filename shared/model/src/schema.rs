@@ -89,6 +89,15 @@ pub enum ColumnType {
     },
     /// An address of a host, IPv4 or IPv6, perhaps with the length of its network's prefix.
     Inet,
+    /// The address of a network, IPv4 or IPv6, with the length of its prefix.
+    Cidr,
+    /// An array of one dimension, as JSON.
+    Array {
+        /// What it holds, beside NULLs.
+        element: Box<ColumnType>,
+        /// What the database calls that type, quoted where it has to be.
+        name: String,
+    },
     /// JSON in the form in which PostgreSQL keeps JSONB.
     Jsonb,
     /// JSON in the form in which MySQL keeps it.
@@ -164,10 +173,12 @@ impl ColumnType {
             | ColumnType::Uuid
             | ColumnType::Enum { .. }
             | ColumnType::Inet => ValueKind::Text,
-            ColumnType::Collated { .. } | ColumnType::Set { .. } | ColumnType::Inet4 | ColumnType::Inet6 => {
-                ValueKind::Text
-            }
-            ColumnType::JsonDocument | ColumnType::JsonText { .. } => ValueKind::Json,
+            ColumnType::Collated { .. }
+            | ColumnType::Cidr
+            | ColumnType::Set { .. }
+            | ColumnType::Inet4
+            | ColumnType::Inet6 => ValueKind::Text,
+            ColumnType::JsonDocument | ColumnType::JsonText { .. } | ColumnType::Array { .. } => ValueKind::Json,
             ColumnType::PaddedBytes { .. } => ValueKind::Bytes,
             ColumnType::Year => ValueKind::Uint64,
             ColumnType::EpochTimestamp { .. } => ValueKind::Timestamp,

@@ -1,5 +1,6 @@
 //! What a table accepts: every check that the database would make, before anything is touched.
 
+mod array;
 mod canonical;
 mod narrow;
 
@@ -262,6 +263,8 @@ impl Column {
     }
 }
 
+pub use array::array_elements;
+
 enum Refusal {
     Type,
     Range(String),
@@ -371,6 +374,8 @@ impl ColumnType {
             (Self::Jsonb, Value::Json(text)) => {
                 Value::Json(jsonb::canonical(&text).map_err(|problem| range(format!("is not JSON: {problem}")))?)
             }
+            (Self::Cidr, Value::Text(text)) => Value::Text(canonical::cidr(&text)?),
+            (Self::Array { element, .. }, Value::Json(text)) => Value::Json(array::canonical(&text, element)?),
             (Self::JsonDocument, Value::Json(text)) => Value::Json(
                 json_document::canonical(&text).map_err(|problem| range(format!("is not JSON: {problem}")))?,
             ),

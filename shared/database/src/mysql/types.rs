@@ -3,6 +3,7 @@
 use model::{Collation, Column, ColumnName, ColumnType, Equality, Repertoire};
 
 use super::defaults::{column_default, literals};
+use crate::relational::numbered;
 
 /// What servers differ in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,11 +62,8 @@ impl Described {
     pub(super) fn column(&self, flavour: Flavour) -> Result<Column, String> {
         let extra = self.extra.to_ascii_lowercase();
         if extra.contains("auto_increment") {
-            return Err(format!(
-                "column {} is AUTO_INCREMENT: a record's key must be known when it is accepted; use a key that the \
-                 client makes, such as a UUID",
-                self.name
-            ));
+            let undo = format!("ALTER TABLE ... MODIFY {} {} NOT NULL", self.name, self.column_type);
+            return Err(numbered(&self.name, "AUTO_INCREMENT", &undo));
         }
         // `DEFAULT_GENERATED` only says that the default is an expression.
         let generated = extra.replace("default_generated", "");

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use model::{ColumnType, Value};
+use model::{ColumnType, Value, array_elements};
 
 use crate::relational::{
     dialect::{Dialect, SystemTable, Upgrade},
@@ -167,6 +167,14 @@ impl Dialect for PostgresDialect {
         }
     }
 
+    fn param_of<'a>(&self, ty: &ColumnType, value: &'a Value) -> Param<'a> {
+        let elements = match (ty, value) {
+            (ColumnType::Array { .. }, Value::Json(array)) => array_elements(array),
+            _ => None,
+        };
+        elements.map_or_else(|| self.param(value), |elements| array_text(&elements).into())
+    }
+
     /// Every placeholder says of what type it is: a prepared statement is kept by its text, and must mean the same to
     /// the server whether a value or NULL is bound.
     fn value_placeholder(&self, ty: &ColumnType) -> Cow<'static, str> {
@@ -176,7 +184,7 @@ impl Dialect for PostgresDialect {
             ColumnType::Int { .. } | ColumnType::Uint { .. } => "{}::int8",
             ColumnType::Double | ColumnType::Real => "{}::float8",
             ColumnType::Decimal { .. } | ColumnType::Numeric => "{}::text::numeric",
-            ColumnType::Text { .. } | ColumnType::Characters { .. } => "{}::text",
+            ColumnType::Text { .. } | ColumnType::Characters { .. } | ColumnType::Collated { .. } => "{}::text",
             ColumnType::Padded { .. } => "{}::bpchar",
             ColumnType::Bytes { .. } => "{}::bytea",
             ColumnType::Timestamp { .. } => "{}::text::timestamptz",
@@ -187,6 +195,8 @@ impl Dialect for PostgresDialect {
             ColumnType::Jsonb => "{}::text::jsonb",
             ColumnType::Uuid => "{}::text::uuid",
             ColumnType::Inet => "{}::text::inet",
+            ColumnType::Cidr => "{}::text::cidr",
+            ColumnType::Array { name, .. } => return format!("{{}}::text::{name}[]").into(),
             // Of the column's own type, whichever that is; a label is bound as its text.
             _ => "{}",
         }
@@ -208,6 +218,10 @@ impl Dialect for PostgresDialect {
             ColumnType::Padded { .. } => format!("{quoted}::bpchar"),
             // As text it would have the length of its prefix always.
             ColumnType::Inet => format!("abbrev({quoted})"),
+            // JSON doesn't say where an array begins: one that doesn't begin at 1 is shown as what is none.
+            ColumnType::Array { .. } => {
+                format!("CASE WHEN array_lower({quoted}, 1) <> 1 THEN '' ELSE to_json({quoted})::text END")
+            }
             _ => format!("{quoted}::text"),
         }
     }
@@ -256,6 +270,15 @@ impl Dialect for PostgresDialect {
     }
 }
 
+/// `{"a",NULL}`
+fn array_text(elements: &[Option<String>]) -> String {
+    let element = |element: &Option<String>| match element {
+        None => "NULL".to_owned(),
+        Some(text) => format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")),
+    };
+    format!("{{{}}}", elements.iter().map(element).collect::<Vec<_>>().join(","))
+}
+
 /// An identifier in quotes.
 pub(super) fn quote(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))
@@ -270,6 +293,17 @@ mod tests {
         let dialect = PostgresDialect { schema: "s\"x".to_owned() };
         assert_eq!(dialect.quote("a\"b"), "\"a\"\"b\"");
         assert_eq!(dialect.table("t"), "\"s\"\"x\".\"t\"");
+    }
+
+    #[test]
+    fn an_array_is_bound_in_the_databases_own_notation() {
+        let dialect = PostgresDialect { schema: "s".to_owned() };
+        let element = Box::new(ColumnType::Enum { labels: Vec::new() });
+        let ty = ColumnType::Array { element, name: "\"a b\"".to_owned() };
+        assert_eq!(dialect.value_placeholder(&ty), "{}::text::\"a b\"[]");
+        let bound = |array: &str| dialect.param_of(&ty, &Value::Json(array.to_owned())).into_owned();
+        assert_eq!(bound("[]"), Param::from("{}"));
+        assert_eq!(bound(r#"["a", null, "NULL", "", "{\"\\,}"]"#), Param::from(r#"{"a",NULL,"NULL","","{\"\\,}"}"#));
     }
 
     #[test]

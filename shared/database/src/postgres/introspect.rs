@@ -1,6 +1,6 @@
 //! What a table of PostgreSQL looks like.
 
-use model::{ColumnType, DatabaseName, TableName, TableRef, TableSchema, Value, VersionGuard};
+use model::{ColumnType, DatabaseName, TableName, TableRef, TableSchema, Value, ValueKind, VersionGuard};
 
 use super::{session::PostgresSession, types::Described};
 use crate::{
@@ -48,11 +48,9 @@ pub(super) async fn introspect(
     let mut guard = VersionGuard::Ledger;
     // With their numbers in the catalog, by which keys name them.
     let (mut numbers, mut columns) = (Vec::new(), Vec::with_capacity(described.len()));
-    let mut undecided = Vec::new();
     for described in described {
         if !is_version_column(&described.name) {
             numbers.push(described.number);
-            undecided.push(described.is_collated_loosely);
             columns.push(described.column().map_err(unsupported)?);
         } else if described.type_name != "int8" || !described.not_null {
             return Err(unsupported(format!(
@@ -77,21 +75,19 @@ pub(super) async fn introspect(
     for number in &primary.columns {
         let at = numbers.iter().position(|of| of == number);
         let at = at.ok_or_else(|| unsupported("its primary key is over a column that is not carried".to_owned()))?;
-        let is_exact = !matches!(
-            columns[at].ty,
-            ColumnType::Double | ColumnType::Real | ColumnType::Json | ColumnType::Jsonb | ColumnType::Numeric
-        );
-        if !is_exact {
-            return Err(unsupported(format!(
-                "its primary key holds {}, whose values can't be told apart exactly: use another type",
-                columns[at].name
-            )));
-        }
-        if undecided[at] {
-            return Err(unsupported(format!(
-                "its primary key holds {}, whose collation takes different texts for equal: use a deterministic one",
-                columns[at].name
-            )));
+        let problem = match &columns[at].ty {
+            ColumnType::Collated { .. } => Some(
+                "which takes different texts for equal (CITEXT, or a collation that is not deterministic), and which \
+                 those are only the database knows: use TEXT with a deterministic collation",
+            ),
+            ColumnType::Numeric => Some("of which 1.0 and 1.00 are one value and are shown as two: use NUMERIC(p, s)"),
+            ty if matches!(ty.kind(), ValueKind::Double | ValueKind::Json) => {
+                Some("whose values can't be told apart exactly: use another type")
+            }
+            _ => None,
+        };
+        if let Some(problem) = problem {
+            return Err(unsupported(format!("its primary key holds {}, {problem}", columns[at].name)));
         }
         key_columns.push(at);
     }
@@ -163,21 +159,33 @@ async fn columns(
     table: &TableName,
     found: i64,
 ) -> Result<Vec<Described>, DatabaseError> {
+    // A domain is what it is made of, and made of domains it may be, too. What it says itself counts after the column.
     let mut select = Statement::new(
-        "SELECT a.attnum::int8, a.attname::text, t.typname::text, n.nspname::text, t.typtype::text, \
-         pg_catalog.format_type(a.atttypid, a.atttypmod)::text, a.atttypmod::int8, a.attnotnull::int4::int8, \
-         (a.attidentity <> '')::int4::int8, (a.attgenerated <> '')::int4::int8, \
-         pg_catalog.pg_get_expr(d.adbin, d.adrelid)::text, (NOT coalesce(c.collisdeterministic, true))::int4::int8, \
-         (SELECT json_agg(e.enumlabel::text ORDER BY e.enumsortorder)::text FROM pg_catalog.pg_enum e \
-         WHERE e.enumtypid = t.oid) \
-         FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
-         JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace \
+        "WITH RECURSIVE made AS ( \
+         SELECT a.attnum, a.attname, a.attcollation, a.attidentity, a.attgenerated, a.atttypid AS type, \
+         a.atttypmod AS modifier, a.attnotnull AS not_null, pg_catalog.pg_get_expr(d.adbin, d.adrelid) AS preset, \
+         pg_catalog.format_type(a.atttypid, a.atttypmod) AS declared \
+         FROM pg_catalog.pg_attribute a \
          LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
-         LEFT JOIN pg_catalog.pg_collation c ON c.oid = a.attcollation \
          WHERE a.attnum > 0 AND NOT a.attisdropped AND a.attrelid::int8 = ",
     );
-    select.bind(found).push(" ORDER BY a.attnum");
-    let expected = [INT, TEXT, TEXT, TEXT, TEXT, TEXT, INT, INT, INT, INT, TEXT, INT, TEXT];
+    select.bind(found).push(
+        " UNION ALL SELECT m.attnum, m.attname, m.attcollation, m.attidentity, m.attgenerated, t.typbasetype, \
+         t.typtypmod, m.not_null OR t.typnotnull, \
+         coalesce(m.preset, pg_catalog.pg_get_expr(t.typdefaultbin, 0)), m.declared \
+         FROM made m JOIN pg_catalog.pg_type t ON t.oid = m.type WHERE t.typtype = 'd') \
+         SELECT m.attnum::int8, m.attname::text, e.typname::text, n.nspname::text, e.typtype::text, m.declared, \
+         m.modifier::int8, m.not_null::int4::int8, (m.attidentity <> '')::int4::int8, \
+         (m.attgenerated <> '')::int4::int8, m.preset, (NOT coalesce(c.collisdeterministic, true))::int4::int8, \
+         (SELECT json_agg(l.enumlabel::text ORDER BY l.enumsortorder)::text FROM pg_catalog.pg_enum l \
+         WHERE l.enumtypid = e.oid), (e.oid <> t.oid)::int4::int8, pg_catalog.format_type(e.oid, -1) \
+         FROM made m JOIN pg_catalog.pg_type t ON t.oid = m.type AND t.typtype <> 'd' \
+         JOIN pg_catalog.pg_type e ON e.oid = CASE WHEN t.typoutput = 'pg_catalog.array_out'::pg_catalog.regproc \
+         THEN t.typelem ELSE t.oid END \
+         JOIN pg_catalog.pg_namespace n ON n.oid = e.typnamespace \
+         LEFT JOIN pg_catalog.pg_collation c ON c.oid = m.attcollation ORDER BY m.attnum",
+    );
+    let expected = [INT, TEXT, TEXT, TEXT, TEXT, TEXT, INT, INT, INT, INT, TEXT, INT, TEXT, INT, TEXT];
     let rows = session.fetch(select, &expected).await.map_err(|failure| failure.on(table.as_str()))?;
     let described = rows.into_iter().map(|row| {
         let mut row = row.into_iter();
@@ -195,6 +203,8 @@ async fn columns(
             default: text(row.next()),
             is_collated_loosely: number(row.next()) != 0,
             labels: text(row.next()).and_then(|labels| serde_json::from_str(&labels).ok()).unwrap_or_default(),
+            is_array: number(row.next()) != 0,
+            spelled: text(row.next()).unwrap_or_default(),
         }
     });
     Ok(described.collect())

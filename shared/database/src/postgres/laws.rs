@@ -27,13 +27,15 @@ pub(crate) fn described(which: u8, texts: &[&str]) {
         type_name: text(0),
         is_builtin: which & 1 == 0,
         is_enum: which & 2 != 0,
+        is_array: which & 16 != 0,
+        spelled: text(0),
         declared: text(0),
         modifier: if which & 4 == 0 { -1 } else { (6 << 16 | 2) + 4 },
         not_null: which & 8 != 0,
         is_identity: false,
         is_generated: false,
         default: texts.get(1).map(|text| (*text).to_owned()),
-        is_collated_loosely: false,
+        is_collated_loosely: which & 32 != 0,
         labels: texts.iter().skip(2).map(|text| (*text).to_owned()).collect(),
     };
     let Ok(column) = described.column() else { return };
@@ -57,6 +59,7 @@ pub(crate) fn cell(which: u8, cell: &[u8]) {
         ColumnType::TimeOfDay { fraction: 6 },
         ColumnType::Jsonb,
         ColumnType::Inet,
+        ColumnType::Array { element: Box::new(ColumnType::Numeric), name: "numeric".to_owned() },
     ];
     let ty = &types[usize::from(which) % types.len()];
     if let Ok(value) = values::value(cell, ty) {

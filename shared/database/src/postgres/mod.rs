@@ -170,7 +170,7 @@ fn session_setup(schema: &str, statement_timeout: Duration, lock_timeout: Durati
     let millis = |timeout: Duration| timeout.as_millis().clamp(1, i32::MAX as u128);
     format!(
         "SET standard_conforming_strings = on; SET client_min_messages = warning; \
-         SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET extra_float_digits = 1; \
+         SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET extra_float_digits = 1; SET bytea_output = 'hex'; \
          SET default_transaction_deferrable = off; SET row_security = off; SET enable_seqscan = off; SET jit = off; \
          SET statement_timeout = {statement}; SET lock_timeout = {lock}; \
          SET idle_in_transaction_session_timeout = {statement}; \

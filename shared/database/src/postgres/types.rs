@@ -1,20 +1,26 @@
 //! What columns of PostgreSQL hold, from what the catalog says of them. No I/O.
 
 use bytes::Bytes;
-use model::{Column, ColumnDefault, ColumnName, ColumnType, Value};
+use model::{Collation, Column, ColumnDefault, ColumnName, ColumnType, Equality, Repertoire, Value, ValueKind};
 
-use crate::relational::temporal::{parse_date, parse_datetime, parse_timestamp};
+use crate::relational::{
+    numbered,
+    temporal::{parse_date, parse_datetime, parse_timestamp},
+};
 
 /// A column as the catalog describes it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Described {
     pub(super) number: i64,
     pub(super) name: String,
-    /// `varchar`
+    /// `varchar`; of a domain what it is made of, of an array what it holds.
     pub(super) type_name: String,
     /// Whether that is a type of PostgreSQL itself.
     pub(super) is_builtin: bool,
     pub(super) is_enum: bool,
+    pub(super) is_array: bool,
+    /// As a cast spells the type: `character varying`, `"my type"`.
+    pub(super) spelled: String,
     /// `character varying(64)`
     pub(super) declared: String,
     /// What stands in the parentheses behind the type, as the type packs it; -1 for nothing.
@@ -34,10 +40,11 @@ impl Described {
     pub(super) fn column(&self) -> Result<Column, String> {
         let draws_numbers = self.default.as_ref().is_some_and(|default| default.starts_with("nextval("));
         if self.is_identity || draws_numbers {
-            return Err(format!(
-                "column {} gets its numbers from a sequence (SERIAL, IDENTITY): a record must be known when it is \
-                 accepted; use a key that the client makes, such as a UUID",
-                self.name
+            let drop = if self.is_identity { "IDENTITY" } else { "DEFAULT" };
+            return Err(numbered(
+                &self.name,
+                "a sequence (SERIAL, IDENTITY)",
+                &format!("ALTER COLUMN ... DROP {drop}"),
             ));
         }
         if self.is_generated {
@@ -54,11 +61,30 @@ impl Described {
     }
 
     fn column_type(&self) -> Result<ColumnType, String> {
-        let refused = |advice: &str| Err(format!("type {} is not carried yet: {advice}", self.declared));
+        match self.scalar()? {
+            ty if !self.is_array => Ok(ty),
+            ty if ty.kind() == ValueKind::Json => Err(format!("type {} is not carried: use JSONB", self.declared)),
+            ty => Ok(ColumnType::Array { element: Box::new(ty), name: self.spelled.clone() }),
+        }
+    }
+
+    /// The type itself, or what its arrays hold.
+    fn scalar(&self) -> Result<ColumnType, String> {
+        let refused = |advice: &str| Err(format!("type {} is not carried: {advice}", self.declared));
         if self.is_enum {
             return Ok(ColumnType::Enum { labels: self.labels.clone() });
         }
-        let of_our_own = "use one of the integer, NUMERIC, float, text, BYTEA, date, time, UUID, INET or JSON types";
+        let loose = |max_chars| ColumnType::Collated {
+            repertoire: Repertoire::WithoutNul,
+            collation: Collation { equality: Equality::Unknown, pads: false },
+            max_chars,
+            max_bytes: None,
+            is_trimmed: false,
+        };
+        let of_our_own = "use one of the types that docs/TYPES.md lists";
+        if self.type_name == "citext" && !self.is_builtin {
+            return Ok(loose(None));
+        }
         if !self.is_builtin {
             return refused(of_our_own);
         }
@@ -84,6 +110,8 @@ impl Described {
                     }
                 }
             },
+            "varchar" | "text" if self.is_collated_loosely => loose(length),
+            "bpchar" if self.is_collated_loosely => return refused("use TEXT, or a deterministic collation"),
             "varchar" => ColumnType::Characters { max_chars: length },
             "text" => ColumnType::Characters { max_chars: None },
             "bpchar" => match length {
@@ -97,6 +125,7 @@ impl Described {
             "timestamptz" => ColumnType::Timestamp { fraction },
             "uuid" => ColumnType::Uuid,
             "inet" => ColumnType::Inet,
+            "cidr" => ColumnType::Cidr,
             "json" => ColumnType::Json,
             "jsonb" => ColumnType::Jsonb,
             "timetz" => return refused("use TIME, or TIMESTAMP WITH TIME ZONE"),
@@ -104,7 +133,6 @@ impl Described {
             "money" => return refused("use NUMERIC"),
             "bit" | "varbit" => return refused("use BYTEA, BOOLEAN or an integer"),
             "xml" => return refused("use TEXT"),
-            array if array.starts_with('_') => return refused("use JSONB, or a table of its own"),
             _ => return refused(of_our_own),
         })
     }
@@ -116,6 +144,9 @@ impl Described {
         }
         if text.starts_with("NULL::") || text == "NULL" {
             return ColumnDefault::None;
+        }
+        if makes_uuid(text, ty) {
+            return ColumnDefault::Uuid;
         }
         literal(text).map_or(ColumnDefault::Expression, |literal| constant(ty, &literal))
     }
@@ -133,6 +164,19 @@ fn is_now(text: &str, ty: &ColumnType) -> bool {
                 || text == "now()"
                 || (matches!(function, "current_timestamp" | "localtimestamp") && is_precision(&text[function.len()..]))
                 || ["transaction_timestamp()", "statement_timestamp()", "clock_timestamp()"].contains(&text.as_str())
+        }
+        _ => false,
+    }
+}
+
+/// Whether a default is a UUID that nothing else has.
+fn makes_uuid(text: &str, ty: &ColumnType) -> bool {
+    let makes = |text: &str| ["gen_random_uuid()", "uuid_generate_v4()", "uuidv4()", "uuidv7()"].contains(&text);
+    match ty {
+        ColumnType::Uuid => makes(text),
+        ColumnType::Characters { max_chars } if max_chars.is_none_or(|max| max >= 36) => {
+            let inner = text.strip_prefix('(').and_then(|rest| rest.split_once(")::"));
+            inner.is_some_and(|(inner, ty)| makes(inner) && matches!(ty, "text" | "character varying"))
         }
         _ => false,
     }
@@ -163,7 +207,8 @@ pub(super) fn literal(text: &str) -> Option<String> {
         }
     };
     // No more than the name of a type may follow.
-    let is_type = |name: &str| name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | ' ' | '"' | '.'));
+    let is_type =
+        |name: &str| name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | ' ' | '"' | '.' | '[' | ']'));
     (behind.is_empty() || behind.strip_prefix("::").is_some_and(is_type)).then_some(plain)
 }
 
@@ -180,7 +225,10 @@ fn constant(ty: &ColumnType, text: &str) -> ColumnDefault {
         | ColumnType::Padded { .. }
         | ColumnType::Uuid
         | ColumnType::Enum { .. }
-        | ColumnType::Inet => Some(Value::Text(text.to_owned())),
+        | ColumnType::Collated { .. }
+        | ColumnType::Inet
+        | ColumnType::Cidr => Some(Value::Text(text.to_owned())),
+        ColumnType::Array { .. } => (text == "{}").then(|| Value::Json("[]".to_owned())),
         ColumnType::Json | ColumnType::Jsonb => Some(Value::Json(text.to_owned())),
         ColumnType::Bytes { .. } => text.strip_prefix("\\x").and_then(from_hex).map(Value::Bytes),
         ColumnType::Timestamp { .. } => parse_timestamp(text).map(Value::Timestamp),
@@ -240,19 +288,26 @@ mod tests {
         }
         let mood = Described { is_enum: true, labels: vec!["a".to_owned()], ..described("mood", -1) };
         assert_eq!(mood.column_type().unwrap(), ColumnType::Enum { labels: vec!["a".to_owned()] });
+        let many = Described { is_array: true, spelled: "smallint".to_owned(), ..described("int2", -1) };
+        assert_eq!(
+            many.column_type().unwrap(),
+            ColumnType::Array { element: Box::new(ColumnType::Int { bits: 16 }), name: "smallint".to_owned() }
+        );
     }
 
     #[test]
     fn what_is_not_carried_is_refused_with_advice() {
         // NUMERIC(3, -2) and NUMERIC(2, 4).
         let numerics = [("numeric", ((3 << 16) | 0x7fe) + 4), ("numeric", ((2 << 16) | 4) + 4)];
-        let others = ["interval", "timetz", "money", "_int4", "bit", "point", "xml", "name", "bpchar"];
+        let others = ["interval", "timetz", "money", "bit", "point", "xml", "name", "bpchar"];
         for (type_name, modifier) in others.map(|name| (name, -1)).into_iter().chain(numerics) {
             let problem = described(type_name, modifier).column().unwrap_err();
             assert!(problem.contains(": use "), "{problem}");
         }
         let foreign = Described { is_builtin: false, ..described("text", -1) };
         assert!(foreign.column().unwrap_err().contains(": use "));
+        let documents = Described { is_array: true, ..described("jsonb", -1) };
+        assert!(documents.column().unwrap_err().contains(": use JSONB"));
         let counted = Described { default: Some("nextval('s'::regclass)".to_owned()), ..described("int8", -1) };
         assert!(counted.column().unwrap_err().contains("sequence"));
     }
@@ -287,8 +342,12 @@ mod tests {
         ] {
             assert_eq!(default(type_name, now), ColumnDefault::CurrentTimestamp, "{type_name} {now}");
         }
+        assert_eq!(default("uuid", "gen_random_uuid()"), ColumnDefault::Uuid);
+        assert_eq!(default("text", "(gen_random_uuid())::text"), ColumnDefault::Uuid);
+        let none = Described { is_array: true, default: Some("'{}'::integer[]".to_owned()), ..described("int4", -1) };
+        assert_eq!(none.column().unwrap().default, ColumnDefault::Constant(Value::Json("[]".to_owned())));
         for (type_name, expression) in [
-            ("uuid", "gen_random_uuid()"),
+            ("int4", "(gen_random_uuid())::text"),
             ("text", "(now())::text"),
             ("text", "('a'::text || 'b'::text)"),
             ("text", "'a'::text || 'b'::text"),

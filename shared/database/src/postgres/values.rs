@@ -1,9 +1,16 @@
 //! Cells as the server sends them, in its binary form, in the types in which [`super::dialect`] asks for them.
 
 use bytes::Bytes;
-use model::{ColumnType, TimeOfDay, Value};
+use model::{Column, ColumnDefault, ColumnName, ColumnType, TimeOfDay, Value};
 
 use crate::relational::temporal::{parse_date, parse_datetime, parse_timestamp};
+
+/// The value as the column would accept it.
+fn in_its_type(ty: &ColumnType, value: Value) -> Result<Value, String> {
+    let name = ColumnName::new("c").map_err(|error| error.to_string())?;
+    let column = Column { name, ty: ty.clone(), nullable: false, default: ColumnDefault::None, on_update_now: false };
+    column.accept(value).map_err(|violation| violation.problem)
+}
 
 /// A cell that is not NULL as its column's type says, or why that is not possible.
 pub(super) fn value(cell: &[u8], ty: &ColumnType) -> Result<Value, String> {
@@ -39,10 +46,15 @@ pub(super) fn value(cell: &[u8], ty: &ColumnType) -> Result<Value, String> {
         },
         ColumnType::Text { .. }
         | ColumnType::Characters { .. }
+        | ColumnType::Collated { .. }
         | ColumnType::Padded { .. }
         | ColumnType::Uuid
         | ColumnType::Enum { .. }
-        | ColumnType::Inet => Value::Text(text()?.to_owned()),
+        | ColumnType::Inet
+        | ColumnType::Cidr => Value::Text(text()?.to_owned()),
+        // Elements are in the forms that writes have them in, but for a few, such as an instant's.
+        ColumnType::Array { .. } => in_its_type(ty, Value::Json(text()?.to_owned()))
+            .map_err(|problem| format!("holds an array that {problem}: correct it in the database"))?,
         ColumnType::Json | ColumnType::Jsonb => Value::Json(text()?.to_owned()),
         ColumnType::Bytes { .. } => Value::Bytes(Bytes::copy_from_slice(cell)),
         ColumnType::Timestamp { .. } => Value::Timestamp(parse_timestamp(text()?).ok_or_else(|| beyond("timestamp"))?),
@@ -78,6 +90,22 @@ mod tests {
         for beyond in ["infinity", "0044-03-15 BC", "10000-01-01"] {
             assert!(date(beyond).unwrap_err().contains("infinite or outside"), "{beyond}");
         }
+    }
+
+    #[test]
+    fn an_array_is_read_as_it_is_accepted() {
+        let of = |element, text: &str| {
+            value(text.as_bytes(), &ColumnType::Array { element: Box::new(element), name: String::new() })
+        };
+        let json = |text: &str| Ok(Value::Json(text.to_owned()));
+        assert_eq!(of(ColumnType::Int { bits: 32 }, "[1,null]"), json("[1, null]"));
+        let instant = ColumnType::Timestamp { fraction: 6 };
+        assert_eq!(of(instant.clone(), r#"["2024-01-01T00:00:00+00:00"]"#), json(r#"["2024-01-01T00:00:00Z"]"#));
+        // Of two dimensions, and not from 1 on.
+        for wrong in ["[[1]]", ""] {
+            assert!(of(ColumnType::Int { bits: 32 }, wrong).unwrap_err().contains("one dimension"), "{wrong}");
+        }
+        assert!(of(instant, r#"["infinity"]"#).unwrap_err().contains("infinity"));
     }
 
     #[test]

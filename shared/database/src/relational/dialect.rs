@@ -62,6 +62,11 @@ pub(crate) trait Dialect: Send + Sync + 'static {
     /// A value as it is bound.
     fn param<'a>(&self, value: &'a Value) -> Param<'a>;
 
+    /// A column's value as it is bound to be written.
+    fn param_of<'a>(&self, _ty: &ColumnType, value: &'a Value) -> Param<'a> {
+        self.param(value)
+    }
+
     /// The placeholder of a value that is written into a column, `{}` standing for the mark itself.
     fn value_placeholder(&self, _ty: &ColumnType) -> Cow<'static, str> {
         "{}".into()

@@ -265,6 +265,15 @@ pub(crate) fn is_version_column(name: &str) -> bool {
     name.eq_ignore_ascii_case(VERSION_COLUMN)
 }
 
+/// Why a table is refused that has a column which the database numbers; `undo` says how it is taken from it.
+pub(crate) fn numbered(column: &str, by: &str, undo: &str) -> String {
+    format!(
+        "column {column} is numbered by {by}: a record has to be whole when it is accepted, long before the database sees it, \
+         and numbers handed out here would meet those that the database hands out to others who write to the table; let the \
+         client make the value, such as a UUID or a number that it draws for itself, and take the numbering away: {undo}"
+    )
+}
+
 /// Why a table is refused whose rows the database itself changes together with others.
 pub(crate) fn cascading(table: &TableName, constraint: &str) -> DatabaseError {
     let reason = format!(

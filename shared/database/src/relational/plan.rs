@@ -84,7 +84,7 @@ fn plan_change(dialect: &impl Dialect, schema: &TableSchema, at: usize, change: 
                 };
                 if let Some(value) = value {
                     columns.push(position);
-                    values.push(dialect.param(value).into_owned());
+                    values.push(dialect.param_of(&column.ty, value).into_owned());
                 }
             }
             let wire_bytes = values.iter().map(|value| value.wire_bytes() + 4).sum::<usize>() + 16;

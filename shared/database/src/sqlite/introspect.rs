@@ -6,7 +6,7 @@ use super::{session::SqliteSession, types::Described};
 use crate::{
     DatabaseError,
     relational::{
-        cascading, is_system_table, is_version_column,
+        cascading, is_system_table, is_version_column, numbered,
         session::{INT, Session as _, TEXT},
         statement::Statement,
     },
@@ -97,9 +97,8 @@ async fn check_kind(session: &mut SqliteSession, table: &TableName) -> Result<()
     }
     let words = sql.to_ascii_uppercase();
     if words.contains("AUTOINCREMENT") {
-        return unsupported(
-            "its key is AUTOINCREMENT: a record's key must be known when it is accepted; use a key that the client makes",
-        );
+        // A plain INTEGER PRIMARY KEY is one like any other: SQLite numbers it only where no number is given.
+        return unsupported(&numbered("of its key", "AUTOINCREMENT", "make the table anew without the word"));
     }
     if words.starts_with("CREATE VIRTUAL") {
         return unsupported("it is a virtual table");

@@ -331,9 +331,172 @@ fn on_sqlite() -> Vec<Case> {
     ]
 }
 
+/// As a plain client of PostgreSQL writes it: every literal may stand in quotes.
+fn quoted(value: &Value) -> String {
+    let text = match value {
+        Value::Null => return "NULL".to_owned(),
+        Value::Bytes(bytes) => format!("\\x{}", bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
+        Value::Timestamp(at) => at.to_string(),
+        Value::Text(text) | Value::Json(text) => text.clone(),
+        other => literal(other).trim_matches('\'').to_owned(),
+    };
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+fn pg(declared: &'static str, values: Vec<Value>) -> Case {
+    let values = values.into_iter().map(|value| (value.clone(), quoted(&value))).collect();
+    Case { declared, values, shown: "c::text", narrower: &[] }
+}
+
+/// Of each the JSON in the API, and PostgreSQL's own notation.
+fn arrays(declared: &'static str, values: &[(&str, &str)]) -> Case {
+    let both =
+        |(json, theirs): &(&str, &str)| (Value::Json((*json).to_owned()), format!("'{}'", theirs.replace('\'', "''")));
+    Case { declared, values: values.iter().map(both).collect(), shown: "c::text", narrower: &[] }
+}
+
+/// What the types of PostgreSQL in the corpus rest on.
+pub async fn declare_types(h: &Harness) {
+    if !h.is_postgres() {
+        return;
+    }
+    // An extension is one for all tests.
+    h.sql("SELECT pg_advisory_xact_lock(5446); CREATE EXTENSION IF NOT EXISTS citext SCHEMA public").await;
+    h.sql(
+        "CREATE TYPE mood AS ENUM ('a', 'B', 'it''s', 'x,y', ''); CREATE DOMAIN code AS VARCHAR(4); \
+         CREATE DOMAIN codes AS code; CREATE DOMAIN amount AS NUMERIC(5,2); \
+         CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false); \
+         CREATE DOMAIN loosely AS TEXT COLLATE loose",
+    )
+    .await;
+}
+
+fn on_postgres() -> Vec<Case> {
+    let nines = |n: usize| "9".repeat(n);
+    let wide = [format!("{}.{}", nines(35), nines(30)), nines(36), format!("0.{}1", "0".repeat(30))];
+    let wide: Vec<&str> = wide.iter().map(String::as_str).chain(["0", "-0", "00012.50", "-0.00"]).collect();
+    let any = ["0", "-0", "1.50", "1.5", "007", "-0.00", "-12345678901234567890.5", "1e5", "NaN", "Infinity"];
+    let bytes: [&[u8]; 4] = [&[], &[0, 255, 39, 92], b"ab  ", b"\\x00"];
+    let uuids = [
+        "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11",
+        "{a0eebc999c0b4ef8bb6d6bb9bd380a11}",
+        "00000000-0000-0000-0000-000000000000",
+        "a0eebc99",
+        "",
+        "g0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11",
+    ];
+    let hosts =
+        ["10.0.0.1", "10.0.0.1/8", "10.0.0.1/32", "::1", "2001:DB8::1/64", "::ffff:10.0.0.1", "10.0.0.1/33", "x", ""];
+    let networks = ["10.0.0.0/8", "10.0.0.1", "0.0.0.0/0", "2001:DB8::/32", "::/0", "10.0.0.1/8", "::1/64", "x", ""];
+    let (tiny, huge) = (f64::from(f32::from_bits(1)), f64::from(f32::MAX));
+    let infinite: &[_] = &[("'NaN'", "it is no number"), ("'inf'", "it is infinite")];
+    vec![
+        pg("BOOLEAN", vec![Value::Bool(true), Value::Bool(false)]),
+        pg("SMALLINT", ints(&[-32_768, 32_767, 0, -32_769, 32_768])),
+        pg("INTEGER", ints(&[-2_147_483_648, 2_147_483_647, -2_147_483_649, 2_147_483_648])),
+        pg("BIGINT", ints(&[i64::MIN.into(), i64::MAX.into(), 1 << 63])),
+        Case { narrower: &[], ..pg("NUMERIC(65,30)", decimals(&wide)) },
+        pg("NUMERIC(5,2)", decimals(&["999.99", "-999.99", "1000", "0.001", "0.01", "-0.00"])),
+        Case {
+            narrower: &[("'NaN'", "it is no number"), ("'Infinity'", "it is infinite")],
+            ..pg("NUMERIC", decimals(&any))
+        },
+        Case {
+            narrower: infinite,
+            ..pg("DOUBLE PRECISION", {
+                doubles(&[0.0, -0.0, 0.1, 1.0 / 3.0, -1e300, 5e-324, f64::MAX, f64::MIN, f64::NAN, f64::INFINITY])
+            })
+        },
+        Case {
+            narrower: infinite,
+            ..pg("REAL", {
+                doubles(&[0.0, -0.0, 0.1, 16_777_217.0, tiny, huge, -huge, 1e39, 1e-60, f64::NAN, f64::INFINITY])
+            })
+        },
+        pg("CHAR(4)", texts(STRINGS)),
+        pg("VARCHAR(4)", texts(STRINGS)),
+        pg("TEXT", texts(STRINGS)),
+        pg("VARCHAR(4) COLLATE loose", texts(STRINGS)),
+        pg("public.citext", texts(STRINGS)),
+        pg("BYTEA", blobs(&bytes)),
+        pg("DATE", dates(&["0001-01-01", "9999-12-31", "2024-02-29", "0000-01-01"])),
+        pg("TIME", times(&["00:00:00", "23:59:59.999999", "24:00:00", "24:00:01", "-00:00:01", "838:59:59"])),
+        pg("TIME(3)", times(&["10:00:00.123", "10:00:00.1234"])),
+        pg("TIMESTAMP", civils(&["0001-01-01T00:00:00", "9999-12-31T23:59:59.999999", "2024-03-31T02:30:00.000001"])),
+        pg("TIMESTAMP(3)", civils(&["2024-02-29T23:59:59.123", "2024-02-29T23:59:59.1234"])),
+        pg("TIMESTAMPTZ", {
+            instants(&["0001-01-01T00:00:00Z", "9999-12-30T22:00:00Z", "2024-03-31T01:30:00.000001Z"])
+        }),
+        pg("TIMESTAMPTZ(3)", instants(&["2024-02-29T23:59:59.123Z", "2024-02-29T23:59:59.1234Z"])),
+        pg("UUID", texts(&uuids)),
+        pg("INET", texts(&hosts)),
+        pg("CIDR", texts(&networks)),
+        pg("JSON", json_values()),
+        pg("JSONB", json_values()),
+        pg("mood", texts(&["a", "B", "b", "it's", "x,y", "", "z", "a "])),
+        pg("code", texts(STRINGS)),
+        pg("codes", texts(STRINGS)),
+        pg("amount", decimals(&["999.99", "1000", "0.01"])),
+        Case {
+            narrower: &[("'{{1}}'", "it has two dimensions")],
+            ..arrays(
+                "INTEGER[]",
+                &[
+                    ("[]", "{}"),
+                    ("[1, null, -2147483648]", "{1,NULL,-2147483648}"),
+                    ("[2147483648]", "{2147483648}"),
+                    ("[1.5]", "{1.5}"),
+                    ("[[1]]", "{{1}}"),
+                    ("1", "1"),
+                ],
+            )
+        },
+        arrays(
+            "BIGINT[]",
+            &[("[9223372036854775807]", "{9223372036854775807}"), ("[9223372036854775808]", "{9223372036854775808}")],
+        ),
+        arrays("BOOLEAN[]", &[("[true, null, false]", "{t,NULL,f}")]),
+        arrays("NUMERIC[]", &[(r#"["1.50", "0"]"#, "{1.50,0}"), (r#"["1e5"]"#, "{1e5x}"), ("[1.50]", "{1.50}")]),
+        arrays("NUMERIC(5,2)[]", &[(r#"["1.50", null]"#, "{1.5,NULL}"), (r#"["1000"]"#, "{1000}")]),
+        arrays(
+            "DOUBLE PRECISION[]",
+            &[("[0.1, 1e300, -0.0, 5e-324]", "{0.1,1e300,-0.0,5e-324}"), ("[1e400]", "{1e400}")],
+        ),
+        arrays("REAL[]", &[("[0.5, null]", "{0.5,NULL}"), ("[0.1]", "{0.1}"), ("[1e39]", "{1e39}")]),
+        arrays(
+            "TEXT[]",
+            &[
+                (
+                    r#"["", "NULL", null, "a b", "it's", "\"", "\\", "{,}", "é🎉", "\n"]"#,
+                    "{\"\",\"NULL\",NULL,a b,it's,\"\\\"\",\"\\\\\",\"{,}\",é🎉,\"\n\"}",
+                ),
+                ("[1]", "{1"),
+            ],
+        ),
+        arrays("VARCHAR(4)[]", &[(r#"["abcd"]"#, "{abcd}"), (r#"["abcde"]"#, "{abcde}")]),
+        arrays("CHAR(4)[]", &[(r#"["ab"]"#, "{ab}"), (r#"["abcde"]"#, "{abcde}")]),
+        arrays("BYTEA[]", &[(r#"["\\x00ff", "\\x"]"#, r#"{"\\x00ff","\\x"}"#), (r#"["\\xg"]"#, r#"{"\\xg"}"#)]),
+        arrays("DATE[]", &[(r#"["2024-02-29", null]"#, "{2024-02-29,NULL}"), (r#"["2023-02-29"]"#, "{2023-02-29}")]),
+        arrays("TIME[]", &[(r#"["24:00:00"]"#, "{24:00:00}"), (r#"["25:00:00"]"#, "{25:00:00}")]),
+        arrays("TIMESTAMP[]", &[(r#"["2024-03-31T02:30:00.5"]"#, "{2024-03-31 02:30:00.5}")]),
+        arrays("TIMESTAMPTZ[]", &[(r#"["2024-03-31T01:30:00.000001Z"]"#, "{2024-03-31 03:30:00.000001+02}")]),
+        arrays(
+            "UUID[]",
+            &[
+                (r#"["A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11"]"#, "{A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11}"),
+                (r#"["a"]"#, "{a}"),
+            ],
+        ),
+        arrays("INET[]", &[(r#"["10.0.0.1", "::1/64"]"#, "{10.0.0.1,::1/64}")]),
+        arrays("CIDR[]", &[(r#"["10.0.0.0/8"]"#, "{10.0.0.0/8}"), (r#"["10.0.0.1/8"]"#, "{10.0.0.1/8}")]),
+        arrays("mood[]", &[(r#"["it's", "x,y", "", null]"#, "{it's,\"x,y\",\"\",NULL}"), (r#"["z"]"#, "{z}")]),
+        arrays("public.citext[]", &[(r#"["A", "a"]"#, "{A,a}")]),
+    ]
+}
+
 /// The types that are carried, in the order of the documentation.
 pub async fn cases(h: &Harness) -> Vec<Case> {
-    let mut cases = if h.is_mysql() { on_either_mysql() } else { on_sqlite() };
+    let mut cases = h.of(on_either_mysql as fn() -> Vec<Case>, on_postgres, on_sqlite)();
     if h.server().await == "MariaDB" {
         on_mariadb(&mut cases);
     }
@@ -342,7 +505,30 @@ pub async fn cases(h: &Harness) -> Vec<Case> {
 
 /// Types that are refused when the table is enabled.
 pub fn refused(h: &Harness) -> &'static [&'static str] {
-    if h.is_mysql() {
+    if h.is_postgres() {
+        &[
+            "INTERVAL",
+            "TIMETZ",
+            "MONEY",
+            "BIT(3)",
+            "BIT VARYING(3)",
+            "XML",
+            "POINT",
+            "INT4RANGE",
+            "TSVECTOR",
+            "MACADDR",
+            "OID",
+            "NAME",
+            "BPCHAR",
+            "CHAR(4) COLLATE loose",
+            "NUMERIC(3,-2)",
+            "JSONB[]",
+            "code[]",
+            "INTEGER GENERATED ALWAYS AS (id + 1) STORED",
+            "BIGINT GENERATED ALWAYS AS IDENTITY",
+            "BIGSERIAL",
+        ]
+    } else if h.is_mysql() {
         &[
             "FLOAT(7,2)",
             "DOUBLE(7,2)",

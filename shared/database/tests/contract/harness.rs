@@ -179,7 +179,7 @@ impl Harness {
     /// What the server calls itself.
     pub async fn server(&self) -> &'static str {
         if !self.is_mysql() {
-            return "SQLite";
+            return self.of("", "PostgreSQL", "SQLite");
         }
         let version = self.text("SELECT VERSION()").await.unwrap();
         if version.contains("MariaDB") { "MariaDB" } else { "MySQL" }

@@ -14,6 +14,8 @@ on_mysql!(
     a_key_that_only_the_server_can_tell_apart_is_refused,
 );
 
+on_postgres!(a_key_that_is_equal_to_others_is_refused_and_other_texts_are_not);
+
 mod on_sqlite {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_key_with_a_collation_is_refused() {
@@ -196,6 +198,44 @@ async fn a_key_that_only_the_server_can_tell_apart_is_refused(h: Harness) {
     match read.read(&schema, &[key_of(&schema, "e").unwrap()]).await {
         Err(DatabaseError::Statement { message, .. }) => assert!(message.contains("collation"), "{message}"),
         other => panic!("{other:?}"),
+    }
+}
+
+async fn a_key_that_is_equal_to_others_is_refused_and_other_texts_are_not(h: Harness) {
+    crate::corpus::declare_types(&h).await;
+    let refused = [
+        "public.citext",
+        "TEXT COLLATE loose",
+        "VARCHAR(20) COLLATE loose",
+        "CHAR(4) COLLATE loose",
+        "loosely",
+        "NUMERIC",
+    ];
+    for declared in refused {
+        h.sql(&format!("CREATE TABLE x (n BIGINT NOT NULL, id {declared} NOT NULL, PRIMARY KEY (n, id))")).await;
+        match h.introspect("x").await {
+            Err(DatabaseError::Unsupported { reason, .. }) => {
+                assert!(reason.contains(": use "), "{declared}: {reason}")
+            }
+            other => panic!("{declared}: {other:?}"),
+        }
+        h.sql("DROP TABLE x").await;
+    }
+    // Each text is itself under all others, and outside the key.
+    let carried = ["TEXT", "TEXT COLLATE \"C\"", "TEXT COLLATE \"de-x-icu\"", "code"];
+    for (at, declared) in carried.into_iter().enumerate() {
+        let table = format!("y{at}");
+        let create = format!("CREATE TABLE {table} (id {declared} NOT NULL PRIMARY KEY, c public.citext)");
+        let schema = h.table(&table, &create, VersionGuard::Column).await;
+        let texts = ["a", "A", "á", "a ", "ß", "ss", "e\u{301}", "é"];
+        let put = |key: &str| put_row(&schema, row([("id", text(key)), ("c", text(key))]), 10);
+        let changes: Vec<_> = texts.iter().map(|key| put(key)).collect();
+        assert_eq!(h.apply(&schema, &changes).await.unwrap(), vec![Applied::Written; texts.len()], "{declared}");
+        assert_eq!(h.rows(&schema.table.table).await, texts.len() as i64);
+        for key in texts {
+            let found = h.read(&schema, &key_of(&schema, key).unwrap()).await;
+            assert_eq!(found, present(10, row([("id", text(key)), ("c", text(key))])), "{declared} {key}");
+        }
     }
 }
 

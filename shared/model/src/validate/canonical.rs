@@ -83,6 +83,21 @@ pub(super) fn inet(text: &str) -> Result<String, Refusal> {
     Ok(if prefix == most { address } else { format!("{address}/{prefix}") })
 }
 
+/// As PostgreSQL writes it: always with the prefix's length, behind which no bit of the address is set.
+pub(super) fn cidr(text: &str) -> Result<String, Refusal> {
+    let written = inet(text).map_err(|_| range("is no address of a network, such as 10.0.0.0/8 or 2001:db8::/32"))?;
+    let (address, prefix) = match written.split_once('/') {
+        None => return Ok(format!("{written}/{}", if written.contains(':') { 128 } else { 32 })),
+        Some((address, prefix)) => (address, prefix.parse::<u32>().unwrap_or_default()),
+    };
+    let host_bits = match address.parse() {
+        Ok(IpAddr::V4(v4)) => u32::from(v4).checked_shl(prefix).unwrap_or_default() != 0,
+        Ok(IpAddr::V6(v6)) => u128::from(v6).checked_shl(prefix).unwrap_or_default() != 0,
+        Err(_) => true,
+    };
+    if host_bits { Err(range("has bits to the right of its prefix")) } else { Ok(written) }
+}
+
 /// PostgreSQL writes the last four bytes as of IPv4 where exactly the first six groups are zero, too.
 fn v6_text(address: Ipv6Addr) -> String {
     let [a, b, c, d, e, f, high, low] = address.segments();
@@ -156,6 +171,24 @@ mod tests {
         }
         for given in ["", "a0eebc99", "a-0eebc999c0b4ef8bb6d6bb9bd380a11", "{a0eebc999c0b4ef8bb6d6bb9bd380a11", "ä"] {
             assert_eq!(told(uuid(given)), None, "{given}");
+        }
+    }
+
+    #[test]
+    fn a_network_has_its_prefix_and_nothing_behind_it() {
+        for (given, expected) in [
+            ("10.0.0.0/8", Some("10.0.0.0/8")),
+            ("10.0.0.1", Some("10.0.0.1/32")),
+            ("0.0.0.0/0", Some("0.0.0.0/0")),
+            ("2001:DB8::/32", Some("2001:db8::/32")),
+            ("::1", Some("::1/128")),
+            ("::/0", Some("::/0")),
+            ("10.0.0.1/8", None),
+            ("2001:db8::1/32", None),
+            ("10/8", None),
+            ("", None),
+        ] {
+            assert_eq!(told(cidr(given)).as_deref(), expected, "{given}");
         }
     }
 

@@ -54,12 +54,20 @@ pub(crate) struct Report {
     name: &'static str,
     machine: String,
     figures: Vec<Figure>,
+    /// What stands behind them, for machines only.
+    #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
+    details: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Report {
     /// One without figures yet.
     pub(crate) fn new(name: &'static str) -> Self {
-        Self { name, machine: machine(), figures: Vec::new() }
+        Self { name, machine: machine(), figures: Vec::new(), details: serde_json::Map::new() }
+    }
+
+    /// Notes what stands behind the figures.
+    pub(crate) fn detail(&mut self, name: String, detail: serde_json::Value) {
+        self.details.insert(name, detail);
     }
 
     /// Notes a figure, and tells it at once. `baseline` is what it is to be compared with.
