@@ -344,12 +344,14 @@ impl Client {
             };
             let delay =
                 if repeat.may_follow(&error) { backoff.delay(error.retry_after(), rand::random()) } else { None };
-            let Some(delay) = delay else {
+            if let Some(delay) = delay {
+                tokio::time::sleep(delay).await;
+            }
+            if delay.is_none() || !backoff.is_in_time() {
                 let hides_unknown = !settled && repeat != Repeat::Harmless && error.is_refusal();
                 return Err(if hides_unknown { ClientError::Unsettled(Box::new(error)) } else { error });
-            };
+            }
             settled &= error.is_refusal();
-            tokio::time::sleep(delay).await;
         }
     }
 

@@ -51,6 +51,9 @@ pub(crate) struct Backoff {
 impl Backoff {
     const FIRST: Duration = Duration::from_millis(20);
     const LONGEST: Duration = Duration::from_secs(2);
+    /// With less left there is no other attempt: all that could come of it is that it timed out, which would hide what was
+    /// answered last.
+    const SHORTEST_ATTEMPT: Duration = Duration::from_millis(10);
 
     pub(crate) fn new(deadline: Instant) -> Self {
         Self { deadline, next: Some(Self::FIRST) }
@@ -76,7 +79,12 @@ impl Backoff {
             Some(asked) => asked + step.min(asked.max(Self::FIRST)).mul_f64(jitter),
             None => step.mul_f64(0.5 + jitter / 2.0),
         };
-        (delay < self.remaining()).then_some(delay)
+        (delay + Self::SHORTEST_ATTEMPT <= self.remaining()).then_some(delay)
+    }
+
+    /// Whether what is left after a wait, which may have taken longer than it was to, is still enough for an attempt.
+    pub(crate) fn is_in_time(&self) -> bool {
+        self.remaining() >= Self::SHORTEST_ATTEMPT / 2
     }
 }
 
@@ -132,7 +140,7 @@ mod tests {
             for _ in 0..attempts {
                 if let Some(delay) = backoff.delay(asked, jitter) {
                     prop_assert!(delay >= asked.unwrap_or_default());
-                    prop_assert!(delay <= left);
+                    prop_assert!(delay + Backoff::SHORTEST_ATTEMPT <= left);
                     prop_assert!(delay <= asked.unwrap_or_default() + Backoff::LONGEST);
                 }
             }

@@ -169,9 +169,10 @@ async fn where_nobody_listens_nothing_was_sent_so_the_next_server_is_asked() {
 
 #[tokio::test]
 async fn attempts_end_with_the_deadline_and_the_last_answer_is_told() {
-    let refused = || Script::Refuse(refusal(Reason::BacklogFull, Some(Duration::from_millis(50))));
+    // The last attempt that there is time for has a good part of it left.
+    let refused = || Script::Refuse(refusal(Reason::BacklogFull, Some(Duration::from_millis(300))));
     let server = Scripted::start((0..100).map(|_| refused())).await;
-    let client = one_connection(server.endpoint()).timeout(Duration::from_millis(400)).connect().await.unwrap();
+    let client = one_connection(server.endpoint()).timeout(Duration::from_millis(800)).connect().await.unwrap();
     let begun = Instant::now();
     let error = client.create("t", row(1)).await.unwrap_err();
     assert!(error.is(Reason::BacklogFull) && error.is_refusal() && error.code() == Code::ResourceExhausted);
@@ -201,10 +202,10 @@ async fn that_a_table_is_drained_down_is_told_at_once() {
 #[tokio::test]
 async fn a_retry_that_is_refused_settles_nothing() {
     for reason in [Reason::BacklogFull, Reason::HotStoreFull, Reason::LogUnavailable, Reason::Overloaded] {
-        let refused = (0..100).map(|_| Script::Refuse(refusal(reason, Some(Duration::from_millis(50)))));
+        let refused = (0..100).map(|_| Script::Refuse(refusal(reason, Some(Duration::from_millis(300)))));
         let server =
             Scripted::start([Script::Refuse(refusal(Reason::OutcomeUnknown, None))].into_iter().chain(refused)).await;
-        let client = one_connection(server.endpoint()).timeout(Duration::from_millis(300)).connect().await.unwrap();
+        let client = one_connection(server.endpoint()).timeout(Duration::from_millis(800)).connect().await.unwrap();
         let error = client.create("t", row(1)).await.unwrap_err();
         assert!(matches!(error, ClientError::Unsettled(_)), "{error:?}");
         assert!(error.is(reason) && !error.is_refusal() && error.is_outcome_unknown(), "{error:?}");
