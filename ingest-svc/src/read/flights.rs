@@ -7,18 +7,18 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use hot_store::RecordId;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::StoreError;
 
 use super::cold::Loaded;
 
 /// How many steps the leader has made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Step(u32);
 
 impl Step {
@@ -26,16 +26,45 @@ impl Step {
     const LAST: Self = Self(u32::MAX);
 }
 
-#[derive(Debug, Clone)]
+/// How it ended.
+#[derive(Debug)]
+enum End {
+    /// What it came to, and up to which step that is good.
+    Told(Step, Result<Loaded, StoreError>),
+    /// Without a word: its leader was dropped.
+    Gone,
+}
+
+#[derive(Debug, Default)]
 struct Progress {
     step: Step,
-    /// What it came to, and up to which step that is good.
-    end: Option<(Step, Result<Loaded, StoreError>)>,
+    end: Option<End>,
+}
+
+/// A record that is being brought.
+#[derive(Debug, Default)]
+struct Flight {
+    progress: Mutex<Progress>,
+    /// Wakes those who wait in the order in which they came. A watch channel does so in an order of its own, and no run
+    /// of the simulation could be had again.
+    ended: Notify,
+}
+
+impl Flight {
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends it, if it has not ended.
+    fn end(&self, end: End) {
+        self.progress().end.get_or_insert(end);
+        self.ended.notify_waiters();
+    }
 }
 
 /// The records that are being brought.
 #[derive(Debug, Default)]
-pub(crate) struct Flights(Mutex<HashMap<RecordId, watch::Receiver<Progress>>>);
+pub(crate) struct Flights(Mutex<HashMap<RecordId, Arc<Flight>>>);
 
 /// The part of one who misses a record.
 pub(super) enum Role<'a> {
@@ -49,13 +78,13 @@ pub(super) enum Role<'a> {
 pub(super) struct Lead<'a> {
     flights: &'a Flights,
     record: RecordId,
-    progress: watch::Sender<Progress>,
+    flight: Arc<Flight>,
 }
 
 /// A place among those who wait.
 pub(super) struct Follow {
     joined: Step,
-    progress: watch::Receiver<Progress>,
+    flight: Arc<Flight>,
 }
 
 impl Flights {
@@ -63,19 +92,18 @@ impl Flights {
     pub(super) fn join(&self, record: &RecordId) -> Role<'_> {
         match self.lock().entry(record.clone()) {
             Entry::Occupied(there) => {
-                let progress = there.get().clone();
-                let joined = progress.borrow().step;
-                Role::Follow(Follow { joined, progress })
+                let flight = there.get().clone();
+                let joined = flight.progress().step;
+                Role::Follow(Follow { joined, flight })
             }
             Entry::Vacant(place) => {
-                let (progress, seen) = watch::channel(Progress { step: Step(0), end: None });
-                place.insert(seen);
-                Role::Lead(Lead { flights: self, record: record.clone(), progress })
+                let flight = place.insert(Arc::default()).clone();
+                Role::Lead(Lead { flights: self, record: record.clone(), flight })
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<RecordId, watch::Receiver<Progress>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<RecordId, Arc<Flight>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -84,11 +112,9 @@ impl Lead<'_> {
     /// Says that a store is being asked from here on. What it answers is good for those who joined up to the step that is
     /// returned.
     pub(super) fn step(&self) -> Step {
-        let mut before = Step(0);
-        self.progress.send_modify(|progress| {
-            before = progress.step;
-            progress.step = Step(before.0 + 1);
-        });
+        let mut progress = self.flight.progress();
+        let before = progress.step;
+        progress.step = Step(before.0 + 1);
         before
     }
 
@@ -105,25 +131,33 @@ impl Lead<'_> {
     fn tell(self, good_for: Step, result: Result<Loaded, StoreError>) {
         // Nobody may join what has ended.
         self.flights.lock().remove(&self.record);
-        self.progress.send_modify(|progress| progress.end = Some((good_for, result)));
+        self.flight.end(End::Told(good_for, result));
     }
 }
 
 impl Drop for Lead<'_> {
     fn drop(&mut self) {
         // Whoever is there by now is another one, unless this one has ended without a word.
-        if self.progress.borrow().end.is_none() {
+        if self.flight.progress().end.is_none() {
             self.flights.lock().remove(&self.record);
+            self.flight.end(End::Gone);
         }
     }
 }
 
 impl Follow {
     /// What it came to; nothing if that says nothing of the moment at which this one joined, or the leader is gone.
-    pub(super) async fn outcome(mut self) -> Option<Result<Loaded, StoreError>> {
-        let ended = self.progress.wait_for(|progress| progress.end.is_some()).await.ok()?;
-        let (good_for, result) = ended.end.as_ref()?;
-        (self.joined <= *good_for).then(|| result.clone())
+    pub(super) async fn outcome(self) -> Option<Result<Loaded, StoreError>> {
+        // It hears of an end from here on, also of one that comes before it is waited for.
+        let ended = self.flight.ended.notified();
+        let has_ended = self.flight.progress().end.is_some();
+        if !has_ended {
+            ended.await;
+        }
+        match &self.flight.progress().end {
+            Some(End::Told(good_for, result)) if self.joined <= *good_for => Some(result.clone()),
+            Some(End::Told(..) | End::Gone) | None => None,
+        }
     }
 }
 
