@@ -330,8 +330,8 @@ where
                 Held::Slot { epoch, slot, is_stable } => (epoch, slot, is_stable),
                 // Whether it is to be found nobody can tell; the others must be.
                 Held::Unreadable { problem } => {
-                    let (table, key) = (&self.accepted.table.schema.table, &item.key);
-                    tracing::warn!(%table, ?key, problem, "a record is left out of what is found: the hot store's value can't be read");
+                    let (table, shard) = (&self.accepted.table.schema.table, item.shard);
+                    tracing::warn!(%table, %shard, problem, "a record is left out of what is found: the hot store's value can't be read");
                     continue;
                 }
             };
