@@ -120,6 +120,11 @@ async fn check_cascades(session: &mut SqliteSession, table: &TableName) -> Resul
     }
 }
 
+/// Whether the table is there and has our version column.
+pub(super) async fn has_version_column(session: &mut SqliteSession, table: &TableName) -> Result<bool, DatabaseError> {
+    Ok(columns(session, table).await?.iter().any(|(_, described)| is_version_column(&described.name)))
+}
+
 async fn columns(session: &mut SqliteSession, table: &TableName) -> Result<Vec<(i64, Described)>, DatabaseError> {
     let mut select = Statement::new("SELECT name, type, \"notnull\", dflt_value, pk, hidden FROM pragma_table_xinfo(");
     select.bind(table.as_str()).push(") ORDER BY cid");

@@ -110,13 +110,18 @@ impl Backend for Sqlite {
             SqliteDialect.quote(table.as_str())
         );
         session.begin(Purpose::Write).await.map_err(|failure| failure.on(table.as_str()))?;
-        let outcome = match session.execute(Statement::new(alter)).await {
-            Ok(_) => Ok(()),
-            Err(Failure::Refused { message, .. }) if message.contains("duplicate column name") => Ok(()),
-            Err(Failure::Refused { message, .. }) if message.contains("no such table") => {
-                Err(DatabaseError::NoSuchTable(table.clone()))
-            }
-            Err(failure) => Err(failure.on(table.as_str())),
+        // SQLite refuses a second column of a name by the table as this connection remembers it, which may have been
+        // dropped and made anew by others since: so it is not asked by trying. Looking makes it look again.
+        let outcome = match introspect::has_version_column(session, table).await {
+            Ok(true) => Ok(()),
+            Ok(false) => match session.execute(Statement::new(alter)).await {
+                Ok(_) => Ok(()),
+                Err(Failure::Refused { message, .. }) if message.contains("no such table") => {
+                    Err(DatabaseError::NoSuchTable(table.clone()))
+                }
+                Err(failure) => Err(failure.on(table.as_str())),
+            },
+            Err(error) => Err(error),
         };
         transaction::finish(session, table.as_str(), outcome).await
     }

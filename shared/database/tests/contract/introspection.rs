@@ -8,6 +8,7 @@ use crate::harness::*;
 
 on_every_sql_database!(
     a_table_is_seen_as_it_is,
+    a_table_that_others_made_anew_gets_its_version_column_anew,
     what_can_not_be_carried_is_refused_with_the_reason,
     a_foreign_key_is_carried_unless_it_changes_rows_by_itself,
     tables_are_listed_without_ours,
@@ -52,6 +53,18 @@ async fn a_table_is_seen_as_it_is(h: Harness) {
     }
     let missing = h.database.add_version_column(&name("missing")).await;
     assert_eq!(missing, Err(DatabaseError::NoSuchTable(name("missing"))));
+}
+
+/// A connection may remember the table as it was: one that only looked at it does, in SQLite.
+async fn a_table_that_others_made_anew_gets_its_version_column_anew(h: Harness) {
+    let on_one_connection = h.another(|options| options.pool = 1).await;
+    for adds in [&h.database, &on_one_connection] {
+        h.sql("CREATE TABLE anew (id BIGINT NOT NULL PRIMARY KEY)").await;
+        adds.add_version_column(&name("anew")).await.unwrap();
+        let seen = on_one_connection.introspect(&main_database(), &name("anew")).await.unwrap();
+        assert_eq!(seen.guard, VersionGuard::Column);
+        h.sql("DROP TABLE anew").await;
+    }
 }
 
 async fn what_can_not_be_carried_is_refused_with_the_reason(h: Harness) {
