@@ -8,13 +8,14 @@ mod build;
 mod error;
 mod merge;
 mod page;
+mod stored;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
-use database::{CatalogTable, Database, FoundRow, Search};
+use database::{CatalogTable, Database, FoundRow};
 use event_log::{EventPublisher, LogReader};
 use hot_store::{Answer, FoundInShard, HotStore, HotStoreError, Lookup, RecordId, Slot, Stage};
 use model::{ColumnName, Content, Epoch, Key, KeyBytes, Row, Shard, TableIndex, TableRef, Value, Version, Violation};
@@ -26,13 +27,13 @@ pub use error::FindError;
 use self::{
     merge::{Candidates, merge},
     page::{Cursor, Page, Start},
+    stored::Stored,
 };
 use crate::{
     Core, Etag, Part, StoreError,
     read::{
         Found,
         cold::{self, ColdRecord},
-        database_rows,
     },
 };
 
@@ -113,14 +114,14 @@ where
         let (looked_up, candidates) = self.look_up(&accepted).await?;
         let start = accepted.page.start.clone().unwrap_or_else(|| Start::of(&looked_up));
         let room = accepted.limit - candidates.keys.len();
-        let rows = match (&accepted.page.cursor, candidates.next.is_none() && room > 0) {
-            (Cursor::Stored(after), true) => self.rows(&accepted, after.as_ref(), room).await?,
-            (Cursor::Lacking(_), true) => self.rows(&accepted, None, room).await?,
-            (_, false) => Vec::new(),
+        let Stored { rows, has_more } = match (&accepted.page.cursor, candidates.next.is_none() && room > 0) {
+            (Cursor::Stored(after), true) => stored::rows(&self.core, &accepted, after.as_ref(), room).await?,
+            (Cursor::Lacking(_), true) => stored::rows(&self.core, &accepted, None, room).await?,
+            (_, false) => Stored::default(),
         };
         let after_rows = match (rows.last(), candidates.next) {
             (_, Some(after)) => Some(Cursor::Lacking(Some(after))),
-            (Some(last), None) if rows.len() == room => Some(Cursor::Stored(Some(last.key.clone()))),
+            (Some(last), None) if has_more => Some(Cursor::Stored(Some(last.key.clone()))),
             (None, None) if room == 0 => Some(Cursor::Stored(None)),
             (_, None) => None,
         };
@@ -198,13 +199,6 @@ where
             candidates = merge(&looked_up, lookup.limit, accepted.limit);
         }
         Ok((looked_up, candidates))
-    }
-
-    async fn rows(&self, accepted: &Accepted, after: Option<&Key>, limit: usize) -> Result<Vec<FoundRow>, FindError> {
-        let core = &*self.core;
-        let _permit = cold::cold_read(core, Instant::now() + core.options.lease_ttl, 1).await?;
-        let (schema, column, value) = (&accepted.table.schema, &accepted.field, &accepted.value);
-        Ok(database_rows::find(core, Search { schema, column, value, after, limit }).await?)
     }
 }
 

@@ -29,7 +29,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(2);
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
 
 /// Records that are read by one statement, and brought by one caller at once.
-pub(super) const RECORDS_AT_ONCE: usize = 64;
+pub(crate) const RECORDS_AT_ONCE: usize = 64;
 
 /// Rows may be large, and all of a statement's are in memory at once: one of many counts as several cold reads.
 const RECORDS_PER_PERMIT: usize = 16;

@@ -2,9 +2,9 @@
 
 use database::{CatalogTable, Database, DatabaseError, DatabaseRow, FoundRow, Search};
 use model::{Key, TableRef};
-use tokio::time::{error::Elapsed, timeout};
+use tokio::time::{Instant, error::Elapsed, timeout};
 
-use super::outages::Question;
+use super::{cold, outages::Question};
 use crate::{Core, StoreError};
 
 /// What the database holds for each key, by one statement if it can. A database that is known to be away is not asked, and
@@ -31,7 +31,7 @@ pub(super) async fn read<H, L, D: Database>(
     }
 }
 
-/// The rows that a search finds, within the same bounds.
+/// The rows that a search finds, within the same bounds; as many readers at once as of cold reads of so many records.
 pub(crate) async fn find<H, L, D: Database>(
     core: &Core<H, L, D>,
     search: Search<'_>,
@@ -40,6 +40,9 @@ pub(crate) async fn find<H, L, D: Database>(
     let no_such = || StoreError::DatabaseUnfit(format!("no database named {name} is configured"));
     let database = core.directory.database(name).ok_or_else(no_such)?;
     let table = &search.schema.table;
+    // Nobody waits for a turn to be told what is known already. Who has it asks: another one may have found out meanwhile.
+    core.outages.known(table, Question::Search)?;
+    let _permit = cold::cold_read(core, Instant::now() + core.options.lease_ttl, search.limit).await?;
     core.outages.check(table, Question::Search)?;
     let patience = core.options.database_patience;
     answered(core, table, Question::Search, timeout(patience, database.find(search)).await)

@@ -46,6 +46,20 @@ fn subjects(table: &TableRef, question: Question) -> [Subject; 2] {
     [Subject::Database(table.database.clone()), Subject::Table(table.clone(), question)]
 }
 
+/// What is known of an outage until the next one may ask.
+fn told(
+    outages: &HashMap<Subject, Outage>,
+    table: &TableRef,
+    question: Question,
+    now: Instant,
+) -> Result<(), StoreError> {
+    let subjects = subjects(table, question);
+    match subjects.iter().filter_map(|subject| outages.get(subject)).find(|outage| now < outage.next) {
+        Some(outage) => Err(StoreError::DatabaseDown(outage.problem.clone())),
+        None => Ok(()),
+    }
+}
+
 #[derive(Debug)]
 struct Outage {
     /// When the next one may ask.
@@ -58,6 +72,14 @@ impl Outages {
         Self { pause, patience, known: Mutex::default() }
     }
 
+    /// Whether it is worth while to wait for a turn to ask.
+    ///
+    /// # Errors
+    /// [`StoreError::DatabaseDown`] while there is no answer to be had.
+    pub(super) fn known(&self, table: &TableRef, question: Question) -> Result<(), StoreError> {
+        told(&self.lock(), table, question, Instant::now())
+    }
+
     /// Whether the database may be asked that of the table now.
     ///
     /// # Errors
@@ -68,12 +90,9 @@ impl Outages {
         }
         let mut outages = self.lock();
         let now = Instant::now();
-        let subjects = subjects(table, question);
-        if let Some(outage) = subjects.iter().filter_map(|subject| outages.get(subject)).find(|it| now < it.next) {
-            return Err(StoreError::DatabaseDown(outage.problem.clone()));
-        }
-        for subject in &subjects {
-            if let Some(outage) = outages.get_mut(subject) {
+        told(&outages, table, question, now)?;
+        for subject in subjects(table, question) {
+            if let Some(outage) = outages.get_mut(&subject) {
                 // This one finds out; whoever comes while it does is refused.
                 outage.next = now + self.pause.max(self.patience);
             }
@@ -133,15 +152,18 @@ mod tests {
         let outages = Outages::new(PAUSE, PATIENCE);
         let [main, beside, other] = [("main", "t"), ("main", "u"), ("other", "t")].map(table);
         let check = |table| outages.check(table, Question::Rows);
+        let known = |table| outages.known(table, Question::Rows);
         let away: Result<(), _> = Err(DatabaseError::Unknown("gone".to_owned()));
-        assert!(check(&main).is_ok());
+        assert!(check(&main).is_ok() && known(&main).is_ok());
         outages.learn(&main, Question::Rows, &away);
         assert!(matches!(check(&main), Err(StoreError::DatabaseDown(problem)) if problem.contains("gone")));
         assert!(check(&beside).is_err() && outages.check(&main, Question::Search).is_err());
         assert!(check(&other).is_ok());
+        assert!(known(&main).is_err() && known(&other).is_ok());
         advance(PAUSE).await;
+        assert!(known(&main).is_ok(), "who only looks takes nobody's turn");
         assert!(check(&main).is_ok());
-        assert!(check(&beside).is_err(), "one is enough to find out");
+        assert!(check(&beside).is_err() && known(&main).is_err(), "one is enough to find out");
         // That one never came back: another one tries.
         advance(PAUSE).await;
         assert!(check(&main).is_err(), "it is still being found out");

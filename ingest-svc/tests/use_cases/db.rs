@@ -40,6 +40,8 @@ pub struct BentDatabase {
     away: AtomicBool,
     pub reads: AtomicUsize,
     pub finds: AtomicUsize,
+    /// The most rows that a search was for.
+    pub most_wanted: AtomicUsize,
     hold: AtomicBool,
     held: Notify,
     arrived: Notify,
@@ -217,6 +219,7 @@ impl Database for BentDatabase {
             found
         };
         self.finds.fetch_add(1, Ordering::SeqCst);
+        self.most_wanted.fetch_max(search.limit, Ordering::SeqCst);
         if self.hold.load(Ordering::SeqCst) {
             let released = self.held.notified();
             self.arrived.notify_one();

@@ -14,6 +14,7 @@ use ingest_svc::{
     tables::TableError,
 };
 use model::{ColumnName, Value, Version};
+use tokio::time::Instant;
 
 use crate::world::*;
 
@@ -172,6 +173,60 @@ async fn a_page_ends_where_its_bytes_do() {
     let page = world.find(&by_amount(1)).await.unwrap();
     assert_eq!(page.records.len(), 1);
     assert_eq!(world.ids(1).await, set(&["a", "b", "c", "aa", "bb", "cc"]));
+}
+
+#[tokio::test]
+async fn rows_are_read_few_at_once_and_no_more_of_them_than_a_page_may_have() {
+    for (max_find_bytes, statements) in [(1 << 20, 3), (1, 1), (10_000, 2)] {
+        let world = World::finding_with(IngestOptions { max_find_bytes, ..quick_options() }).await;
+        let all: BTreeSet<String> = (0..150).map(|number| format!("k{number:03}")).collect();
+        all.iter().for_each(|id| world.plant(id, 1));
+        let page = world.find(&Query { limit: 1000, ..by_amount(1) }).await.unwrap();
+        assert_eq!(world.db.finds.load(Ordering::SeqCst), statements, "{max_find_bytes}");
+        assert_eq!(page.records.len() == 150, max_find_bytes == 1 << 20, "{}", page.records.len());
+        assert_eq!(world.ids(1).await, all, "{max_find_bytes}");
+        assert!(world.db.most_wanted.load(Ordering::SeqCst) <= 64);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_a_database_stands_still_finds_are_told_so_and_wait_for_no_turn() {
+    let patience = Duration::from_secs(2);
+    let options = IngestOptions {
+        max_cold_reads: 1,
+        database_patience: patience,
+        outage_pause: Duration::from_secs(1),
+        lease_ttl: Duration::from_secs(5),
+        ..quick_options()
+    };
+    let world = Arc::new(World::finding_with(options).await);
+    world.plant("a", 1);
+    world.db.hold_reads();
+    let began = Instant::now();
+    let find = || {
+        let world = world.clone();
+        tokio::spawn(async move { world.find(&by_amount(1)).await })
+    };
+    // All want the only turn; the first that has it finds out for all.
+    for find in [(); 20].map(|()| find()) {
+        let told = find.await.unwrap();
+        assert!(matches!(&told, Err(FindError::Store(StoreError::DatabaseDown(_)))), "{told:?}");
+    }
+    assert!(began.elapsed() < patience * 2, "{:?}", began.elapsed());
+    // Somebody else has the turn now.
+    let getting = tokio::spawn({
+        let world = world.clone();
+        async move { world.get("a").await }
+    });
+    world.db.held_read().await;
+    let began = Instant::now();
+    assert!(matches!(find().await.unwrap(), Err(FindError::Store(StoreError::DatabaseDown(_)))));
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    world.db.release_reads();
+    assert!(getting.await.unwrap().is_ok());
+    // By and by the first one asks again.
+    tokio::time::sleep(patience).await;
+    assert_eq!(world.ids(1).await, set(&["a"]));
 }
 
 #[tokio::test]
