@@ -1,2 +1,2 @@
 #![no_main]
-shock_absorber_fuzz::target!(event_log::laws::blob);
+shock_absorber_fuzz::target!(event_log::embedded::laws::blob);

@@ -1,2 +1,2 @@
 #![no_main]
-shock_absorber_fuzz::target!(hot_store::laws::redis_value);
+shock_absorber_fuzz::target!(hot_store::redis::laws::redis_value);
