@@ -14,17 +14,21 @@ use super::{
 };
 use crate::{Batch, Change, DatabaseError, Owner, verdict::Write};
 
-/// Each statement with how many values are bound to it.
-#[derive(Default)]
-struct Noting(Vec<(String, usize)>);
+struct Noting {
+    /// How many rows an upsert is said to have matched that changed one: MySQL counts that row twice.
+    by_upsert: u64,
+    /// Each statement with how many values are bound to it.
+    statements: Vec<(String, usize)>,
+}
 
 impl Noting {
     fn note(&mut self, statement: Statement<'_>) -> u64 {
         let (text, params) = statement.into_parts();
-        // MySQL counts a row that an upsert changes twice. All writes are of one row.
-        let matched = 1 + u64::from(text.contains(" ON DUPLICATE KEY UPDATE "));
-        self.0.push((text, params.len()));
-        matched
+        // A name may read like that as well, but stands between backticks where this means an upsert.
+        let is_upsert = text.split('`').step_by(2).any(|part| part.contains(" ON DUPLICATE KEY UPDATE "));
+        self.statements.push((text, params.len()));
+        // All writes are of one row.
+        if is_upsert { self.by_upsert } else { 1 }
     }
 }
 
@@ -58,11 +62,11 @@ impl Session for Noting {
 /// # Panics
 /// If that is not possible.
 pub(crate) fn statements(dialect: &impl Dialect, schema: &TableSchema) -> Vec<(String, usize)> {
-    let mut noting = Noting::default();
+    let mut noting = Noting { by_upsert: dialect.matched_by_upsert(1), statements: Vec::new() };
     if let Err(error) = noted(&mut noting, dialect, schema) {
         panic!("{error}");
     }
-    noting.0
+    noting.statements
 }
 
 fn noted(noting: &mut Noting, dialect: &impl Dialect, schema: &TableSchema) -> Result<(), DatabaseError> {
