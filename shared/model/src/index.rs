@@ -126,31 +126,31 @@ impl TableIndex {
         self.fields.iter().find(|column| column.name == *field).and_then(|column| term(column, value))
     }
 
-    /// Whether the row's field has a value that is equal to this one.
+    /// Whether the row's field has a value that a find takes for this one.
     pub fn matches(&self, row: &Row, field: &ColumnName, value: &Value) -> bool {
         let Some(column) = self.fields.iter().find(|column| column.name == *field) else { return false };
-        let form = |value: &Value| column.ty.equality_form(value);
+        let form = |value: &Value| column.ty.find_form(value);
         let held = row.get(field.as_str()).and_then(form);
         held.is_some() && held == form(value)
     }
 }
 
 fn term(field: &Column, value: &Value) -> Option<Term> {
-    let form = field.ty.equality_form(value)?;
+    let form = field.ty.find_form(value)?;
     // A key's bytes are length-prefixed and tagged with their kind.
     let bytes = Key(vec![Value::Text(field.name.as_str().to_owned()), form]).to_bytes();
     Some(Term(xxh3_128(bytes.as_bytes()).to_be_bytes()))
 }
 
-/// Whether it is known here of each value which are equal to it.
+/// Whether it is known here of each value which are taken for it.
 fn comparable(ty: &ColumnType) -> Result<(), &'static str> {
     match (ty, ty.kind()) {
         (_, ValueKind::Double) => Err("it holds floating-point numbers; use a decimal or an integer"),
         (_, ValueKind::Json) => {
             Err("it holds JSON; declare a column that holds what you look for, as a type of its own")
         }
-        (ColumnType::Collated { collation, .. }, _) if collation.equality != Equality::Exact => {
-            Err("its collation is none that compares characters; give it a binary one, such as utf8mb4_bin")
+        (ColumnType::Collated { collation, .. }, _) if collation.equality == Equality::Unknown => {
+            Err("it is compared by a collation that is not known here; give it another one, such as utf8mb4_bin")
         }
         _ => Ok(()),
     }
@@ -243,15 +243,38 @@ mod tests {
         assert_eq!(id(&before, &["note"]), id(&after, &["note"]));
     }
 
-    #[test]
-    fn what_cant_be_declared_is_named() {
-        let loose = ColumnType::Collated {
+    fn collated(equality: Equality) -> ColumnType {
+        ColumnType::Collated {
             repertoire: Repertoire::Unicode,
-            collation: Collation { equality: Equality::IgnoringCase, pads: true },
+            collation: Collation { equality, pads: true },
             max_chars: None,
             max_bytes: None,
             is_trimmed: false,
+        }
+    }
+
+    #[test]
+    fn texts_of_a_loose_collation_are_taken_for_themselves_only() {
+        let schema = schema(&[("loose", collated(Equality::IgnoringCase)), ("exact", collated(Equality::Exact))]);
+        let index = TableIndex::new(&schema, &[name("loose"), name("exact")]).unwrap().unwrap();
+        let text = |text: &str| Value::Text(text.to_owned());
+        let are_one = |field: &str, held: &str, sought: &str| {
+            let row: Row = [(name(field), text(held))].into_iter().collect();
+            let matches = index.matches(&row, &name(field), &text(sought));
+            let of = |value: &str| index.term(&name(field), &text(value)).unwrap();
+            assert_eq!(of(held) == of(sought), matches, "{held:?} {sought:?}");
+            matches
         };
+        for other in ["OPEN", "open ", "opén", "é"] {
+            assert!(are_one("loose", other, other));
+            assert!(!are_one("loose", "open", other), "{other:?}");
+        }
+        assert!(are_one("exact", "open", "open  ") && !are_one("exact", "open", "OPEN"));
+    }
+
+    #[test]
+    fn what_cant_be_declared_is_named() {
+        let loose = collated(Equality::Unknown);
         let schema = schema(&[("id", text()), ("x", ColumnType::Double), ("doc", ColumnType::Json), ("loose", loose)]);
         let refused = |fields: &[&str]| {
             let fields: Vec<ColumnName> = fields.iter().map(|field| name(field)).collect();

@@ -4,7 +4,7 @@ use std::fmt;
 
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::{Collation, ColumnName, Key, Repertoire, Row, Shard, ShardCount, TableRef, Value, ValueKind};
+use crate::{Collation, ColumnName, Equality, Key, Repertoire, Row, Shard, ShardCount, TableRef, Value, ValueKind};
 
 /// What a column holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -221,6 +221,20 @@ impl ColumnType {
         })
     }
 
+    /// The value that stands for this one and all that a find takes for it: as [`Self::equality_form`], but where a
+    /// collation takes different texts for equal, each stands for itself alone, which can be told of every text.
+    pub fn find_form(&self, value: &Value) -> Option<Value> {
+        match value {
+            Value::Text(_) if self.is_loose() => Some(value.clone()),
+            _ => self.equality_form(value),
+        }
+    }
+
+    /// Whether texts of different characters can be equal to the database, not only by the spaces at their ends.
+    pub fn is_loose(&self) -> bool {
+        matches!(self, ColumnType::Collated { collation, .. } if collation.equality != Equality::Exact)
+    }
+
     /// [`Self::equality_form`] as bytes: two values share them exactly if the database takes them for equal.
     pub fn equality_bytes(&self, value: &Value) -> Option<Vec<u8>> {
         let form = self.equality_form(value)?;
@@ -342,7 +356,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::Equality;
 
     #[test]
     fn equal_values_share_their_bytes_and_others_do_not() {

@@ -112,7 +112,7 @@ impl State {
         let table = self.table(&schema.table.table)?;
         let mut found = Vec::new();
         for (bytes, stored) in &table.rows {
-            let form = |value| schema.column(column.as_str()).and_then(|column| column.ty.equality_form(value));
+            let form = |value| schema.column(column.as_str()).and_then(|column| column.ty.find_form(value));
             let held = stored.row.get(column.as_str()).and_then(form);
             if held.is_none() || held != form(value) {
                 continue;

@@ -185,6 +185,11 @@ impl Dialect for MysqlDialect {
         if is_key { quoted_table.to_owned() } else { format!("{quoted_table} IGNORE INDEX (PRIMARY)") }
     }
 
+    fn character_by_character(&self, quoted: &str) -> (String, &'static str) {
+        // No collation will do: the binary ones of MariaDB and of some character sets drop spaces at the end.
+        (format!("CAST(CONVERT({quoted} USING utf8mb4) AS BINARY)"), "CAST(CONVERT({} USING utf8mb4) AS BINARY)")
+    }
+
     fn in_order<'q>(&self, quoted: &'q str, ty: &ColumnType) -> Cow<'q, str> {
         match ty {
             // Sorted by their numbers, but compared with a text as texts.

@@ -98,6 +98,11 @@ pub(crate) trait Dialect: Send + Sync + 'static {
         ""
     }
 
+    /// A column of loosely compared texts, and the placeholder of a value, as they are compared character by character.
+    fn character_by_character(&self, quoted: &str) -> (String, &'static str) {
+        (quoted.to_owned(), "{}")
+    }
+
     /// Locks what a SELECT reads.
     fn for_update(&self) -> &'static str;
 

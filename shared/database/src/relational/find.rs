@@ -171,6 +171,11 @@ fn statement<'w, D: Dialect>(
     statement.push(" FROM ").push(&dialect.by_index_of_column(&table.name, leads_key)).push(" WHERE ");
     statement.push(&table.columns[wanted.column]).push(" = ");
     statement.bind_in(&dialect.key_placeholder(&column.ty), wanted.value.by_ref()).push(dialect.binary_collation());
+    if column.ty.is_loose() {
+        // An index is of use to the looser comparison only.
+        let (characters, placeholder) = dialect.character_by_character(&table.columns[wanted.column]);
+        statement.push(" AND ").push(&characters).push(" = ").bind_in(placeholder, wanted.value.by_ref());
+    }
     if let Some(after) = after {
         // (a > ?) OR (a = ? AND b > ?): row constructors are scanned for by some.
         statement.push(" AND (");

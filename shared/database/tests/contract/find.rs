@@ -16,6 +16,7 @@ on_each_database!(
     a_column_is_searched_by_that_begins_an_index,
     a_value_is_nothing_but_a_value,
     values_of_every_type_are_found,
+    a_text_is_found_character_by_character_however_its_column_compares,
     a_row_that_can_not_be_read_is_passed,
 );
 
@@ -160,6 +161,45 @@ async fn values_of_every_type_are_found(h: Harness) {
         let found = find(&h, &schema, column.as_str(), value, None, 10).await;
         assert_eq!(found.iter().map(|found| &found.row).collect::<Vec<_>>(), [&row_of(2)], "{column}");
     }
+}
+
+/// What a loose collation takes for equal is known to the database only, and may be thousands of rows before the one.
+async fn a_text_is_found_character_by_character_however_its_column_compares(h: Harness) {
+    let of_columns = |loose: &str, old: &str| {
+        format!(
+            "CREATE TABLE loose (id BIGINT NOT NULL PRIMARY KEY, t VARCHAR(20){loose}, c CHAR(20){loose}, old VARCHAR(20){old})"
+        )
+    };
+    let latin = " CHARACTER SET latin1 COLLATE latin1_swedish_ci";
+    h.sql(&h.of(
+        of_columns(" CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci", latin),
+        of_columns("", ""),
+        of_columns("", ""),
+    ))
+    .await;
+    h.sql("CREATE INDEX loose_t ON loose (t)").await;
+    let schema = h.adopt("loose", VersionGuard::Column).await;
+    let texts = ["open", "OPEN", "öpen", "open ", "Open", "opén", "o", "", " "];
+    let ids = 1_i64..;
+    let changes = ids.clone().zip(texts).map(|(n, held)| {
+        let columns = [("id", Value::Int64(n)), ("t", text(held)), ("c", text(held)), ("old", text(held))];
+        let row = schema.accept_row(row(columns), moment(jiff::Timestamp::UNIX_EPOCH)).unwrap();
+        put_row(&schema, row, 10)
+    });
+    h.apply(&schema, &changes.collect::<Vec<_>>()).await.unwrap();
+    for (n, held) in ids.zip(texts) {
+        for column in ["t", "old"] {
+            for limit in [1, 100] {
+                let found = find(&h, &schema, column, &text(held), None, limit).await;
+                let found: Vec<&Key> = found.iter().map(|found| &found.key).collect();
+                assert_eq!(found, [&Key(vec![Value::Int64(n)])], "{column} {held:?}");
+            }
+        }
+    }
+    assert_eq!(find(&h, &schema, "t", &text("oPeN"), None, 100).await, []);
+    // Spaces at its end are none of a CHAR's.
+    let found = find(&h, &schema, "c", &text("open"), None, 100).await;
+    assert_eq!(found.len(), h.of(2, 2, 1), "{found:?}");
 }
 
 async fn a_row_that_can_not_be_read_is_passed(h: Harness) {
