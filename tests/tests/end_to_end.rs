@@ -64,6 +64,8 @@ scenarios! {
     many_reads_are_answered_as_one_by_one with settings;
     records_are_found_by_a_field_wherever_they_are with settings;
     what_others_write_is_seen_when_it_is_asked_for_or_the_record_is_forgotten with settings;
+    etags_do_not_notice_what_others_change with settings;
+    the_drain_writes_whole_rows_over_what_others_changed with settings;
     what_was_acknowledged_reaches_the_database with settings;
     rows_that_were_there_before_us_are_read_changed_and_deleted with settings;
     nothing_is_lost_when_everything_is_killed with settings;
@@ -81,4 +83,31 @@ scenarios! {
 async fn a_stream_of_writes_outlives_a_redis_that_is_killed() -> anyhow::Result<()> {
     let mut system = System::on_own_servers(TABLES, settings()).await?;
     scenarios::a_stream_of_writes_outlives_a_redis_that_is_killed(&mut system).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_trigger_of_theirs_changes_is_theirs_embedded() -> anyhow::Result<()> {
+    let trigger = "CREATE TRIGGER booked AFTER INSERT ON entries \
+                   BEGIN UPDATE payments SET status = 'BOOKED' WHERE id = NEW.note; END";
+    let mut system = System::embedded(TABLES, settings()).await?;
+    scenarios::what_a_trigger_of_theirs_changes_is_theirs(&mut system, trigger).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a server: ./tests/run starts one"]
+async fn what_a_trigger_of_theirs_changes_is_theirs_on_mariadb() -> anyhow::Result<()> {
+    let trigger = "CREATE TRIGGER booked AFTER INSERT ON entries FOR EACH ROW \
+                   UPDATE payments SET status = 'BOOKED' WHERE id = NEW.note";
+    let mut system = System::on_shared_servers(TABLES, settings()).await?;
+    scenarios::what_a_trigger_of_theirs_changes_is_theirs(&mut system, trigger).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a server: ./tests/run starts one"]
+async fn what_a_trigger_of_theirs_changes_is_theirs_on_postgres() -> anyhow::Result<()> {
+    let trigger = "CREATE FUNCTION booked() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+                   UPDATE payments SET status = 'BOOKED' WHERE id = NEW.note; RETURN NULL; END $$; \
+                   CREATE TRIGGER booked AFTER INSERT ON entries FOR EACH ROW EXECUTE FUNCTION booked()";
+    let mut system = System::on_shared_postgres(&TABLES.replace("DATETIME", "TIMESTAMP"), settings()).await?;
+    scenarios::what_a_trigger_of_theirs_changes_is_theirs(&mut system, trigger).await
 }

@@ -8,6 +8,7 @@ mod reads;
 mod semantics;
 mod streams;
 mod tables;
+mod writers;
 
 pub(crate) use durability::*;
 pub(crate) use finds::*;
@@ -16,3 +17,4 @@ pub(crate) use reads::*;
 pub(crate) use semantics::*;
 pub(crate) use streams::*;
 pub(crate) use tables::*;
+pub(crate) use writers::*;

@@ -7,7 +7,7 @@ use shock_absorber_client::{ClientError, Reason, Row, Value};
 use shock_absorber_tests::{System, eventually};
 
 /// How long a drain may take, at most, in scenarios that wait for one.
-const DRAINED_WITHIN: Duration = Duration::from_secs(90);
+pub(crate) const DRAINED_WITHIN: Duration = Duration::from_secs(90);
 
 /// A payment with this id.
 pub(crate) fn payment(id: &str, amount: &str) -> Row {
