@@ -153,6 +153,9 @@ pub struct Answer {
     /// afterwards, and neither the epoch nor this number is another one, and less than a TTL lies between, then what is
     /// empty afterwards was not dirty before, and their row is no older than the newest accepted write of then. Else they
     /// read the record once more, as one that the hot store does not hold.
+    ///
+    /// It is the number of when the last of the slots was read, if they were read by and by: such an answer is one to
+    /// look at afterwards, not before.
     pub removed: u64,
     /// One per record; of [`HotStore::read_many`] perhaps fewer.
     pub slots: Vec<Slot>,

@@ -111,10 +111,29 @@ fn join(before: Option<Result<Answer, HotStoreError>>, answer: Answer, shard: Sh
         Some(Ok(before)) if before.epoch != answer.epoch => Err(HotStoreError::Closed { shard }),
         Some(Ok(before)) => {
             let slots: Vec<Slot> = before.slots.into_iter().chain(answer.slots).collect();
-            // The lower one: what was removed in between must not be overlooked.
-            Ok(Answer { slots, removed: before.removed.min(answer.removed), epoch: answer.epoch })
+            Ok(Answer { slots, removed: before.removed.max(answer.removed), epoch: answer.epoch })
         }
         Some(Err(error)) => Err(error),
         None => Ok(answer),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use model::Epoch;
+
+    use super::*;
+
+    #[test]
+    fn what_is_removed_between_two_parts_is_not_overlooked() {
+        let part = |removed| Answer { epoch: Epoch(1), removed, slots: vec![Slot::Empty] };
+        let both = join(Some(Ok(part(5))), part(6), Shard(1)).unwrap();
+        assert_eq!(
+            both.removed, 6,
+            "who looked at 5 before must not take the second slot for one that was always empty"
+        );
+        assert_eq!(both.slots.len(), 2);
     }
 }
