@@ -6,12 +6,12 @@ use std::{sync::Arc, time::Duration};
 use database::{CatalogTable, Database};
 use event_log::{EventPublisher, LogReader};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use hot_store::{Dirty, FoundInShard, HotStore, HotStoreError, IndexState, Indexed, Lookup, RecordId};
+use hot_store::{Dirty, DirtyRecord, FoundInShard, HotStore, HotStoreError, IndexState, Indexed, Lookup, RecordId};
 use model::{Content, Image, Shard, TableIndex, Version};
 use tokio::time::{Instant, sleep};
 
 use super::FindError;
-use crate::{Core, StoreError};
+use crate::{Core, StoreError, read::form};
 
 /// So long a find waits for it. It is made in any case.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -92,9 +92,10 @@ async fn build_once<H: HotStore>(
     index: &TableIndex,
     shard: Shard,
 ) -> Result<bool, HotStoreError> {
-    let namespace = &table.settings.namespace;
+    let (namespace, schema) = (&table.settings.namespace, &table.schema);
     let indexed = |record: RecordId, version: Version, image: &Image| {
         let terms = match &image.content {
+            Content::Row(row) if image.fingerprint != schema.fingerprint() => index.terms(&form::certain(schema, row)),
             Content::Row(row) => index.terms(row),
             Content::Tombstone => index.nothing(),
         };
@@ -102,12 +103,15 @@ async fn build_once<H: HotStore>(
     };
     let state = hot.begin_index(shard, namespace.clone(), index.id()).await?;
     let IndexState::Building(build) = state else { return Ok(true) };
+    // What gets a version from here on is in the index by itself, so that however much is written, this ends.
+    let newest = hot.header(shard).await?.clock;
     let mut after = Version::ZERO;
-    loop {
+    while after < newest {
         let (_, page) = hot.dirty(shard, Dirty::All, after, PAGE).await?;
         let Some(last) = page.last() else { break };
         after = last.version;
-        let own = page.into_iter().filter(|dirty| dirty.record.namespace == *namespace);
+        let is_wanted = |dirty: &DirtyRecord| dirty.version <= newest && dirty.record.namespace == *namespace;
+        let own = page.into_iter().filter(is_wanted);
         let records: Vec<Indexed> = own.map(|dirty| indexed(dirty.record, dirty.version, &dirty.image)).collect();
         if !hot.build_index(shard, namespace.clone(), &build, records, false).await? {
             return Ok(false);
@@ -116,8 +120,9 @@ async fn build_once<H: HotStore>(
     let mut after = Version::ZERO;
     loop {
         let (_, page) = hot.parked(shard, namespace.clone(), after, PAGE).await?;
-        let is_last = page.is_empty();
-        after = page.last().map_or(after, |last| last.version);
+        let last = page.last().map(|last| last.version);
+        let is_last = last.is_none_or(|last| last >= newest);
+        after = last.unwrap_or(after);
         let records = page.into_iter().map(|parked| indexed(parked.record, parked.version, &parked.image)).collect();
         if !hot.build_index(shard, namespace.clone(), &build, records, is_last).await? {
             return Ok(false);

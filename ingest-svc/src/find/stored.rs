@@ -4,7 +4,10 @@ use database::{Database, FoundRow, Search};
 use model::Key;
 use tokio::time::Instant;
 
-use super::{Accepted, FindError, bytes_of};
+use super::{
+    FindError,
+    accepted::{Accepted, bytes_of},
+};
 use crate::{
     Core,
     read::{cold::RECORDS_AT_ONCE, database_rows},

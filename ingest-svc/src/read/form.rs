@@ -8,7 +8,7 @@
 use database::{CatalogTable, Database, DatabaseRow};
 use event_log::{EventPublisher, LogReader};
 use hot_store::{HotStore, Slot};
-use model::{Column, ColumnDefault, Content, Image, Key, Row};
+use model::{Column, ColumnDefault, Content, Image, Key, Row, TableSchema, Value};
 use tokio::time::Instant;
 
 use super::{cold, database_rows, outages::Question};
@@ -24,7 +24,7 @@ pub(crate) enum Use {
 }
 
 /// Whether a slot holds a record that was stored when its table was another.
-pub(super) fn is_earlier(table: &CatalogTable, slot: &Slot) -> bool {
+pub(crate) fn is_earlier(table: &CatalogTable, slot: &Slot) -> bool {
     let image = match slot {
         Slot::Image { image, .. } => image,
         Slot::Absent | Slot::Leased | Slot::Empty => return false,
@@ -73,7 +73,8 @@ where
         content => return Ok(Image { content, ..image }),
     };
     let is_missing = |column: &&Column| stored.get(column.name.as_str()).is_none();
-    let asks = schema.columns.iter().filter(is_missing).any(|column| wanted == Use::Write || !is_certain(column));
+    let is_uncertain = |column: &Column| certain_default(column).is_none();
+    let asks = schema.columns.iter().filter(is_missing).any(|column| wanted == Use::Write || is_uncertain(column));
     let in_database = match if asks { row_of(core, table, key).await? } else { DatabaseRow::Absent } {
         DatabaseRow::Present { row, .. } => row,
         DatabaseRow::Deleted { .. } | DatabaseRow::Absent => Row::default(),
@@ -82,7 +83,7 @@ where
     for column in &schema.columns {
         let name = column.name.as_str();
         let value = match (stored.get(name), in_database.get(name)) {
-            (Some(value), _) => Some(column.accept(value.clone()).unwrap_or_else(|_| value.clone())),
+            (Some(value), _) => Some(fitted(column, value)),
             (None, Some(value)) => Some(value.clone()),
             // It is not there yet, and will be written without: it gets what the table gives then.
             (None, None) => column.default_at(core.options.moment()).ok(),
@@ -106,11 +107,25 @@ async fn row_of<H, L, D: Database>(
     rows.into_iter().next().unwrap_or(Ok(DatabaseRow::Absent))
 }
 
-/// Whether the default says what a row has that was there before the column.
-fn is_certain(column: &Column) -> bool {
+/// A row that was stored before its table was altered, in the table's present form as far as that is known without the database.
+pub(crate) fn certain(schema: &TableSchema, stored: &Row) -> Row {
+    let value_of = |column: &Column| match stored.get(column.name.as_str()) {
+        Some(value) => Some(fitted(column, value)),
+        None => certain_default(column),
+    };
+    schema.columns.iter().filter_map(|column| Some((column.name.clone(), value_of(column)?))).collect()
+}
+
+/// A value as the altered column holds it; as it was accepted if it does not fit.
+fn fitted(column: &Column, value: &Value) -> Value {
+    column.accept(value.clone()).unwrap_or_else(|_| value.clone())
+}
+
+/// What a row has that was there before the column, where its default says so.
+fn certain_default(column: &Column) -> Option<Value> {
     match &column.default {
-        ColumnDefault::Constant(_) => true,
-        ColumnDefault::None => column.nullable,
-        _ => false,
+        ColumnDefault::Constant(value) => Some(value.clone()),
+        ColumnDefault::None if column.nullable => Some(Value::Null),
+        _ => None,
     }
 }

@@ -2,11 +2,15 @@
 
 use database::DatabaseRow;
 use hot_store::Slot;
-use ingest_svc::accept::{Acknowledge, WriteError};
+use ingest_svc::{
+    accept::{Acknowledge, WriteError},
+    find::Query,
+};
 use model::{Column, ColumnDefault, ColumnType, Content, Row, Value};
 
 use crate::{
     db::{column, payment_columns},
+    find::{self, by_amount},
     world::*,
 };
 
@@ -150,4 +154,82 @@ async fn an_update_by_a_replica_that_has_not_seen_a_new_column_keeps_its_value()
     assert_eq!(row.get("note"), None);
     world.write(update("gone", &[("amount", Value::Int64(2))])).await.unwrap();
     assert_eq!(stored(&world, "gone").await.get("note"), None);
+}
+
+impl World {
+    /// What a find brings, on pages of all sizes the same.
+    async fn rows_with(&self, field: &str, value: Value) -> Vec<Row> {
+        let mut rows = Vec::new();
+        for limit in [1, 2, 100] {
+            let mut query = Query { field: field.to_owned(), value: value.clone(), limit, ..by_amount(0) };
+            let mut met = Vec::new();
+            loop {
+                let page = self.find(&query).await.unwrap();
+                met.extend(page.records.into_iter().map(|found| found.row));
+                query.page_token = page.next_page_token;
+                if query.page_token.is_empty() {
+                    break;
+                }
+            }
+            met.sort_by(|a, b| id_of(a).cmp(id_of(b)));
+            assert!(rows.is_empty() || rows == met, "by {limit}: {met:?}");
+            rows = met;
+        }
+        rows
+    }
+
+    async fn declare(&self, fields: &[&str]) {
+        let fields = fields.iter().map(|field| find::column(field)).collect();
+        self.tables.enable_with(&table("payments"), Some(fields)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn records_are_found_by_columns_that_came_after_them() {
+    let world = World::new().await;
+    for id in ["clean", "newer"] {
+        world.write(put(id, 1)).await.unwrap();
+    }
+    world.drain().await;
+    world.write(put("newer", 2)).await.unwrap();
+    world.write(put("not there yet", 2)).await.unwrap();
+    alter(&world, altered_columns()).await;
+    alter_row(&world, "clean");
+    alter_row(&world, "newer");
+    world.declare(&["amount", "fee", "made"]).await;
+    let (clean, newer) = (altered_row("clean", 1), altered_row("newer", 2));
+    // By its default.
+    let by_fee = world.rows_with("fee", Value::Int64(7)).await;
+    assert_eq!(by_fee[..2], [clean.clone(), newer.clone()]);
+    assert_eq!(ids(&by_fee), ["clean", "newer", "not there yet"]);
+    // By what was stored: it is shown as it is read.
+    let of_two = world.rows_with("amount", Value::Int64(2)).await;
+    assert_eq!(of_two[0], newer);
+    assert_eq!(ids(&of_two), ["newer", "not there yet"]);
+    // By what only the database knows, once it has the record.
+    assert_eq!(world.rows_with("made", made()).await, [clean, newer]);
+}
+
+fn ids(rows: &[Row]) -> Vec<&str> {
+    rows.iter().map(id_of).collect()
+}
+
+fn id_of(row: &Row) -> &str {
+    match row.get("id") {
+        Some(Value::Text(id)) => id,
+        other => panic!("{other:?} is no id"),
+    }
+}
+
+#[tokio::test]
+async fn a_value_is_found_in_the_form_that_its_column_has_now() {
+    let world = World::new().await;
+    world.declare(&["amount"]).await;
+    world.write(put("a", 5)).await.unwrap();
+    let mut columns = payment_columns();
+    columns[1].ty = ColumnType::Uint { bits: 64 };
+    alter(&world, columns).await;
+    world.write(put("b", 5)).await.unwrap();
+    let found = world.rows_with("amount", Value::Int64(5)).await;
+    assert_eq!(found.iter().map(|row| row.get("amount")).collect::<Vec<_>>(), [Some(&Value::Uint64(5)); 2]);
 }

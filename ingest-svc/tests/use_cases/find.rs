@@ -2,12 +2,15 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use database::DatabaseRow;
-use hot_store::{Clean, CleanOutcome, HotStore as _, Stamp, memory::Survives};
+use hot_store::{Clean, CleanOutcome, Eviction, HotStore as _, Stamp, memory::Survives};
 use ingest_svc::{
     IngestOptions, StoreError,
     find::{FindError, FoundPage, Query},
@@ -18,11 +21,11 @@ use tokio::time::Instant;
 
 use crate::world::*;
 
-fn column(name: &str) -> ColumnName {
+pub fn column(name: &str) -> ColumnName {
     ColumnName::new(name).unwrap()
 }
 
-fn by_amount(amount: i64) -> Query {
+pub fn by_amount(amount: i64) -> Query {
     Query {
         table: table("payments"),
         field: "amount".to_owned(),
@@ -45,12 +48,12 @@ impl World {
         world
     }
 
-    async fn find(&self, query: &Query) -> Result<FoundPage, FindError> {
+    pub async fn find(&self, query: &Query) -> Result<FoundPage, FindError> {
         self.finder.find(query.clone()).await
     }
 
     /// The ids of the records that are found, on all pages.
-    async fn found(&self, query: Query) -> Vec<String> {
+    pub async fn found(&self, query: Query) -> Vec<String> {
         let (mut ids, mut query) = (Vec::new(), query);
         loop {
             let page = self.find(&query).await.unwrap();
@@ -389,4 +392,65 @@ async fn a_find_takes_one_statement_of_the_database() {
     world.db.set_row("payments", &key("other"), DatabaseRow::Absent);
     assert_eq!(world.ids(1).await.len(), 50);
     assert_eq!((world.db.finds.load(Ordering::SeqCst), world.db.reads.load(Ordering::SeqCst)), (1, 0));
+}
+
+#[tokio::test]
+async fn rows_over_which_nothing_is_known_for_sure_are_read_again_many_at_once() {
+    let world = Arc::new(World::finding().await);
+    let ids: Vec<String> = (0..100).map(|number| format!("k{number:03}")).collect();
+    ids.iter().for_each(|id| world.plant(id, 1));
+    // Of each shard somebody evicts something while the database is asked.
+    let mut clean = Vec::new();
+    for shard in world.core.shards.all() {
+        let id = (0..).map(|number| format!("other{number}")).find(|id| world.shard(id) == shard).unwrap();
+        world.plant(&id, 2);
+        world.get(&id).await.unwrap();
+        clean.push((shard, id));
+    }
+    let before = world.db.reads.load(Ordering::SeqCst);
+    world.db.hold_reads();
+    let finding = tokio::spawn({
+        let world = world.clone();
+        async move { world.ids(1).await }
+    });
+    world.db.held_read().await;
+    for (shard, id) in clean {
+        let evicted = world.store.evict(shard, vec![world.record(&id)]).await.unwrap();
+        assert_eq!(evicted, [Eviction::Evicted]);
+    }
+    // In the place of one of the rows somebody has put another meanwhile.
+    world.plant("k050", 3);
+    world.db.release_reads();
+    let mut expected: BTreeSet<String> = ids.into_iter().collect();
+    expected.remove("k050");
+    assert_eq!(finding.await.unwrap(), expected);
+    assert_eq!(world.db.reads.load(Ordering::SeqCst) - before, 2, "a hundred by two statements");
+}
+
+#[tokio::test]
+async fn an_index_is_made_while_it_is_written_to_without_an_end() {
+    let world = Arc::new(World::new().await);
+    for number in 0..20 {
+        world.write(put(&format!("k{number:02}"), 1)).await.unwrap();
+    }
+    let (pages, rival) = (Arc::new(AtomicUsize::new(0)), world.clone());
+    let counted = pages.clone();
+    world.store.before_dirty(move |shard| {
+        let number = counted.fetch_add(1, Ordering::SeqCst);
+        let world = rival.clone();
+        Box::pin(async move {
+            // It has an end after all, lest this test had none.
+            if number < 200 {
+                let mut ids = (0..).map(|other| format!("new{number}-{other}"));
+                let id = ids.find(|id| world.shard(id) == shard).unwrap();
+                world.write(put(&id, 1)).await.unwrap();
+            }
+        })
+    });
+    world.tables.enable_with(&table("payments"), Some(vec![column("amount")])).await.unwrap();
+    let shards = world.core.shards.get() as usize;
+    let asked = pages.load(Ordering::SeqCst);
+    assert!((1..=2 * shards).contains(&asked), "{asked} pages of {shards} shards");
+    assert_eq!(world.ids(1).await.len(), 20 + asked);
+    assert_eq!(pages.load(Ordering::SeqCst), asked, "it was made");
 }

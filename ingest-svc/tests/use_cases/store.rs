@@ -26,7 +26,8 @@ struct HeldWrite {
 }
 
 type Rival = Box<dyn Fn() -> (Shard, Write) + Send>;
-type Meanwhile = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub type Meanwhile = Pin<Box<dyn Future<Output = ()> + Send>>;
+type BeforeDirty = Box<dyn Fn(Shard) -> Meanwhile + Send>;
 
 pub struct BentStore {
     pub memory: MemoryStore,
@@ -37,6 +38,7 @@ pub struct BentStore {
     lost_entries: AtomicBool,
     before_read: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     before_header: Mutex<Option<(Shard, Meanwhile)>>,
+    before_dirty: Mutex<Option<BeforeDirty>>,
     expired: Mutex<Vec<RecordId>>,
     spoilt: Mutex<Vec<RecordId>>,
     settings: Mutex<Settings>,
@@ -53,6 +55,7 @@ impl BentStore {
             lost_entries: AtomicBool::new(false),
             before_read: Mutex::default(),
             before_header: Mutex::default(),
+            before_dirty: Mutex::default(),
             expired: Mutex::default(),
             spoilt: Mutex::default(),
             settings: Mutex::default(),
@@ -90,6 +93,11 @@ impl BentStore {
     /// Does something before that shard's header is read the next time.
     pub fn before_header(&self, shard: Shard, meanwhile: impl Future<Output = ()> + Send + 'static) {
         *self.before_header.lock().unwrap() = Some((shard, Box::pin(meanwhile)));
+    }
+
+    /// Does something before each page of all that is dirty.
+    pub fn before_dirty(&self, meanwhile: impl Fn(Shard) -> Meanwhile + Send + 'static) {
+        *self.before_dirty.lock().unwrap() = Some(Box::new(meanwhile));
     }
 
     /// Backlogs no longer have the entries by which their records are counted, as a power cut may leave them.
@@ -239,6 +247,12 @@ impl HotStore for BentStore {
         after: Version,
         limit: usize,
     ) -> Result<(Epoch, Vec<DirtyRecord>), HotStoreError> {
+        if which == Dirty::All {
+            let meanwhile = self.before_dirty.lock().unwrap().as_ref().map(|meanwhile| meanwhile(shard));
+            if let Some(meanwhile) = meanwhile {
+                meanwhile.await;
+            }
+        }
         self.memory.dirty(shard, which, after, limit).await
     }
 
