@@ -231,6 +231,10 @@ impl Dialect for PostgresDialect {
         quoted_table.to_owned()
     }
 
+    fn sorts_by_sought_column(&self) -> bool {
+        true
+    }
+
     fn for_update(&self) -> &'static str {
         // Keys are never changed, so others' foreign keys need not wait for us. A delete locks what it deletes.
         " FOR NO KEY UPDATE"

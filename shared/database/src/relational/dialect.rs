@@ -87,6 +87,14 @@ pub(crate) trait Dialect: Send + Sync + 'static {
         quoted_table.to_owned()
     }
 
+    /// Whether rows with a value in a column are sorted by that column and then by the key. The order is the same, but the
+    /// primary key's index does not have it: for the sake of the order an optimizer that takes most rows for such might walk
+    /// through that index, however long that takes, and not every server can be told to leave it alone. An index over the
+    /// column and the key has the order.
+    fn sorts_by_sought_column(&self) -> bool {
+        false
+    }
+
     /// A key column as it is sorted by, and compared with a value for what comes after that: both must be by the same.
     fn in_order<'q>(&self, quoted: &'q str, _ty: &ColumnType) -> Cow<'q, str> {
         quoted.into()

@@ -169,30 +169,53 @@ fn statement<'w, D: Dialect>(
         statement.push(", ").push(version);
     }
     statement.push(" FROM ").push(&dialect.by_index_of_column(&table.name, leads_key)).push(" WHERE ");
-    statement.push(&table.columns[wanted.column]).push(" = ");
-    statement.bind_in(&dialect.key_placeholder(&column.ty), wanted.value.by_ref()).push(dialect.binary_collation());
+    let (sought, placeholder) = (&table.columns[wanted.column], dialect.key_placeholder(&column.ty));
+    // What is between a value and itself equals it, and yet is sorted by.
+    let sorts_by_sought = dialect.sorts_by_sought_column();
+    let operators: &[&str] = if sorts_by_sought { &[" >= ", " <= "] } else { &[" = "] };
+    statement.list(operators, " AND ", |s, operator| {
+        s.push(sought).push(operator).bind_in(&placeholder, wanted.value.by_ref()).push(dialect.binary_collation());
+    });
     if column.ty.is_loose() {
         // An index is of use to the looser comparison only.
-        let (characters, placeholder) = dialect.character_by_character(&table.columns[wanted.column]);
+        let (characters, placeholder) = dialect.character_by_character(sought);
         statement.push(" AND ").push(&characters).push(" = ").bind_in(placeholder, wanted.value.by_ref());
     }
-    if let Some(after) = after {
-        // (a > ?) OR (a = ? AND b > ?): row constructors are scanned for by some.
-        statement.push(" AND (");
-        statement.list(0..table.key.len(), " OR ", |s, last| {
-            s.push("(");
-            let parts = schema.key().zip(&table.key).zip(after).take(last + 1).enumerate();
-            s.list(parts, " AND ", |s, (at, ((column, quoted), value))| {
-                s.push(&dialect.in_order(quoted, &column.ty)).push(if at == last { " > " } else { " = " });
-                s.bind_in(&dialect.key_placeholder(&column.ty), value.by_ref());
+    let key = || schema.key().zip(&table.key);
+    match after {
+        None => {}
+        Some(after) if sorts_by_sought => {
+            statement.push(" AND (");
+            statement.list(std::iter::once(sought).chain(&table.key), ", ", |s, quoted| {
+                s.push(quoted);
             });
-            s.push(")");
-        });
-        statement.push(")");
+            statement.push(") > (").bind_in(&placeholder, wanted.value.by_ref());
+            for (column, value) in schema.key().zip(after) {
+                statement.push(", ").bind_in(&dialect.key_placeholder(&column.ty), value.by_ref());
+            }
+            statement.push(")");
+        }
+        // (a > ?) OR (a = ? AND b > ?): row constructors are scanned for by some.
+        Some(after) => {
+            statement.push(" AND (");
+            statement.list(0..table.key.len(), " OR ", |s, last| {
+                s.push("(");
+                let parts = key().zip(after).take(last + 1).enumerate();
+                s.list(parts, " AND ", |s, (at, ((column, quoted), value))| {
+                    s.push(&dialect.in_order(quoted, &column.ty)).push(if at == last { " > " } else { " = " });
+                    s.bind_in(&dialect.key_placeholder(&column.ty), value.by_ref());
+                });
+                s.push(")");
+            });
+            statement.push(")");
+        }
     }
     // With the table's name, or it would be by what is selected, which may be another form of the column.
     statement.push(" ORDER BY ");
-    statement.list(schema.key().zip(&table.key), ", ", |s, (column, quoted)| {
+    if sorts_by_sought {
+        statement.push(&format!("{}.{sought}, ", table.name));
+    }
+    statement.list(key(), ", ", |s, (column, quoted)| {
         s.push(&dialect.in_order(&format!("{}.{quoted}", table.name), &column.ty));
     });
     statement.push(&format!(" LIMIT {limit}"));

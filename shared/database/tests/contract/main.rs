@@ -87,6 +87,7 @@ mod corpus;
 mod defaults;
 mod errors;
 mod find;
+mod find_plan;
 mod guards;
 mod harness;
 mod installation;
