@@ -7,6 +7,7 @@
 //! - [`given`]: the servers that `./tests/run` has started for all tests that break none.
 //! - [`System`]: the whole of it, embedded or on real servers.
 //! - [`operator`]: what an operator types.
+//! - [`payments`]: what is measured with.
 //! - [`history`]: what clients saw, and whether that can be.
 //! - [`eventually`]: waiting for what must come to be, within a bound.
 
@@ -14,6 +15,7 @@ mod eventually;
 pub mod given;
 pub mod http;
 pub mod operator;
+pub mod payments;
 pub mod port;
 mod process;
 pub mod proxy;

@@ -14,6 +14,7 @@ use tokio::time::sleep;
 use crate::{
     report::{Reach, Report},
     shop::Shop,
+    taken::Taken,
 };
 
 const FOUND: &str = "orders";
@@ -129,38 +130,4 @@ async fn find(shop: &Shop, customer: i64) -> Result<Duration> {
     let (found, more) = (page.records.len(), page.next.is_some());
     ensure!(found as i64 == OF_A_CUSTOMER && !more, "{found} orders of {customer} were found, and more: {more}");
     Ok(taken)
-}
-
-/// How long calls of one kind took.
-#[derive(Debug, Default)]
-struct Taken(Vec<Duration>);
-
-impl Taken {
-    fn note(&mut self, taken: Duration) {
-        self.0.push(taken);
-    }
-
-    /// In milliseconds.
-    fn quantile(&mut self, share: f64) -> Result<f64> {
-        self.0.sort_unstable();
-        let at = ((self.0.len() as f64 * share).ceil() as usize).saturating_sub(1);
-        Ok(self.0.get(at).context("nothing was measured")?.as_secs_f64() * 1000.0)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-
-    #[test]
-    fn a_quantile_is_what_so_many_took_at_most() {
-        let mut taken = Taken::default();
-        assert!(taken.quantile(0.5).is_err());
-        for millis in (1..=100).rev() {
-            taken.note(Duration::from_millis(millis));
-        }
-        assert_eq!((taken.quantile(0.5).unwrap(), taken.quantile(0.99).unwrap()), (50.0, 99.0));
-    }
 }

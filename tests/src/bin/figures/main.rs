@@ -5,10 +5,12 @@ mod coalesce;
 mod find;
 mod limit;
 mod poison;
+mod reads;
 mod rebalance;
 mod report;
 mod shop;
 mod stall;
+mod taken;
 mod types;
 
 use anyhow::Result;
@@ -44,6 +46,8 @@ enum Subject {
     Adaptive,
     /// What finding records by a field takes beside reading one by its key, and what it costs writes
     Find,
+    /// What many hot records take in one call, one by one, and from Redis itself, and how often Redis is waited for
+    Reads,
     /// How many types of each database come back as they went in, and how many are refused
     Types,
 }
@@ -59,6 +63,7 @@ async fn main() -> Result<()> {
         Subject::Stall => stall::measure(quick).await?,
         Subject::Adaptive => adaptive::measure(quick).await?,
         Subject::Find => find::measure(quick).await?,
+        Subject::Reads => reads::measure(quick).await?,
         Subject::Types => types::measure().await?,
     };
     report.print(json)?;

@@ -22,10 +22,10 @@ pub(crate) struct Shop {
     pub(crate) client: Client,
     pub(crate) mariadb: MariaDbServer,
     pub(crate) kafka: KafkaServer,
+    pub(crate) redis: RedisServer,
     /// For drains, too.
     pub(crate) settings: ServiceSettings,
     ingest: Service,
-    _redis: RedisServer,
 }
 
 impl Shop {
@@ -63,7 +63,7 @@ impl Shop {
         for table in tables {
             client.enable_table(TableRef::from(*table)).await?;
         }
-        Ok(Self { client, mariadb, kafka, settings, ingest, _redis: redis })
+        Ok(Self { client, mariadb, kafka, redis, settings, ingest })
     }
 
     /// A drain, ready.

@@ -7,13 +7,16 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use futures::future::try_join_all;
-use shock_absorber_client::{Client, Row, Value, Write};
+use shock_absorber_client::{Client, Write};
+use shock_absorber_tests::payments::payment;
 
 /// What is written.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Load {
     /// Sets its records apart from those of other loads.
     pub(crate) name: &'static str,
+    /// The number of the first one.
+    pub(crate) first: u32,
     pub(crate) records: u32,
     pub(crate) batch: u32,
     pub(crate) writers: u32,
@@ -24,16 +27,29 @@ pub(crate) struct Load {
 pub(crate) struct Taken {
     pub(crate) acked: u64,
     pub(crate) took: Duration,
-    /// Of the batches, in order of length.
+    /// Of the acknowledgements, in order of length.
     latencies: Vec<Duration>,
 }
 
 impl Taken {
+    pub(crate) fn new(records: u32, took: Duration, mut latencies: Vec<Duration>) -> Self {
+        latencies.sort_unstable();
+        Self { acked: records.into(), took, latencies }
+    }
+
+    /// Both, one after the other.
+    pub(crate) fn and(self, other: Self) -> Self {
+        let latencies = [self.latencies, other.latencies].concat();
+        let mut both = Self { acked: self.acked + other.acked, took: self.took + other.took, latencies };
+        both.latencies.sort_unstable();
+        both
+    }
+
     pub(crate) fn per_second(&self) -> f64 {
         self.acked as f64 / self.took.as_secs_f64()
     }
 
-    /// The latency that this part of the batches did not exceed.
+    /// The latency that this part of the acknowledgements did not exceed.
     pub(crate) fn latency(&self, part: f64) -> Duration {
         let rank = (self.latencies.len() as f64 * part).ceil() as usize;
         self.latencies.get(rank.saturating_sub(1)).copied().unwrap_or_default()
@@ -46,22 +62,30 @@ impl Load {
         format!("pay-{}-{nth:08}", self.name)
     }
 
-    /// Writes all of it.
+    /// The number behind the last one.
+    pub(crate) fn end(&self) -> u32 {
+        self.first + self.records
+    }
+
+    /// The write of a record.
+    pub(crate) fn put(&self, nth: u32) -> Write {
+        Write::put("payments", payment(self.id(nth), nth))
+    }
+
+    /// Writes all of it in batches.
     ///
     /// # Errors
     /// If a write was not acknowledged.
     pub(crate) async fn run(self, client: &Client) -> Result<Taken> {
-        let next = AtomicU32::new(0);
+        let next = AtomicU32::new(self.first);
         let begun = Instant::now();
-        let mut latencies = try_join_all((0..self.writers).map(|_| {
+        let latencies = try_join_all((0..self.writers).map(|_| {
             let (client, next) = (client.clone(), &next);
             async move { self.write(&client, next).await }
         }))
         .await?
         .concat();
-        let took = begun.elapsed();
-        latencies.sort_unstable();
-        Ok(Taken { acked: self.records.into(), took, latencies })
+        Ok(Taken::new(self.records, begun.elapsed(), latencies))
     }
 
     /// One writer: takes the next records until none is left.
@@ -69,39 +93,15 @@ impl Load {
         let mut latencies = Vec::new();
         loop {
             let from = next.fetch_add(self.batch, Ordering::Relaxed);
-            if from >= self.records {
+            if from >= self.end() {
                 return Ok(latencies);
             }
-            let to = self.records.min(from + self.batch);
-            let writes: Vec<Write> = (from..to).map(|nth| Write::put("payments", self.payment(nth))).collect();
+            let to = self.end().min(from + self.batch);
+            let writes: Vec<Write> = (from..to).map(|nth| self.put(nth)).collect();
             let sent = Instant::now();
             let results = client.batch_write(&writes).await;
             latencies.push(sent.elapsed());
             results.into_iter().collect::<Result<Vec<_>, _>>().context("a write was not acknowledged")?;
         }
-    }
-
-    /// A payment with all that a real one has: some 700 bytes as an image.
-    fn payment(&self, nth: u32) -> Row {
-        let json = |text: String| Value::Json(text);
-        let at =
-            format!("2026-01-01T{:02}:{:02}:{:02}.{:06}", nth / 3600 % 24, nth / 60 % 60, nth % 60, nth % 1_000_000);
-        Row::new()
-            .set("id", self.id(nth))
-            .set("amount", Value::Decimal(format!("{}.{:02}", nth % 50_000, nth % 100)))
-            .set("currency", "INR")
-            .set("payer_upi", format!("customer{}@upi", nth % 4000))
-            .set("payee_upi", format!("shop{}@upi", nth % 50))
-            .set("tenant", ["north", "south", "east", "west"][nth as usize % 4])
-            .set("customer", format!("c-{}", nth % 4000))
-            .set("leg", "DEBIT")
-            .set("action", "PAY")
-            .set("status", "INITIATED")
-            .set("payer", json(format!(r#"{{"name": "Łukasz 👋", "account": {}}}"#, 10_u64.pow(15) + u64::from(nth))))
-            .set("payees", json(r#"[{"share": 60}, {"share": 40}]"#.to_owned()))
-            .set("meta", json(format!(r#"{{"device": "android", "attempt": 1, "nth": {nth}}}"#)))
-            .set("resp_meta", json(format!(r#"{{"rrn": {}}}"#, 10_u64.pow(11) + u64::from(nth))))
-            .set("created_at", Value::DateTime(at.clone()))
-            .set("updated_at", Value::DateTime(at))
     }
 }

@@ -7,6 +7,7 @@ mod openings;
 mod plain;
 mod report;
 mod stand;
+mod ways;
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use report::{Report, Unit};
 use stand::Stand;
 
 /// Whatever is measured is given up when it is slower than this; 3,000 records/s are expected.
-const SLOWEST_RECORDS_PER_SECOND: u32 = 200;
+const SLOWEST_RECORDS_PER_SECOND: u64 = 200;
 /// For starting and ending, on top.
 const MARGIN: Duration = Duration::from_secs(60);
 
@@ -34,6 +35,18 @@ struct Arguments {
     /// Writers, each of which sends its next batch when its last one was acknowledged
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
     writers: u32,
+    /// Writes that are under way at once where each is a call of its own
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    unary: u32,
+    /// Streams of WriteStream
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    streams: u32,
+    /// Rounds in which the ways to write are compared, each in turn; the medians count
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Measure only the ways to write
+    #[arg(long, conflicts_with = "only_openings")]
+    only_ways: bool,
     /// Shards of the installation
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
     shards: u16,
@@ -54,12 +67,17 @@ struct Arguments {
 impl Arguments {
     /// How long a phase may take.
     fn patience(&self) -> Duration {
-        MARGIN + Duration::from_secs(u64::from(self.records / SLOWEST_RECORDS_PER_SECOND))
+        patience(self.records.into())
     }
 
     fn load(&self, name: &'static str) -> Load {
-        Load { name, records: self.records, batch: self.batch, writers: self.writers }
+        Load { name, first: 0, records: self.records, batch: self.batch, writers: self.writers }
     }
+}
+
+/// How long so many records may take.
+fn patience(records: u64) -> Duration {
+    MARGIN + Duration::from_secs(records / SLOWEST_RECORDS_PER_SECOND)
 }
 
 #[tokio::main]
@@ -74,20 +92,27 @@ async fn main() -> Result<()> {
         return report.print(arguments.json);
     }
 
+    if arguments.only_ways {
+        ways::measure(&arguments, &stand, &mut report).await?;
+        stand.stop().await?;
+        return report.print(arguments.json);
+    }
+
     let taken = ingest(&arguments, &stand, "always", &mut report).await?;
-    drain(&arguments, &mut stand, "appendfsync always", taken.acked, &mut report).await?;
+    let more = ways::measure(&arguments, &stand, &mut report).await?;
+    drain(&mut stand, "appendfsync always", taken.acked + more, &mut report).await?;
     both(&arguments, &stand, &mut report).await?;
     stand.stop_drains().await?;
 
     let taken = openings::measure(&arguments, &mut stand, &mut report).await?;
-    drain(&arguments, &mut stand, "after the opening", taken.acked, &mut report).await?;
+    drain(&mut stand, "after the opening", taken.acked, &mut report).await?;
     stand.stop_drains().await?;
 
     stand.redis.cli(&["CONFIG", "SET", "appendfsync", "everysec"]).await?;
     let taken = ingest(&arguments, &stand, "everysec", &mut report).await?;
-    drain(&arguments, &mut stand, "appendfsync everysec", taken.acked, &mut report).await?;
+    drain(&mut stand, "appendfsync everysec", taken.acked, &mut report).await?;
 
-    let expected = u64::from(arguments.records) * 4;
+    let expected = u64::from(arguments.records) * 4 + more;
     let counted = stand.rows().await?;
     ensure!(counted == expected, "{expected} records were acknowledged, and the database has {counted} rows");
     report.add("rows in the database after all phases, none missing", counted as f64, Unit::Rows);
@@ -111,11 +136,11 @@ async fn ingest(arguments: &Arguments, stand: &Stand, fsync: &'static str, repor
 }
 
 /// Phase 2: drains and no writer.
-async fn drain(arguments: &Arguments, stand: &mut Stand, when: &str, backlog: u64, report: &mut Report) -> Result<()> {
+async fn drain(stand: &mut Stand, when: &str, backlog: u64, report: &mut Report) -> Result<()> {
     eprintln!("drain, {when}: a backlog of {backlog} records");
     let begun = Instant::now();
     stand.start_drains().await?;
-    let drained = stand.drained(0, backlog, arguments.patience()).await?;
+    let drained = stand.drained(0, backlog, patience(backlog)).await?;
     let whole = begun.elapsed();
     let title = format!("drained backlog, {when}");
     report.add(title.clone(), drained.per_second(), Unit::RecordsPerSecond);

@@ -8,14 +8,12 @@ use futures::future::try_join_all;
 use model::{DatabaseName, TableName};
 use shock_absorber_client::{Client, TableRef};
 use shock_absorber_tests::{
-    Service, ServiceSettings, eventually, http,
+    Service, ServiceSettings, eventually, http, payments,
     servers::{KafkaServer, MariaDbServer, RedisServer},
 };
 
 use crate::{Arguments, cpu, openings::Opening};
 
-/// What is set up in each schema.
-pub(crate) const TABLES: &str = include_str!("../../../../cli/sql/payments.sql");
 const SCHEMA: &str = "shop";
 const REPLICAS: [&str; 2] = ["drain-a", "drain-b"];
 const WRITTEN: &str = "shock_absorber_drain_rows_written";
@@ -224,7 +222,7 @@ pub(crate) async fn schema(
     mariadb.create_schema(name).await?;
     let options = DatabaseOptions { pool, ..DatabaseOptions::new(DatabaseName::new("main")?, mariadb.url(name)) };
     let database = AnyDatabase::connect(options).await?;
-    database.run_script(TABLES).await?;
+    database.run_script(payments::TABLE).await?;
     if !arguments.ledger {
         database.add_version_column(&TableName::new("payments")?).await?;
     }
