@@ -1,6 +1,10 @@
 //! Which writes of a batch may concern the same record.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use crate::{TableRef, Value, Write};
 
@@ -31,11 +35,38 @@ impl KeyPart {
             Value::Int64(n) => Self::Number(n.to_string()),
             Value::Uint64(n) => Self::Number(n.to_string()),
             Value::Decimal(text) => Self::Number(plain_number(text)),
-            // Most collations take these for one.
-            Value::Text(text) => Self::Text(text.trim_end().to_lowercase()),
-            Value::Bytes(bytes) => Self::Bytes(bytes.clone()),
+            Value::Text(text) => Self::of_text(text),
+            // Zeros fill up BINARY(n).
+            Value::Bytes(bytes) => {
+                let len = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+                Self::Bytes(bytes[..len].to_vec())
+            }
             _ => Self::Any,
         }
+    }
+
+    /// Of which type the column is only the server knows, and of some it takes several spellings.
+    fn of_text(text: &str) -> Self {
+        // Most collations take these for one.
+        let text = text.trim_end().to_lowercase();
+        // A UUID, with braces and hyphens or without.
+        let digits: String = text.chars().filter(|c| !matches!(c, '{' | '}' | '-')).collect();
+        if digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Self::Text(digits);
+        }
+        // An address or a network: its length may be left out, and so may zeros at its end.
+        let address = text.split_once('/').map_or(text.as_str(), |(address, _)| address);
+        let parsed = address.parse::<IpAddr>().map(|address| address.to_canonical().to_string());
+        let known = parsed.as_deref().unwrap_or(address);
+        if known.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'.')) {
+            return Self::Text(known.trim_end_matches(".0").to_owned());
+        }
+        if let Ok(address) = parsed {
+            return Self::Text(address);
+        }
+        // A SET's members, in any order.
+        let members: BTreeSet<&str> = text.split(',').collect();
+        Self::Text(members.into_iter().collect::<Vec<_>>().join(","))
     }
 }
 
@@ -118,6 +149,29 @@ mod tests {
         assert!(groups.iter().all(|group| *group == groups[0]), "{groups:?}");
         assert_eq!(plain_number("-0.0"), "0");
         assert_eq!(plain_number("-00.50"), "-0.5");
+    }
+
+    #[test]
+    fn the_spellings_of_a_type_are_the_same_group() {
+        for spellings in [
+            ["{A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11}", "a0eebc999c0b4ef8bb6d6bb9bd380a11"],
+            ["2001:DB8:0:0::1", "2001:db8::1/128"],
+            ["::ffff:10.0.0.1", "10.0.0.1"],
+            ["10/8", "10.0.0.0/8"],
+            ["10.0.0.0", "10"],
+            ["b,a", "a,b,b"],
+            ["Abc ", "aBC"],
+        ] {
+            let [one, other] = spellings.map(|text| KeyPart::of(&Value::from(text)));
+            assert_eq!(one, other, "{spellings:?}");
+        }
+        let bytes = |bytes: &[u8]| KeyPart::of(&Value::from(bytes.to_vec()));
+        assert_eq!(bytes(b"a"), bytes(b"a\0"));
+        assert_ne!(bytes(b"a"), bytes(b"\0a"));
+        for others in [["a,b", "a,c"], ["10.0.0.1", "10.0.0.2"], ["a/b", "a/c"], ["", "0"]] {
+            let [one, other] = others.map(|text| KeyPart::of(&Value::from(text)));
+            assert_ne!(one, other);
+        }
     }
 
     #[test]

@@ -107,33 +107,13 @@ pub(super) fn timestamp_to_proto(at: Timestamp) -> prost_types::Timestamp {
     }
 }
 
-const DATE_FORM: &str = "dddd-dd-dd";
-const TIME_FORM: &str = "Tdd:dd:dd";
-
-/// Whether `text` has a digit for each `d` of the form and its own characters elsewhere.
-fn has_form(text: &str, form: &str) -> bool {
-    text.len() == form.len()
-        && text.bytes().zip(form.bytes()).all(|(t, f)| if f == b'd' { t.is_ascii_digit() } else { t == f })
-}
-
-/// jiff reads far more than the API promises (offsets, weeks, a leap second that becomes :59), so the form comes first.
 fn datetime(text: &str) -> Result<civil::DateTime, String> {
     let problem = || "is not a date and time of the form YYYY-MM-DDTHH:MM:SS[.ffffff]".to_owned();
-    let (whole, fraction) = match text.split_once('.') {
-        Some((whole, fraction)) => (whole, Some(fraction)),
-        None => (text, None),
-    };
-    let (day, time) = whole.split_at_checked(DATE_FORM.len()).ok_or_else(problem)?;
-    let fits = has_form(day, DATE_FORM)
-        && has_form(time, TIME_FORM)
-        && !time.ends_with(":60")
-        && fraction.is_none_or(|f| (1..=6).contains(&f.len()) && f.bytes().all(|b| b.is_ascii_digit()));
-    if fits { text.parse().map_err(|_| problem()) } else { Err(problem()) }
+    model::civil::datetime(text).ok_or_else(problem)
 }
 
 fn date(text: &str) -> Result<civil::Date, String> {
-    let problem = || "is not a date of the form YYYY-MM-DD".to_owned();
-    if has_form(text, DATE_FORM) { text.parse().map_err(|_| problem()) } else { Err(problem()) }
+    model::civil::date(text).ok_or_else(|| "is not a date of the form YYYY-MM-DD".to_owned())
 }
 
 #[cfg(test)]

@@ -279,9 +279,12 @@ where
         };
         let slot = slot_of(&fill);
         let Some(token) = lease else { return Filled::Ended(load.end(asked, Loaded::NoRoom(slot))) };
-        let ttl = match fill {
-            Fill::Image { .. } => core.options.hot_ttl.of(&table.schema.table),
-            Fill::Absent | Fill::Nothing => core.options.absent_ttl,
+        let ttl = match &fill {
+            Fill::Image { image, .. } if matches!(image.content, Content::Row(_)) => {
+                core.options.hot_ttl.of(&table.schema.table)
+            }
+            // There is no row, whoever deleted it: others may insert one.
+            Fill::Image { .. } | Fill::Absent | Fill::Nothing => core.options.absent_ttl,
         };
         let before = load.lead.step();
         match core.hot.fill(shard, record, token, fill, ttl).await {

@@ -254,12 +254,19 @@ async fn a_create_after_a_remembered_absence_is_seen_at_once() {
 async fn a_row_of_somebody_else_appears_when_the_absence_is_forgotten_or_evicted() {
     let options = IngestOptions { absent_ttl: Duration::from_millis(50), ..quick_options() };
     let world = World::with(options, PLENTY as u64).await;
-    assert_eq!(world.amount("a").await, None);
-    world.plant("a", 1);
-    let deadline = Instant::now() + Duration::from_secs(90);
-    while world.amount("a").await.is_none() {
-        assert!(Instant::now() < deadline, "the absence is never forgotten");
-        tokio::time::sleep(Duration::from_millis(5)).await;
+    // One that was never there, and one that was deleted through us, which the database's ledger remembers.
+    world.write(put("deleted", 1)).await.unwrap();
+    world.write(delete("deleted")).await.unwrap();
+    world.drain().await;
+    world.evict("deleted").await;
+    for id in ["a", "deleted"] {
+        assert_eq!(world.amount(id).await, None);
+        world.plant(id, 1);
+        let deadline = Instant::now() + Duration::from_secs(90);
+        while world.amount(id).await.is_none() {
+            assert!(Instant::now() < deadline, "the absence of {id} is never forgotten");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     let world =

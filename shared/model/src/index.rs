@@ -86,7 +86,8 @@ impl TableIndex {
         fields.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         let mut hash = Xxh3::new();
         for field in &fields {
-            hash.update(format!("{}\0{:?}\0", field.name, field.ty).as_bytes());
+            // Its default too: it is the term of a record that was stored before the column was there.
+            hash.update(format!("{}\0{:?}\0{:?}\0", field.name, field.ty, field.default).as_bytes());
         }
         let id = IndexId(hash.digest());
         Ok((!fields.is_empty()).then_some(Self { id, fields }))
@@ -241,6 +242,9 @@ mod tests {
         after.columns[1].ty = ColumnType::Text { max_chars: Some(20), max_bytes: None };
         assert_ne!(id(&before, &["status"]), id(&after, &["status"]));
         assert_eq!(id(&before, &["note"]), id(&after, &["note"]));
+        let mut after = payments();
+        after.columns[1].default = ColumnDefault::Constant(Value::Text("open".to_owned()));
+        assert_ne!(id(&before, &["status"]), id(&after, &["status"]));
     }
 
     fn collated(equality: Equality) -> ColumnType {

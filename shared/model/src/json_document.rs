@@ -7,6 +7,9 @@ use crate::jsonb::{Rules, rewritten};
 /// Arrays and objects in one another.
 const MAX_DEPTH: usize = 100;
 
+/// Longer ones are error 3151 (ER_JSON_KEY_TOO_BIG): an object keeps their lengths in 16 bits.
+const MAX_NAME_BYTES: usize = 65_535;
+
 /// Digits that MySQL writes before and after the point; beyond them it writes an exponent.
 const MAX_PLACES: i32 = 15;
 
@@ -15,7 +18,7 @@ const MAX_PLACES: i32 = 15;
 /// # Errors
 /// What is wrong with it.
 pub(crate) fn canonical(text: &str) -> Result<String, &'static str> {
-    rewritten(text, Rules { max_depth: MAX_DEPTH, may_hold_nul: true, number })
+    rewritten(text, Rules { max_depth: MAX_DEPTH, max_name_bytes: MAX_NAME_BYTES, may_hold_nul: true, number })
 }
 
 /// A number without point and exponent is an integer, if it fits into 64 bits; else it is a double.
@@ -96,5 +99,7 @@ mod tests {
         for given in ["1e400", "", "01", "1.", "{\"a\":1,}", "\"\\ud800\"", "1 2"] {
             assert!(canonical(given).is_err(), "{given}");
         }
+        let named = |bytes: usize| canonical(&format!("{{\"{}\": 1}}", "é".repeat(bytes / 2) + &"x".repeat(bytes % 2)));
+        assert!(named(65_535).is_ok() && named(65_536).is_err());
     }
 }

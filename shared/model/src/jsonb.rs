@@ -19,7 +19,7 @@ const MAX_GROWTH_PER_BYTE: usize = 16;
 /// # Errors
 /// What is wrong with it.
 pub(crate) fn canonical(text: &str) -> Result<String, &'static str> {
-    rewritten(text, Rules { max_depth: MAX_DEPTH, may_hold_nul: false, number: plain })
+    rewritten(text, Rules { max_depth: MAX_DEPTH, max_name_bytes: usize::MAX, may_hold_nul: false, number: plain })
 }
 
 /// What databases differ in that keep JSON in a form of their own.
@@ -27,6 +27,8 @@ pub(crate) fn canonical(text: &str) -> Result<String, &'static str> {
 pub(crate) struct Rules {
     /// Arrays and objects in one another.
     pub(crate) max_depth: usize,
+    /// The name of an object's member.
+    pub(crate) max_name_bytes: usize,
     /// Whether a text may hold U+0000.
     pub(crate) may_hold_nul: bool,
     /// A number from its sign, its digits before and after the point, and its exponent.
@@ -53,6 +55,7 @@ pub(crate) fn items(text: &str) -> Result<Vec<String>, &'static str> {
     const SCALARS: &str = "it holds an array or an object";
     let rules = Rules {
         max_depth: 2,
+        max_name_bytes: usize::MAX,
         may_hold_nul: false,
         number: |sign, whole, fraction, exponent| Ok(as_written(sign, whole, fraction, exponent)),
     };
@@ -199,6 +202,9 @@ impl Parser<'_> {
                 return Err("a name is missing");
             }
             let name = self.string()?;
+            if name.len() > self.rules.max_name_bytes {
+                return Err("it holds a name that is too long");
+            }
             if !self.took(b':') {
                 return Err("a colon is missing");
             }

@@ -5,6 +5,7 @@
 //! it can be tested by itself and pinned by golden bytes.
 
 mod chance;
+pub mod civil;
 mod codec;
 mod collation;
 mod dead_letter;

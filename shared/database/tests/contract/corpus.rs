@@ -159,6 +159,8 @@ fn json_values() -> Vec<Value> {
         "1e400",
     ]);
     values.extend(jsons(&[nested(31), nested(32), nested(100), nested(101)]));
+    let named = |bytes: usize| format!("{{\"{}\": 1}}", "x".repeat(bytes));
+    values.extend(jsons(&[named(65_535), named(65_536)]));
     values
 }
 

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::{Refusal, range};
-use crate::{ColumnType, Value, ValueKind, jsonb};
+use crate::{ColumnType, Value, ValueKind, civil, jsonb};
 
 /// Elements may be filled up (CHAR(n)), and a small text with many must not become a huge one.
 const MAX_BYTES: usize = 1 << 26;
@@ -64,9 +64,9 @@ fn given(item: &str, kind: ValueKind) -> Option<Value> {
         ValueKind::Decimal => Value::Decimal(text()?),
         ValueKind::Text => Value::Text(text()?),
         ValueKind::Bytes => Value::Bytes(bytes(&text()?)?),
-        ValueKind::Timestamp => Value::Timestamp(text()?.parse().ok()?),
-        ValueKind::DateTime => Value::DateTime(text()?.parse().ok()?),
-        ValueKind::Date => Value::Date(text()?.parse().ok()?),
+        ValueKind::Timestamp => Value::Timestamp(civil::timestamp(&text()?)?),
+        ValueKind::DateTime => Value::DateTime(civil::datetime(&text()?)?),
+        ValueKind::Date => Value::Date(civil::date(&text()?)?),
         ValueKind::Time => Value::Time(text()?.parse().ok()?),
         ValueKind::Double | ValueKind::Null | ValueKind::Uint64 | ValueKind::Json => return None,
     })
@@ -141,6 +141,9 @@ mod tests {
             ),
             (ColumnType::Date, r#"["2024-02-29"]"#, Some(r#"["2024-02-29"]"#)),
             (ColumnType::Date, r#"["2023-02-29"]"#, None),
+            (ColumnType::Date, r#"["2024-W01-1"]"#, None),
+            (ColumnType::DateTime { fraction: 6 }, r#"["2024-01-01T01:00:00+05:30"]"#, None),
+            (ColumnType::DateTime { fraction: 6 }, r#"["2024-01-01T01:00:60"]"#, None),
         ] {
             assert_eq!(accepted(element.clone(), given).as_deref(), expected, "{element:?} {given}");
         }

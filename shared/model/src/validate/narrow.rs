@@ -100,7 +100,8 @@ pub(super) fn not_negative(value: Value) -> Result<Value, Refusal> {
 
 /// As it is, if it is JSON and nested no deeper than the database reads.
 pub(super) fn json_text(text: String, max_depth: usize) -> Result<String, Refusal> {
-    let as_it_is = Rules { max_depth, may_hold_nul: true, number: |_, _, _, _| Ok(String::new()) };
+    let as_it_is =
+        Rules { max_depth, max_name_bytes: usize::MAX, may_hold_nul: true, number: |_, _, _, _| Ok(String::new()) };
     rewritten(&text, as_it_is).map_err(|problem| range(format!("is not JSON: {problem}")))?;
     Ok(text)
 }
