@@ -7,7 +7,7 @@ mod order;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Finding, Findings, History, Image, Loss, Outcome, Refusal, Sample, Seen, Span,
+    Finding, Findings, History, Image, Loss, Outcome, Refusal, Sample, Seen, Span, Told,
     timeline::{Observation, Timeline, Write},
 };
 use bounds::{Bound, Source};
@@ -33,6 +33,7 @@ pub(super) fn key(key: &str, timeline: &Timeline<'_>, history: &History, finding
         }
     }
     check.versions();
+    check.batches();
 }
 
 /// Where somebody looked.
@@ -42,6 +43,8 @@ enum View {
     Api,
     /// Into the database itself.
     Database { drained: bool },
+    /// At what a watch told: however old, it was so.
+    Log,
 }
 
 struct Check<'a> {
@@ -66,6 +69,7 @@ impl<'a> Check<'a> {
                     None => self.absent(sample.span, view, "the database has no row"),
                 }
             }
+            Observation::Told(told) => self.told(told),
             Observation::Operation(operation) if self.repeats(operation).is_some() => self.repeated(operation),
             Observation::Operation(operation) => match operation.outcome {
                 Outcome::Acked { level, stamp } => {
@@ -87,9 +91,11 @@ impl<'a> Check<'a> {
     fn floor(&self, span: Span, view: View) -> Bound {
         let refused = self.newest_unwritable();
         let binding = self.bounds.iter().filter(|bound| match (view, bound.source) {
-            (View::Database { drained: false }, Source::Ack | Source::Read) => false,
+            (View::Database { drained: false }, Source::Ack | Source::Read | Source::Told) => false,
             // What such a write superseded need not have been in the log by itself. What was, is watched there.
-            (View::Database { .. }, Source::Ack | Source::Read) if Some(bound.version) <= refused => false,
+            (View::Database { .. }, Source::Ack | Source::Read | Source::Told) if Some(bound.version) <= refused => {
+                false
+            }
             _ => bound.span.is_before(span) && self.still_binds(bound, span),
         });
         binding.copied().max_by_key(Bound::rank).unwrap_or(Bound::of_base(self.timeline.base))
@@ -115,7 +121,7 @@ impl<'a> Check<'a> {
                 (View::Database { .. }, Source::Database) => {
                     self.out_of_order(format!("the database went back: {what}"))
                 }
-                (View::Database { .. }, _) => self.lost(what),
+                (View::Database { .. } | View::Log, _) => self.lost(what),
             }
         }
         if let Some(epoch) = seen.epoch {
@@ -128,6 +134,39 @@ impl<'a> Check<'a> {
             durable: durable || view != View::Api,
             source: if view == View::Api { Source::Read } else { Source::Database },
             epoch: seen.epoch,
+            batch: None,
+        });
+    }
+
+    /// It can be late, and so older than what was seen before; but it is the newest from then on, or something newer is.
+    fn told(&mut self, told: &Told) {
+        let span = told.span();
+        match told.seen() {
+            Some(seen) if self.image(seen, span, View::Log).is_none() => return,
+            Some(_) => {}
+            None => {
+                let deletes = |write: &&Write<'_>| {
+                    let is_it = write.epoch.is_none() || write.version == Some(told.version);
+                    write.deletes()
+                        && (is_it || self.lossy(write.operation.span))
+                        && write.operation.span.from <= told.at
+                };
+                if !self.timeline.writes.iter().any(|write| deletes(&write)) {
+                    let Told { version, epoch, .. } = told;
+                    self.phantom(format!(
+                        "{span} a delete at {version} epoch {epoch} was told, which nobody asked for"
+                    ));
+                    return;
+                }
+            }
+        }
+        self.bounds.push(Bound {
+            version: told.version,
+            deleted: told.row.is_none(),
+            span,
+            durable: true,
+            source: Source::Told,
+            epoch: Some(told.epoch),
             batch: None,
         });
     }

@@ -42,6 +42,31 @@ pub struct Sample {
     pub row: Option<Seen>,
 }
 
+/// A change of which a watch has told: it lies in the log, and counts there for ever.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// The record.
+    pub key: String,
+    /// When it was told.
+    pub at: u64,
+    /// The version that the write got.
+    pub version: u64,
+    /// The epoch in which it was written.
+    pub epoch: u32,
+    /// The row that it left; none if it was deleted.
+    pub row: Option<Image>,
+}
+
+impl Told {
+    pub(crate) fn span(&self) -> Span {
+        Span::new(self.at, self.at)
+    }
+
+    pub(crate) fn seen(&self) -> Option<Seen> {
+        self.row.map(|image| Seen { version: self.version, epoch: Some(self.epoch), image })
+    }
+}
+
 /// A span of time in which the hot store forgot its newest writes, once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Loss {
@@ -67,6 +92,8 @@ pub struct History {
     pub operations: Vec<Operation>,
     /// Looks at the database, in any order.
     pub samples: Vec<Sample>,
+    /// What watches have told, in any order.
+    pub told: Vec<Told>,
     /// What the hot store went through.
     pub losses: Vec<Loss>,
     /// Values of rows that the database refuses for good: they are read, and never get there.
@@ -149,6 +176,11 @@ impl fmt::Display for OfKey<'_> {
                 sample.span.from,
                 format!("{} database{drained}, horizon {}: {row}", sample.span, sample.horizon),
             ));
+        }
+        for told in history.told.iter().filter(|told| told.key == *key) {
+            let Told { at, version, epoch, .. } = told;
+            let row = told.seen().map_or_else(|| format!("deleted at {version} epoch {epoch}"), |row| row.to_string());
+            lines.push((*at, format!("[{at}] a watch told: {row}")));
         }
         for loss in &history.losses {
             lines.push((loss.span.from, format!("{} the hot store may have lost its newest writes", loss.span)));

@@ -30,6 +30,11 @@ impl Story {
         self
     }
 
+    fn told(&mut self, at: u64, version: u64, row: Option<Image>) -> &mut Self {
+        self.history.told.push(Told { key: "k".into(), at, version, epoch: 1, row });
+        self
+    }
+
     fn horizon(&mut self, horizon: u64) -> &mut Self {
         self.history.samples.last_mut().unwrap().horizon = horizon;
         self

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Action, Base, History, Level, Operation, Outcome, Sample, Seen, Span};
+use super::{Action, Base, History, Level, Operation, Outcome, Sample, Seen, Span, Told};
 
 /// Something that was seen of one key.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Observation<'a> {
     Operation(&'a Operation),
     Sample(&'a Sample),
+    Told(&'a Told),
 }
 
 impl Observation<'_> {
@@ -16,6 +17,7 @@ impl Observation<'_> {
         match self {
             Self::Operation(operation) => operation.span,
             Self::Sample(sample) => sample.span,
+            Self::Told(told) => told.span(),
         }
     }
 
@@ -24,6 +26,7 @@ impl Observation<'_> {
             Self::Operation(Operation { outcome: Outcome::Read(seen), .. }) => *seen,
             Self::Operation(_) => None,
             Self::Sample(sample) => sample.row,
+            Self::Told(told) => told.seen(),
         }
     }
 }
@@ -69,6 +72,9 @@ pub(super) fn by_key(history: &History) -> BTreeMap<&str, Timeline<'_>> {
     for sample in &history.samples {
         observations.entry(&sample.key).or_default().push(Observation::Sample(sample));
     }
+    for told in &history.told {
+        observations.entry(&told.key).or_default().push(Observation::Told(told));
+    }
     let base = |key: &str| history.initial.get(key).copied().unwrap_or(Base { version: 0, image: None });
     observations.into_iter().map(|(key, observations)| (key, timeline(base(key), observations))).collect()
 }
@@ -100,13 +106,14 @@ fn timeline(base: Base, mut observations: Vec<Observation<'_>>) -> Timeline<'_> 
         let Some(seen) = observation.seen() else { continue };
         let Some(&at) = by_value.get(&seen.image.value) else { continue };
         let write: &mut Write<'_> = &mut writes[at];
-        let is_in_database = matches!(observation, Observation::Sample(_));
-        // What a read has shown may have been lost since, and be done again; what the database has shown may not.
-        if write.version.is_none() || (is_in_database && write.epoch.is_none() && !write.durable) {
+        // What a read has shown may have been lost since, and be done again; what the database or a watch has shown may
+        // not.
+        let counts = matches!(observation, Observation::Sample(_) | Observation::Told(_));
+        if write.version.is_none() || (counts && write.epoch.is_none() && !write.durable) {
             write.version = Some(seen.version);
             write.span.to = observation.span().to;
         }
-        write.durable |= is_in_database;
+        write.durable |= counts;
     }
     Timeline { base, observations, writes, refused, by_value }
 }

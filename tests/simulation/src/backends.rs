@@ -6,7 +6,7 @@ use database::memory::MemoryDatabase;
 use drain_svc::Drain;
 use event_log::memory::{MemoryLog, MemorySource};
 use hot_store::memory::MemoryStore;
-use ingest_svc::{Core, accept::Writer, applied::Waiter, find::Finder, holds::Operators, read::Reader};
+use ingest_svc::{Core, accept::Writer, applied::Waiter, find::Finder, holds::Operators, read::Reader, watch::Watcher};
 
 use crate::faulty::{Faulty, FaultySource};
 
@@ -22,6 +22,7 @@ pub(crate) type ReplicaOperators = Operators<Faulty<Hot>, Faulty<Log>, Faulty<Db
 pub(crate) type ReplicaReader = Reader<Faulty<Hot>, Faulty<Log>, Faulty<Db>>;
 pub(crate) type ReplicaFinder = Finder<Faulty<Hot>, Faulty<Log>, Faulty<Db>>;
 pub(crate) type ReplicaWaiter = Waiter<Faulty<Hot>, Faulty<Log>, Faulty<Db>>;
+pub(crate) type ReplicaWatcher = Watcher<Faulty<Hot>, Faulty<Log>, Faulty<Db>>;
 pub(crate) type ReplicaDrain = Drain<Faulty<Hot>, FaultySource<MemorySource>, Faulty<Log>, Faulty<Db>>;
 
 /// The stores themselves. They outlive every process.

@@ -109,6 +109,10 @@ pub struct Climate {
     pub poison: bool,
     /// Whether an operator pauses tables and drains them down.
     pub operator: bool,
+    /// How many of the operations are streams of writes, in parts of all.
+    pub streams: f64,
+    /// Those who watch tables or keys.
+    pub watchers: u64,
 }
 
 /// Weights of the blows.
@@ -192,6 +196,8 @@ impl Climate {
             slow_upkeep,
             poison: false,
             operator: false,
+            streams: 0.0,
+            watchers: 0,
         }
     }
 
@@ -203,6 +209,16 @@ impl Climate {
     /// An operator pauses tables and drains them down.
     pub(crate) fn with_operator(self) -> Self {
         Self { operator: true, ..self }
+    }
+
+    /// Some clients send streams of writes.
+    pub(crate) fn with_streams(self) -> Self {
+        Self { streams: 0.2, ..self }
+    }
+
+    /// Somebody watches.
+    pub(crate) fn with_watchers(self, watchers: u64) -> Self {
+        Self { watchers, ..self }
     }
 
     /// The power fails now and then. What is queued is in two places, the log and the hot store, and the log loses its

@@ -14,6 +14,7 @@ mod queued;
 mod replicas;
 pub mod run;
 mod verdict;
+mod watching;
 mod witness;
 mod workload;
 mod world;

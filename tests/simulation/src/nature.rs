@@ -25,6 +25,11 @@ const POWER_CUTS: f64 = 0.1;
 const POISON: f64 = 0.2;
 /// How many of all seeds have an operator who stops things.
 const OPERATOR: f64 = 0.2;
+/// In how many some writes are sent as streams.
+const STREAMS: f64 = 0.3;
+
+/// In how many somebody watches, where the power does not fail.
+const WATCHERS: f64 = 0.3;
 
 /// How long what a drain says of its progress is on its way, at most.
 const SLOW_UPKEEP: Duration = Duration::from_millis(1500);
@@ -74,6 +79,14 @@ impl Nature {
         }
         if SmallRng::seed_from_u64(seed.rotate_left(16) ^ u64::MAX).random_bool(OPERATOR) {
             climate = climate.with_operator();
+        }
+        if SmallRng::seed_from_u64(seed.rotate_left(48) ^ u64::MAX).random_bool(STREAMS) {
+            climate = climate.with_streams();
+        }
+        // What was told is to be kept by the log, which power cuts make lose its end.
+        let mut others = SmallRng::seed_from_u64(seed.rotate_left(8) ^ u64::MAX);
+        if climate.blows.cut_power == 0 && others.random_bool(WATCHERS) {
+            climate = climate.with_watchers(others.random_range(1..=2));
         }
         let nature = Self {
             rng: Mutex::new(rng),

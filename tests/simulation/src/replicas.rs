@@ -16,6 +16,7 @@ use futures::FutureExt as _;
 use ingest_svc::{
     Core, HotTtl, IngestOptions, WallClock, accept::Writer, applied::Waiter, backlog, find::Finder, holds,
     holds::Operators, opening, opening::checkpoint, read::Reader, relay, startup, tables, tables::TableOptions,
+    watch::Watcher,
 };
 use jiff::Timestamp;
 use model::Chance;
@@ -27,7 +28,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     backends::{
-        ReplicaCore, ReplicaDrain, ReplicaFinder, ReplicaOperators, ReplicaReader, ReplicaWaiter, ReplicaWriter,
+        ReplicaCore, ReplicaDrain, ReplicaFinder, ReplicaOperators, ReplicaReader, ReplicaWaiter, ReplicaWatcher,
+        ReplicaWriter,
     },
     faulty::{Faulty, FaultySource},
     nature::Nature,
@@ -44,6 +46,7 @@ const PUBLISH_TIMEOUT: Duration = Duration::from_millis(900);
 pub(crate) struct Ingest {
     pub(crate) process: Arc<Process>,
     core: Arc<ReplicaCore>,
+    watcher: ReplicaWatcher,
     is_ready: Arc<AtomicBool>,
     tasks: Vec<AbortHandle>,
 }
@@ -62,7 +65,8 @@ impl Ingest {
             options(&world.nature, process.name()),
         ));
         let is_ready = Arc::new(AtomicBool::new(false));
-        let mut ingest = Self { process, core, is_ready: is_ready.clone(), tasks: Vec::new() };
+        let watcher = Watcher::new(core.clone());
+        let mut ingest = Self { process, core, watcher, is_ready: is_ready.clone(), tasks: Vec::new() };
         let core = ingest.core.clone();
         let preparing = {
             let core = core.clone();
@@ -122,6 +126,11 @@ impl Ingest {
 
     pub(crate) fn finder(&self) -> ReplicaFinder {
         Finder::new(self.core.clone())
+    }
+
+    /// One for all, since they share what they read.
+    pub(crate) fn watcher(&self) -> ReplicaWatcher {
+        self.watcher.clone()
     }
 
     pub(crate) fn waiter(&self) -> ReplicaWaiter {

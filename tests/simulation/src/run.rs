@@ -13,6 +13,7 @@ use crate::{
     driver,
     nature::{Nature, lock},
     operator, verdict,
+    watching::Watchers,
     workload::{Client, Work},
     world::{Unmade, World},
 };
@@ -96,6 +97,7 @@ async fn run_seed(seed: u64, trace: bool) -> Report {
     weather.spawn(operator::operate(world.clone()));
     let sampling = tokio::spawn(verdict::sample(world.clone()));
 
+    let watchers = Watchers::start(&world);
     let work = Work::new(nature.climate().operations);
     let mut clients = JoinSet::new();
     for number in 0..nature.climate().clients {
@@ -109,6 +111,7 @@ async fn run_seed(seed: u64, trace: bool) -> Report {
     nature.note(|| "HEAL".to_owned());
     heal(&world).await;
     sampling.abort();
+    watchers.have_been_told().await;
     verdict::look_at_the_end(&world).await;
     report(&world)
 }

@@ -21,6 +21,8 @@ use model::{
     ShardCount, ShardCountError, TableName, TableRef, TableSchema, Topic, Value, Version, VersionGuard,
 };
 
+use tokio::time::sleep;
+
 use crate::{
     backends::{Db, Hot, Log, Stores},
     nature::{Nature, lock},
@@ -39,6 +41,8 @@ const SESSION_TIMEOUT: Duration = Duration::from_millis(600);
 const REQUEST_WINDOW: Duration = Duration::from_secs(20);
 /// How long a transaction waits for a shard's lock.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(300);
+/// Between two looks whether a replica takes requests.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Moments to which the hot store can be set back.
 const SNAPSHOTS: usize = 24;
 
@@ -86,6 +90,8 @@ pub(crate) struct World {
     pub(crate) ingests: Mutex<Vec<Arc<Ingest>>>,
     pub(crate) drains: Mutex<Vec<Arc<DrainProcess>>>,
     pub(crate) history: Mutex<History>,
+    /// Whether the log keeps what is drained.
+    pub(crate) keeps_drained: bool,
     snapshots: Mutex<Vec<MemorySnapshot>>,
     fresh: AtomicUsize,
     cuts: AtomicUsize,
@@ -119,10 +125,11 @@ impl World {
         let hot = Hot::new(shards, nature.climate().hot_bytes)
             .with_wall_clock(move || clock.wall_micros())
             .with_request_window(REQUEST_WINDOW);
+        let keeps_drained = nature.happens(0.7);
         let log = Log::new(MemoryLogOptions {
             session_timeout: SESSION_TIMEOUT,
             request_window: REQUEST_WINDOW,
-            keep_drained: nature.happens(0.7),
+            keep_drained: keeps_drained,
             ..MemoryLogOptions::default()
         });
         let database = Db::new(MemoryDatabaseOptions {
@@ -165,6 +172,7 @@ impl World {
             ingests: Mutex::default(),
             drains: Mutex::default(),
             history: Mutex::new(history),
+            keeps_drained,
             snapshots: Mutex::default(),
             fresh: AtomicUsize::new(0),
             cuts: AtomicUsize::new(0),
@@ -253,6 +261,17 @@ impl World {
     /// Ingest replicas that live.
     pub(crate) fn living_ingests(&self) -> Vec<Arc<Ingest>> {
         lock(&self.ingests).iter().filter(|ingest| !ingest.process.is_dead()).cloned().collect()
+    }
+
+    /// An ingest replica that takes requests, when there is one.
+    pub(crate) async fn ready_replica(&self) -> Arc<Ingest> {
+        loop {
+            let ready: Vec<_> = self.living_ingests().into_iter().filter(|ingest| ingest.is_ready()).collect();
+            if let Some(one) = self.nature.one_of(&ready) {
+                return one.clone();
+            }
+            sleep(LOOK_EVERY).await;
+        }
     }
 
     /// Drains that live.

@@ -6,6 +6,7 @@ use simulation::run::run;
 
 #[test]
 fn a_seed_gives_the_same_run_twice() {
+    let (mut streams, mut watches) = (0, 0);
     for seed in 0..12 {
         let (first, second) = (run(seed, true), run(seed, true));
         let differs = first.trace.iter().zip(&second.trace).position(|(a, b)| a != b);
@@ -15,7 +16,10 @@ fn a_seed_gives_the_same_run_twice() {
         }
         assert_eq!(first.trace.len(), second.trace.len(), "seed {seed}");
         assert!(first.trace.len() > 100, "seed {seed} did next to nothing");
+        streams += first.trace.iter().filter(|line| line.contains(": a stream of ")).count();
+        watches += first.trace.iter().filter(|line| line.contains(" is told Change ")).count();
     }
+    assert!(streams > 10 && watches > 20, "{streams} streams, and {watches} changes told, say little");
 }
 
 #[test]

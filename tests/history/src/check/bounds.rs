@@ -17,6 +17,8 @@ pub(super) enum Source {
     Read,
     /// A look into the database.
     Database,
+    /// A watch.
+    Told,
 }
 
 /// When `span` was over, the key's state was this or a newer one.
@@ -79,6 +81,7 @@ impl fmt::Display for Bound {
             Source::Applied => "acknowledged as applied",
             Source::Read => "read",
             Source::Database => "seen in the database",
+            Source::Told => "told by a watch",
         };
         write!(f, "{state} at version {version} or above had been {source} {span}")
     }

@@ -1,7 +1,7 @@
 //! Whether a write may have got the version that it was acknowledged with.
 
 use super::Check;
-use crate::{Condition, Operation, Outcome, Refusal, Stamp, timeline::Write};
+use crate::{BatchPlace, Condition, Operation, Outcome, Refusal, Stamp, timeline::Write};
 
 impl<'a> Check<'a> {
     /// The write that an operation repeats under the same request id.
@@ -50,6 +50,23 @@ impl<'a> Check<'a> {
         }
         if let Some(row) = operation.action.needs_row() {
             self.found_row(&write, row, stamp);
+        }
+    }
+
+    /// What took effect of a batch did so in its order, also where that was not acknowledged, but was seen.
+    pub(super) fn batches(&mut self) {
+        let placed = |write: &Write<'a>| write.version.and(write.operation.batch).map(|place| (place, *write));
+        let placed: Vec<(BatchPlace, Write<'a>)> = self.timeline.writes.iter().filter_map(placed).collect();
+        for (place, earlier) in &placed {
+            let is_later =
+                |(other, _): &&(BatchPlace, Write<'_>)| other.batch == place.batch && other.index > place.index;
+            for (_, later) in placed.iter().filter(is_later) {
+                let is_told = earlier.epoch.is_some() && later.epoch.is_some();
+                if !is_told && earlier.version > later.version && !self.lossy(earlier.span.around(later.span)) {
+                    let (earlier, later) = (earlier.operation, later.operation);
+                    self.out_of_order(format!("{earlier} took effect behind {later}"));
+                }
+            }
         }
     }
 

@@ -365,3 +365,46 @@ fn an_unwritable_write_binds_readers_and_not_the_database() {
     applied.op(5, 6, put(2), acked(Level::Applied, 11, 1)).sample(7, true, whole(1, 10));
     assert_eq!(applied.counts(), LOST);
 }
+
+#[test]
+fn what_of_a_batch_was_only_seen_took_effect_in_its_order_too() {
+    let mut seen = story();
+    seen.op(1, 4, put(1), Unknown).batch(7, 0).op(1, 4, put(2), queued(11)).batch(7, 1);
+    seen.op(2, 3, Read, read(1, 10)).sample(6, true, whole(2, 11)).is_fine();
+    let mut turned = story();
+    turned.op(1, 4, put(1), Unknown).batch(7, 0).op(1, 4, put(2), queued(10)).batch(7, 1);
+    turned.sample(5, true, whole(1, 11));
+    assert_eq!(turned.counts(), OUT_OF_ORDER);
+    turned.loss(2, 3).is_fine();
+}
+
+#[test]
+fn what_a_watch_told_may_be_old_but_is_in_effect_from_then_on() {
+    let image = |value| Some(Image::whole(value));
+    let mut late = story();
+    late.op(1, 2, put(1), queued(10)).op(3, 4, put(2), queued(11)).told(5, 10, image(1)).told(6, 11, image(2));
+    late.is_fine();
+    // Nothing that happens to the hot store takes it away again.
+    let mut gone = story();
+    gone.op(1, 2, put(1), Unknown).told(3, 10, image(1)).loss(4, 5).op(6, 7, Read, NOT_FOUND);
+    assert_eq!(gone.counts(), STALE);
+    let mut lost = story();
+    lost.op(1, 2, put(1), Unknown).told(3, 10, image(1)).loss(4, 5).sample(6, true, None);
+    assert_eq!(lost.counts(), LOST);
+    let mut back = story();
+    back.op(1, 2, put(1), queued(10)).op(3, 4, delete(), Unknown).told(5, 11, None).op(6, 7, Read, read(1, 10));
+    assert_eq!(back.counts(), RESURRECTED);
+}
+
+#[test]
+fn a_watch_tells_of_writes_only() {
+    assert_eq!(story().told(3, 10, Some(Image::whole(1))).counts(), PHANTOM);
+    assert_eq!(story().told(3, 10, None).counts(), PHANTOM);
+    let refused = Refused(Refusal::Other);
+    assert_eq!(story().op(1, 2, put(1), refused).told(3, 10, Some(Image::whole(1))).counts(), PHANTOM);
+    assert_eq!(story().op(1, 2, delete(), refused).told(3, 10, None).counts(), PHANTOM);
+    assert_eq!(story().op(1, 2, delete(), queued(9)).told(3, 10, None).counts(), PHANTOM);
+    story().op(1, 2, delete(), Unknown).told(3, 10, None).is_fine();
+    // It got another version than it was acknowledged with.
+    assert_eq!(story().op(1, 2, put(1), queued(9)).told(3, 10, Some(Image::whole(1))).counts(), OUT_OF_ORDER);
+}

@@ -1,11 +1,12 @@
 //! The event log of one process that is in no group.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use event_log::{
     Committed, EventPublisher, Following, LogError, LogReader, LogRecord, LogSettings, Outgoing, PublishError,
     TopicPartition,
 };
+use futures::{StreamExt as _, stream};
 use model::Topic;
 use tokio::sync::oneshot;
 
@@ -13,7 +14,7 @@ use super::Faulty;
 use crate::{
     climate::{End, Fate},
     nature::{Place, brief},
-    process::{Fault, wait},
+    process::{Fault, Process, wait},
 };
 
 impl Fault for LogError {
@@ -222,8 +223,22 @@ impl<L: LogReader> LogReader for Faulty<L> {
         Ok(())
     }
 
-    /// Nothing that is simulated follows the log.
+    /// What comes, comes late; and now and then the log can't be followed any more.
     fn follow(&self, from: Vec<(TopicPartition, i64)>) -> Following {
-        self.inner.follow(from)
+        let (process, following) = (self.process.clone(), Some(self.inner.follow(from)));
+        let next = async move |(process, following): (Arc<Process>, Option<Following>)| {
+            let mut following = following?;
+            process.turn().await;
+            let fate = process.nature().fate(Place::Log);
+            wait(fate.before).await;
+            if fate.end == End::Refused {
+                return Some((Err(LogError::refused()), (process, None)));
+            }
+            let met = following.next().await?;
+            process.turn().await;
+            let following = met.is_ok().then_some(following);
+            Some((met, (process, following)))
+        };
+        stream::unfold((process, following), next).boxed()
     }
 }
