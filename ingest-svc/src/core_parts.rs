@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     accept::{AckLevel, FormsMet},
     backlog::Backlogs,
+    find::Unindexed,
     opening::OpeningProgress,
     read::{Flights, Outages},
     tables::TableOptions,
@@ -226,6 +227,7 @@ pub struct Core<H, L, D> {
     pub(crate) cold_reads: Semaphore,
     pub(crate) flights: Flights,
     pub(crate) outages: Outages,
+    pub(crate) unindexed: Unindexed,
     pub(crate) forms_met: FormsMet,
     /// Whoever makes indexes.
     pub(crate) index_builds: Arc<Semaphore>,
@@ -252,6 +254,7 @@ impl<H, L, D> Core<H, L, D> {
             shards,
             tasks: TaskTracker::new(),
             index_builds: Arc::new(Semaphore::new(1)),
+            unindexed: Unindexed::default(),
             forms_met: FormsMet::default(),
             cold_reads: Semaphore::new(options.max_cold_reads.max(1)),
             flights: Flights::default(),

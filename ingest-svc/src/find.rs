@@ -12,6 +12,7 @@ mod merge;
 mod overlay;
 mod page;
 mod stored;
+mod unindexed;
 
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ use tokio::time::Instant;
 
 pub(crate) use build::prepare;
 pub use error::FindError;
+pub(crate) use unindexed::{Unindexed, look_for_indexes};
 
 use self::{
     accepted::Accepted,

@@ -91,10 +91,14 @@ where
             _ = ticks.tick() => {}
         }
         // An ALTER TABLE does not show in the catalog, so now and then every table is looked at.
-        match core.directory.refresh(tick.is_multiple_of(LOOK_CLOSER_EVERY)).await {
+        let looks_closer = tick.is_multiple_of(LOOK_CLOSER_EVERY);
+        match core.directory.refresh(looks_closer).await {
             Ok(true) => tracing::info!(enabled = core.directory.all().len(), "the enabled tables have changed"),
             Ok(false) => {}
             Err(error) => tracing::warn!(%error, "can't read which tables are enabled; the last known ones stay"),
+        }
+        if looks_closer {
+            find::look_for_indexes(&core).await;
         }
     }
 }
@@ -189,6 +193,7 @@ where
             return Err(TableError::Taken { table: table.clone(), topic, namespace });
         }
         core.directory.refresh(true).await?;
+        find::look_for_indexes(core).await;
         tracing::info!(%table, %topic, "enabled a table");
         if let Some(enabled) = core.directory.table(table).filter(|_| has_other_fields) {
             find::prepare(core, &enabled).await;

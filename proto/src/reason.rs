@@ -88,7 +88,7 @@ reasons! {
     UnknownTable = "UNKNOWN_TABLE", NotFound, untouched;
     /// The table is not enabled.
     TableNotEnabled = "TABLE_NOT_ENABLED", FailedPrecondition, untouched;
-    /// The field is not among the table's indexed_fields.
+    /// The field is not among the table's indexed_fields, or its index in the database was dropped.
     FieldNotIndexed = "FIELD_NOT_INDEXED", FailedPrecondition, untouched;
     /// The table can't be enabled, or not as the configuration wants it.
     TableUnsupported = "TABLE_UNSUPPORTED", FailedPrecondition, untouched;

@@ -65,7 +65,7 @@ impl Client {
     /// One page of the records whose newest acknowledged version has a value in a declared field.
     ///
     /// # Errors
-    /// [`ClientError`]; `FIELD_NOT_INDEXED` if the field is not declared, `INDEX_NOT_READY` for a moment after a restart
+    /// [`ClientError`]; `FIELD_NOT_INDEXED` if the field is not declared, or the database has no index for it any more; `INDEX_NOT_READY` for a moment after a restart
     /// of the hot store.
     pub async fn find(&self, find: &Find) -> Result<FoundPage, ClientError> {
         let build = || v1::FindRecordsRequest {

@@ -37,6 +37,9 @@ impl Accepted {
         let Some(column) = enabled.schema.column(field.as_str()) else {
             return Err(FindError::NotDeclared { table, field: field.to_string() });
         };
+        if core.unindexed.has(&table, &field) {
+            return Err(FindError::Unindexed { table, field });
+        }
         if value.is_null() {
             return Err(FindError::Null(field));
         }

@@ -28,6 +28,16 @@ pub enum FindError {
         /// The field.
         field: String,
     },
+    /// The database has no index for it any more.
+    #[error(
+        "no index of the database begins with column {field} of table {table} any more, so that a find would look at every row: make one, which is noticed within ten times `table_refresh`"
+    )]
+    Unindexed {
+        /// The table.
+        table: TableRef,
+        /// The field.
+        field: ColumnName,
+    },
     /// More are asked for than are found at once.
     #[error("{limit} records are asked for at once, the server finds {most}: ask for them in pages")]
     TooMany {

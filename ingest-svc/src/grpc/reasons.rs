@@ -75,6 +75,9 @@ impl From<FindError> for Failure {
             FindError::NotDeclared { table, field } => {
                 Self::new(Reason::FieldNotIndexed, message).with("table", table).with("field", field)
             }
+            FindError::Unindexed { table, field } => {
+                Self::new(Reason::FieldNotIndexed, message).with("table", table).with("field", field)
+            }
             FindError::TableNotEnabled(table) => Self::new(Reason::TableNotEnabled, message).with("table", table),
             FindError::IndexNotReady(table) => Self::new(Reason::IndexNotReady, message).with("table", table),
             FindError::Store(error) => error.into(),

@@ -74,6 +74,11 @@ impl BentDatabase {
         self.state.lock().unwrap().without_index.insert(column);
     }
 
+    /// An index begins with that column again.
+    pub fn make_index(&self, column: &'static str) {
+        self.state.lock().unwrap().without_index.remove(column);
+    }
+
     pub fn set_away(&self, away: bool) {
         self.away.store(away, Ordering::SeqCst);
     }

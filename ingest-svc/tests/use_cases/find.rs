@@ -14,10 +14,11 @@ use hot_store::{Clean, CleanOutcome, Eviction, HotStore as _, Stamp, memory::Sur
 use ingest_svc::{
     IngestOptions, StoreError,
     find::{FindError, FoundPage, Query},
-    tables::TableError,
+    tables::{self, TableError},
 };
 use model::{ColumnName, Value, Version};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 use crate::world::*;
 
@@ -228,7 +229,7 @@ async fn while_a_database_stands_still_finds_are_told_so_and_wait_for_no_turn() 
     world.db.release_reads();
     assert!(getting.await.unwrap().is_ok());
     // By and by the first one asks again.
-    tokio::time::sleep(patience).await;
+    sleep(patience).await;
     assert_eq!(world.ids(1).await, set(&["a"]));
 }
 
@@ -453,4 +454,34 @@ async fn an_index_is_made_while_it_is_written_to_without_an_end() {
     assert!((1..=2 * shards).contains(&asked), "{asked} pages of {shards} shards");
     assert_eq!(world.ids(1).await.len(), 20 + asked);
     assert_eq!(pages.load(Ordering::SeqCst), asked, "it was made");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_find_by_a_field_whose_index_was_dropped_is_refused_until_there_is_one_again() {
+    let world = World::finding().await;
+    world.plant("a", 1);
+    let shutdown = CancellationToken::new();
+    let running = tokio::spawn(tables::run(world.core.clone(), shutdown.clone()));
+    let told = async |is_refused: bool| {
+        for _ in 0..100 {
+            let found = world.find(&by_amount(1)).await;
+            if found.is_err() == is_refused {
+                return found;
+            }
+            sleep(world.core.options.table_refresh).await;
+        }
+        panic!("nobody has noticed");
+    };
+    world.db.drop_index("amount");
+    let refused = FindError::Unindexed { table: table("payments"), field: column("amount") };
+    assert_eq!(told(true).await, Err(refused.clone()));
+    // While the database is away nothing else is known.
+    world.db.set_away(true);
+    sleep(world.core.options.table_refresh * 100).await;
+    assert_eq!(world.find(&by_amount(1)).await, Err(refused));
+    world.db.set_away(false);
+    world.db.make_index("amount");
+    assert_eq!(told(false).await.unwrap().records.len(), 1);
+    shutdown.cancel();
+    running.await.unwrap();
 }
