@@ -16,6 +16,7 @@ use database::Database;
 use event_log::{EventPublisher, LogReader};
 use futures::{FutureExt as _, Stream, StreamExt as _, stream::FuturesUnordered};
 use hot_store::{HotStore, RecordId};
+use planted::Bug;
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep, sleep_until},
@@ -142,7 +143,11 @@ where
                     moved = Instant::now();
                 }
                 Ok(taker) = results.reserve(), if window.has_results() => {
-                    taker.send(window.take_results(RESULTS));
+                    let mut taken = window.take_results(RESULTS);
+                    if planted::is(Bug::StreamTurned) {
+                        taken.reverse();
+                    }
+                    taker.send(taken);
                     moved = Instant::now();
                 }
                 () = stopping.cancelled(), if !stops => {

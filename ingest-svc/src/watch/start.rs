@@ -7,6 +7,7 @@ use event_log::{EventPublisher, LogReader, LogRecord, TopicPartition};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use hot_store::HotStore;
 use model::{Epoch, Shard, Topic};
+use planted::Bug;
 use tokio::time::sleep;
 
 use super::{
@@ -95,7 +96,7 @@ where
         )));
     }
     let place = |partition: &u16| token.places.iter().find(|place| place.partition == *partition).copied();
-    let Some(places) = partitions.iter().map(place).collect::<Option<Vec<Place>>>() else {
+    let Some(mut places) = partitions.iter().map(place).collect::<Option<Vec<Place>>>() else {
         return Err(WatchError::OtherToken("the token is of a watch of other keys".to_owned()));
     };
     let mut asked = at(topic, partitions);
@@ -128,7 +129,11 @@ where
             return Err(WatchError::Expired(format!("{topic} is another log than the token is of")));
         }
     }
-    let ends = bounds.iter().take(places.len()).map(|(_, end)| *end).collect();
+    let ends: Vec<i64> = bounds.iter().take(places.len()).map(|(_, end)| *end).collect();
+    if planted::is(Bug::WatchResumesLate) {
+        let behind = places.iter_mut().zip(&ends).filter(|(place, end)| place.offset < **end);
+        behind.for_each(|(place, _)| place.offset += 1);
+    }
     Ok(Start { places, ends, witness: token.witness })
 }
 

@@ -101,6 +101,16 @@ bugs! {
     LetterLost = "letter-lost",
     /// Parked records get a TTL.
     ParkedExpires = "parked-expires",
+    /// An eviction takes away what the database does not have yet.
+    EvictDropsDirty = "evict-drops-dirty",
+    /// A find looks into the database only.
+    FindForgetsUndrained = "find-forgets-undrained",
+    /// A write of a stream does not wait for the earlier ones of its record.
+    StreamOvertakes = "stream-overtakes",
+    /// Results of a stream that are there together go out in the wrong order.
+    StreamTurned = "stream-turned",
+    /// A watch is resumed one event too late.
+    WatchResumesLate = "watch-resumes-late",
     /// A restarted store is taken for open.
     IncarnationIgnored = "incarnation-ignored",
 }

@@ -63,9 +63,9 @@ impl ShardState {
         match self.held(now, record) {
             None => return Eviction::NotHeld,
             Some(Held::Image(stored)) => match stored.standing {
-                Standing::Dirty { .. } => return Eviction::Undrained,
+                Standing::Dirty { .. } if !planted::is(Bug::EvictDropsDirty) => return Eviction::Undrained,
                 Standing::Parked => return Eviction::Parked,
-                Standing::Clean => self.removed += 1,
+                Standing::Dirty { .. } | Standing::Clean => self.removed += 1,
             },
             Some(Held::Lease(_) | Held::Absent) => {}
         }
