@@ -30,7 +30,7 @@ use hot_store::HotStore;
 use model::{Moment, Shard};
 use tokio::time::Instant;
 
-pub(crate) use altered::FormsMet;
+pub(crate) use altered::{FormsMet, LastLooks};
 pub use error::WriteError;
 pub(crate) use parked::Parked;
 pub use request::{Accepted, AckLevel, Acknowledge, Change, Require, WriteRequest};
@@ -118,6 +118,7 @@ where
             results[index] = Err(WriteError::TableNotEnabled(request.table));
             continue;
         };
+        let table = altered::naming(&core, table, &request.change).await;
         let wish = ack.for_table(core.options.rules.of(&request.table).ack);
         match validate::check(table, request, core.shards, max, moment) {
             Ok(checked) => by_shard.entry(checked.shard).or_default().push(Item { index, checked, wish }),

@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    accept::{AckLevel, FormsMet},
+    accept::{AckLevel, FormsMet, LastLooks},
     backlog::Backlogs,
     find::Unindexed,
     opening::OpeningProgress,
@@ -229,6 +229,7 @@ pub struct Core<H, L, D> {
     pub(crate) outages: Outages,
     pub(crate) unindexed: Unindexed,
     pub(crate) forms_met: FormsMet,
+    pub(crate) last_looks: LastLooks,
     /// Whoever makes indexes.
     pub(crate) index_builds: Arc<Semaphore>,
     pub(crate) background: Arc<Semaphore>,
@@ -256,6 +257,7 @@ impl<H, L, D> Core<H, L, D> {
             index_builds: Arc::new(Semaphore::new(1)),
             unindexed: Unindexed::default(),
             forms_met: FormsMet::default(),
+            last_looks: LastLooks::default(),
             cold_reads: Semaphore::new(options.max_cold_reads.max(1)),
             flights: Flights::default(),
             outages: Outages::new(options.outage_pause, options.database_patience),

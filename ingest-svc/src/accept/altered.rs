@@ -1,18 +1,21 @@
-//! Updates of records that another replica has stored in a form of their table that this one has not seen yet.
+//! Writes by a replica that has not seen yet how their table was altered.
 //!
-//! A column that the stored row has and the table, as it is known here, does not, was dropped, or it was added a moment
+//! A write that names a column which the table is not known to have is not refused before its table was looked at.
+//!
+//! Updates of records that another replica has stored in the new form: a column that the stored row has and the table, as it is known here, does not, was dropped, or it was added a moment
 //! ago: then leaving it out would lose a value that was acknowledged. So the tables are looked at before it is.
 
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::Mutex,
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use database::{CatalogTable, Database};
+use database::{CatalogEntry, CatalogTable, Database};
 use hot_store::Slot;
 use model::{Content, Fingerprint, TableRef};
+use tokio::time::{Instant, timeout};
 
-use super::{store::Item, validate::Checked};
+use super::{Change, store::Item, validate::Checked};
 use crate::{Core, StoreError};
 
 /// Forms of one table that are remembered; with more, the tables are looked at once more for each.
@@ -24,14 +27,14 @@ pub(crate) struct FormsMet(Mutex<BTreeMap<TableRef, (Fingerprint, HashSet<Finger
 
 impl FormsMet {
     fn has(&self, table: &CatalogTable, form: Fingerprint) -> bool {
-        let met = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let met = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let current = table.schema.fingerprint();
         met.get(&table.schema.table).is_some_and(|(seen, forms)| *seen == current && forms.contains(&form))
     }
 
     fn note(&self, table: &CatalogTable, form: Fingerprint) {
         let current = table.schema.fingerprint();
-        let mut met = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut met = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (seen, forms) = met.entry(table.schema.table.clone()).or_insert_with(|| (current, HashSet::new()));
         if *seen != current || forms.len() >= MAX_FORMS {
             (*seen, *forms) = (current, HashSet::new());
@@ -69,4 +72,60 @@ fn strange_form(checked: &Checked, slot: &Slot) -> Option<Fingerprint> {
     let is_strange = image.fingerprint != checked.fingerprint
         && row.iter().any(|(name, _)| checked.table.schema.column(name.as_str()).is_none());
     is_strange.then_some(image.fingerprint)
+}
+
+/// When each table was last looked at for the sake of a column that it was not known to have.
+#[derive(Debug, Default)]
+pub(crate) struct LastLooks(Mutex<BTreeMap<TableRef, Arc<tokio::sync::Mutex<Option<Instant>>>>>);
+
+impl LastLooks {
+    fn of(&self, table: &TableRef) -> Arc<tokio::sync::Mutex<Option<Instant>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(table.clone()).or_default().clone()
+    }
+}
+
+/// The table that a write is checked against: as it is by now, where the write names a column that it was not known to have.
+/// It is looked at once in `table_refresh` at most, however many such writes come, and not waited for for long.
+pub(super) async fn naming<H, L, D: Database>(
+    core: &Core<H, L, D>,
+    table: Arc<CatalogTable>,
+    change: &Change,
+) -> Arc<CatalogTable> {
+    let named = match change {
+        Change::Create { row } | Change::Put { row, .. } => row,
+        Change::Update { changes, .. } => changes,
+        Change::Delete { .. } => return table,
+    };
+    let knows_all = |table: &CatalogTable| named.iter().all(|(name, _)| table.schema.column(name.as_str()).is_some());
+    if knows_all(&table) {
+        return table;
+    }
+    let name = table.schema.table.clone();
+    let last = core.last_looks.of(&name);
+    let mut last = last.lock().await;
+    let current = || core.directory.table(&name).unwrap_or_else(|| table.clone());
+    let known = current();
+    if knows_all(&known) || last.is_some_and(|at| at.elapsed() < core.options.table_refresh) {
+        return known;
+    }
+    let look = tokio::spawn({
+        let directory = core.directory.clone();
+        async move {
+            let entry = CatalogEntry {
+                table: known.schema.table.clone(),
+                enabled: known.enabled,
+                settings: known.settings.clone(),
+            };
+            if directory.introspect(&entry).await? != known.schema {
+                directory.refresh(true).await?;
+            }
+            Ok::<(), database::DatabaseError>(())
+        }
+    });
+    // What was begun runs to its end, also when nobody waits for it any more.
+    if let Ok(Ok(Err(error))) = timeout(core.options.database_patience, look).await {
+        tracing::warn!(table = %name, %error, "can't look at a table for a column that it was not known to have");
+    }
+    *last = Some(Instant::now());
+    current()
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use database::{CatalogTable, Database};
 use event_log::{EventPublisher, LogReader};
-use hot_store::{HotStore, Precondition, RecordId};
+use hot_store::{HotStore, Precondition, RecordId, Stage};
 use model::{Content, Epoch, Image, KeyBytes, Moment, Row, Shard, Version};
 use tokio::time::Instant;
 
@@ -96,7 +96,7 @@ where
     let fingerprint = schema.fingerprint();
     let unreadable = |problem: String| WriteError::Store(StoreError::Corrupt { shard, problem });
     let key = bytes.decode().map_err(|error| unreadable(error.to_string()))?;
-    let image = form::image(core, &table, &key, image, Use::Write).await?;
+    let image = form::image(core, &table, &key, image, Stage::Parked, Use::Write).await?;
     let content = match image.content {
         Content::Row(row) => {
             let invalid = |violations| WriteError::Invalid { part: Part::Row, violations };

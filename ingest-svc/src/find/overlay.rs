@@ -192,7 +192,7 @@ where
         let earlier: Vec<(usize, Slot)> = earlier.collect();
         let present = |(at, slot): (usize, Slot)| async move {
             let is_indexed = self.is_indexed(&slot);
-            let slot = form::present(core, table, &items[at].key, slot, Use::Read).await;
+            let slot = form::present(core, table, &items[at].key, slot, Use::Read(&[])).await;
             (at, is_indexed, slot)
         };
         let presented: Vec<_> = stream::iter(earlier).map(present).buffered(FORMS_AT_ONCE).collect().await;

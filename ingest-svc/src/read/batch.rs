@@ -33,6 +33,8 @@ struct Wanted {
     table: Arc<CatalogTable>,
     consistency: Consistency,
     cold: ColdRecord,
+    /// The columns that its items want; all, if none is named.
+    columns: Vec<ColumnName>,
     /// What is known of it by now.
     state: State,
 }
@@ -100,9 +102,15 @@ where
     let record = RecordId { namespace: enabled.settings.namespace.clone(), key: key.to_bytes() };
     let place = places.entry((consistency, record.clone())).or_insert_with(|| {
         let cold = ColdRecord { shard, record, key };
-        wanted.push(Wanted { table: enabled, consistency, cold, state: State::Unread });
+        wanted.push(Wanted { table: enabled, consistency, cold, columns: columns.clone(), state: State::Unread });
         wanted.len() - 1
     });
+    let all = &mut wanted[*place].columns;
+    if columns.is_empty() {
+        all.clear();
+    } else if !all.is_empty() {
+        all.extend(columns.iter().cloned());
+    }
     Ok(Item { wanted: *place, columns })
 }
 
@@ -186,9 +194,9 @@ where
     }
     let known: &[Wanted] = wanted;
     let present = |at: usize| async move {
-        let Wanted { table, cold, state, .. } = &known[at];
+        let Wanted { table, cold, columns, state, .. } = &known[at];
         let State::Earlier(slot, epoch) = state else { return (at, Err(ReadError::NoRoom)) };
-        let slot = form::present(core, table, &cold.key, slot.clone(), Use::Read).await;
+        let slot = form::present(core, table, &cold.key, slot.clone(), Use::Read(columns)).await;
         (at, slot.map(|slot| held_in(slot, *epoch)).map_err(ReadError::from))
     };
     let read: Vec<(usize, Result<Held, ReadError>)> =

@@ -13,7 +13,7 @@ use database::{
     Horizon, Owner, Search, SetRate, ShardClaim, ShardRow, StoredRates,
 };
 use model::{
-    Column, ColumnDefault, ColumnName, ColumnType, Content, DatabaseName, Epoch, Key, KeyBytes, Shard, ShardCount,
+    Column, ColumnDefault, ColumnName, ColumnType, Content, DatabaseName, Epoch, Key, KeyBytes, Row, Shard, ShardCount,
     TableName, TableRef, TableSchema, Value, VersionGuard,
 };
 use tokio::sync::Notify;
@@ -42,6 +42,7 @@ pub struct BentDatabase {
     pub finds: AtomicUsize,
     /// The most rows that a search was for.
     pub most_wanted: AtomicUsize,
+    pub introspections: AtomicUsize,
     hold: AtomicBool,
     held: Notify,
     arrived: Notify,
@@ -153,6 +154,7 @@ impl Database for BentDatabase {
     }
 
     async fn introspect(&self, database: &DatabaseName, table: &TableName) -> Result<TableSchema, DatabaseError> {
+        self.introspections.fetch_add(1, Ordering::SeqCst);
         let state = self.ask()?;
         let columns = match state.tables.get(table) {
             None => return Err(DatabaseError::NoSuchTable(table.clone())),
@@ -278,7 +280,16 @@ impl Database for BentDatabase {
                 _ => {
                     let version = change.version;
                     *row = match &change.image.content {
-                        Content::Row(columns) => DatabaseRow::Present { version, row: columns.clone() },
+                        Content::Row(columns) if change.image.is_whole() => {
+                            DatabaseRow::Present { version, row: batch.schema.with_constant_defaults(columns.clone()) }
+                        }
+                        Content::Row(columns) => {
+                            let there = match row {
+                                DatabaseRow::Present { row, .. } => row.clone(),
+                                DatabaseRow::Deleted { .. } | DatabaseRow::Absent => Row::default(),
+                            };
+                            DatabaseRow::Present { version, row: there.merged_with(columns.clone()) }
+                        }
                         Content::Tombstone => DatabaseRow::Deleted { version },
                     };
                     Applied::Written

@@ -297,7 +297,8 @@ impl World {
         }
     }
 
-    async fn apply(&self, schema: &model::TableSchema, shard: Shard, mutation: Mutation) {
+    /// Applies one, and marks it clean.
+    pub async fn apply(&self, schema: &model::TableSchema, shard: Shard, mutation: Mutation) {
         let Mutation { table, key, version, image } = mutation;
         let record = RecordId {
             namespace: self.core.directory.table(&table).unwrap().settings.namespace.clone(),

@@ -41,3 +41,13 @@ pub struct Image {
     /// version, else the record goes to the dead letters.
     pub since: Option<Version>,
 }
+
+impl Image {
+    /// Whether a client gave it as a whole record: then a column that it does not name was to have its default.
+    pub fn is_whole(&self) -> bool {
+        match self.operation {
+            Operation::Create | Operation::Put => matches!(self.content, Content::Row(_)),
+            Operation::Update | Operation::Delete | Operation::Fill => false,
+        }
+    }
+}

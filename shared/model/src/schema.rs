@@ -319,6 +319,19 @@ impl TableSchema {
         self.columns.iter().find(|c| c.name.as_str() == name)
     }
 
+    /// A row, also with the columns that it lacks and that get the same whenever they are not named.
+    #[must_use]
+    pub fn with_constant_defaults(&self, mut row: Row) -> Row {
+        for column in &self.columns {
+            if row.get(column.name.as_str()).is_none()
+                && let Some(value) = column.constant_default()
+            {
+                row.insert(column.name.clone(), value);
+            }
+        }
+        row
+    }
+
     /// The columns of the primary key, in the key's order.
     pub fn key(&self) -> impl ExactSizeIterator<Item = &Column> + Clone {
         self.key_columns.iter().map(|&at| &self.columns[at])

@@ -238,6 +238,17 @@ impl Column {
         self.ty.key_form(value).ok_or_else(refused)
     }
 
+    /// What a row gets that does not name the column, where that is the same at every moment: a constant, or NULL.
+    pub fn constant_default(&self) -> Option<Value> {
+        match &self.default {
+            ColumnDefault::Constant(value) => Some(value.clone()),
+            ColumnDefault::None if self.nullable => Some(Value::Null),
+            ColumnDefault::None | ColumnDefault::CurrentTimestamp | ColumnDefault::Uuid | ColumnDefault::Expression => {
+                None
+            }
+        }
+    }
+
     /// What a row gets that is made at this moment and does not name the column.
     ///
     /// # Errors

@@ -47,7 +47,10 @@ impl Prepared {
                 return Err(refused(&schema.table.table, ErrorClass::Schema, "key", message));
             }
             let row = match &change.image.content {
-                Content::Row(row) => Some(row.clone().merged_with(key_columns(schema, &change.key))),
+                Content::Row(row) => {
+                    let row = row.clone().merged_with(key_columns(schema, &change.key));
+                    Some(if change.image.is_whole() { schema.with_constant_defaults(row) } else { row })
+                }
                 Content::Tombstone => None,
             };
             let key = change.key.to_bytes();

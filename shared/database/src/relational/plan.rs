@@ -33,8 +33,9 @@ pub(super) struct Planned {
     pub(super) row: Option<PlannedRow>,
 }
 
-/// The columns that an image names, in the table's order. An image of an older schema names fewer; the others keep
-/// what they have.
+/// The columns that an image names, in the table's order. An image of an older schema names fewer. If it was accepted as
+/// a whole record the others get their default, for it says that nothing else is in them, and whoever reads it meanwhile is
+/// told so; else, and where the default is no constant, they keep what they have.
 pub(super) struct PlannedRow {
     pub(super) columns: Vec<usize>,
     pub(super) values: Vec<Param<'static>>,
@@ -77,10 +78,11 @@ fn plan_change(dialect: &impl Dialect, schema: &TableSchema, at: usize, change: 
             for (position, column) in schema.columns.iter().enumerate() {
                 let in_key = schema.key_columns.iter().position(|&k| k == position);
                 let named = row.get(column.name.as_str());
+                let default = if named.is_none() && change.image.is_whole() { column.constant_default() } else { None };
                 let value = match in_key.and_then(|in_key| change.key.0.get(in_key)) {
                     // As it is spelled in the record; the key has one spelling for all that are equal.
                     Some(form) => named.filter(|value| column.ty.key_form(value).as_ref() == Some(form)).or(Some(form)),
-                    None => named,
+                    None => named.or(default.as_ref()),
                 };
                 if let Some(value) = value {
                     columns.push(position);

@@ -81,6 +81,7 @@ macro_rules! on_server {
     };
 }
 
+mod altered;
 mod bounds;
 mod cancellation;
 mod corpus;
