@@ -274,7 +274,7 @@ impl<H: HotStore + Budget, D: Database> Writer<H, D> {
         self.parts.metrics.of(&self.metrics).committed(written, stale, took);
         self.parts.board.wrote(&table.schema.table, written);
 
-        let fingerprint = table.schema.fingerprint();
+        let fingerprint = table.fingerprint();
         let mut groups: BTreeMap<Shard, Cleaning> = BTreeMap::new();
         for ((change, ticket), applied) in changes.into_iter().zip(tickets).zip(applied) {
             let key = ticket.key.clone();

@@ -28,12 +28,12 @@ pub(crate) struct FormsMet(Mutex<BTreeMap<TableRef, (Fingerprint, HashSet<Finger
 impl FormsMet {
     fn has(&self, table: &CatalogTable, form: Fingerprint) -> bool {
         let met = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let current = table.schema.fingerprint();
+        let current = table.fingerprint();
         met.get(&table.schema.table).is_some_and(|(seen, forms)| *seen == current && forms.contains(&form))
     }
 
     fn note(&self, table: &CatalogTable, form: Fingerprint) {
-        let current = table.schema.fingerprint();
+        let current = table.fingerprint();
         let mut met = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (seen, forms) = met.entry(table.schema.table.clone()).or_insert_with(|| (current, HashSet::new()));
         if *seen != current || forms.len() >= MAX_FORMS {
@@ -58,7 +58,7 @@ pub(super) async fn look_again<'a, H, L, D: Database>(
         core.forms_met.note(&table, form);
         // What was altered in the key makes another record of it, which was not asked for.
         if table.schema.key().eq(checked.table.schema.key()) {
-            checked.fingerprint = table.schema.fingerprint();
+            checked.fingerprint = table.fingerprint();
             checked.table = table;
         }
     }

@@ -93,7 +93,7 @@ where
 {
     let Parked { shard, key: bytes, version, epoch, image, .. } = parked;
     let schema = &table.schema;
-    let fingerprint = schema.fingerprint();
+    let fingerprint = table.fingerprint();
     let unreadable = |problem: String| WriteError::Store(StoreError::Corrupt { shard, problem });
     let key = bytes.decode().map_err(|error| unreadable(error.to_string()))?;
     let image = form::image(core, &table, &key, image, Stage::Parked, Use::Write).await?;

@@ -42,7 +42,7 @@ pub(super) fn check(
     moment: Moment<'_>,
 ) -> Result<Checked, WriteError> {
     let schema = &table.schema;
-    let fingerprint = schema.fingerprint();
+    let fingerprint = table.fingerprint();
     let named = request.request_id.as_ref().map(|id| Request { id: id.clone(), digest: digest_of(&request) });
     let invalid = |part| move |violations| WriteError::Invalid { part, violations };
     let image = |content, operation| Image { content, operation, fingerprint, request: named.clone(), since: None };

@@ -35,6 +35,8 @@ struct Wanted {
     cold: ColdRecord,
     /// The columns that its items want; all, if none is named.
     columns: Vec<ColumnName>,
+    /// Items that are not answered yet.
+    items: usize,
     /// What is known of it by now.
     state: State,
 }
@@ -77,7 +79,10 @@ where
     bring_up_to_date(core, &mut wanted).await;
     read_rest(core, &mut wanted, &epochs, max_bytes).await;
     let mut room = Room { left: max_bytes, is_untouched: true };
-    items.into_iter().map(|item| item.and_then(|item| answer(&wanted[item.wanted], &item.columns, &mut room))).collect()
+    items
+        .into_iter()
+        .map(|item| item.and_then(|item| answer(&mut wanted[item.wanted], &item.columns, &mut room)))
+        .collect()
 }
 
 /// Checks what is asked, and notes the record if it is a new one.
@@ -102,9 +107,11 @@ where
     let record = RecordId { namespace: enabled.settings.namespace.clone(), key: key.to_bytes() };
     let place = places.entry((consistency, record.clone())).or_insert_with(|| {
         let cold = ColdRecord { shard, record, key };
-        wanted.push(Wanted { table: enabled, consistency, cold, columns: columns.clone(), state: State::Unread });
+        let columns = columns.clone();
+        wanted.push(Wanted { table: enabled, consistency, cold, columns, items: 0, state: State::Unread });
         wanted.len() - 1
     });
+    wanted[*place].items += 1;
     let all = &mut wanted[*place].columns;
     if columns.is_empty() {
         all.clear();
@@ -332,15 +339,21 @@ impl Room {
     }
 }
 
-fn answer(wanted: &Wanted, columns: &[ColumnName], room: &mut Room) -> Result<Found, ReadError> {
-    match &wanted.state {
+fn answer(wanted: &mut Wanted, columns: &[ColumnName], room: &mut Room) -> Result<Found, ReadError> {
+    wanted.items -= 1;
+    match &mut wanted.state {
         State::Read(Ok(Held::Row { row, etag })) => {
             let is_chosen = |name: &ColumnName| columns.is_empty() || columns.contains(name);
             let bytes = row.iter().filter(|(name, _)| is_chosen(name)).map(|(name, value)| bytes_of(name, value)).sum();
             if !room.take(bytes) {
                 return Err(ReadError::NoRoom);
             }
-            let row = if columns.is_empty() { row.clone() } else { row.select(columns) };
+            let row = match (columns.is_empty(), wanted.items) {
+                // Nobody else wants it.
+                (true, 0) => std::mem::take(row),
+                (true, _) => row.clone(),
+                (false, _) => row.select(columns),
+            };
             Ok(Found { row, etag: *etag })
         }
         State::Read(Ok(Held::Nothing)) => Err(ReadError::NotFound(wanted.table.schema.table.clone())),

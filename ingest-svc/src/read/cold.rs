@@ -342,7 +342,7 @@ pub(crate) fn image_of(table: &CatalogTable, row: DatabaseRow) -> Option<(Versio
         DatabaseRow::Deleted { version } => (version, Content::Tombstone),
         DatabaseRow::Absent => return None,
     };
-    let fingerprint = table.schema.fingerprint();
+    let fingerprint = table.fingerprint();
     Some((version, Image { content, operation: Operation::Fill, fingerprint, request: None, since: None }))
 }
 

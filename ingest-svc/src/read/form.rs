@@ -43,7 +43,7 @@ pub(crate) fn is_earlier(table: &CatalogTable, slot: &Slot) -> bool {
         Slot::Image { image, .. } => image,
         Slot::Absent | Slot::Leased | Slot::Empty => return false,
     };
-    matches!(image.content, Content::Row(_)) && image.fingerprint != table.schema.fingerprint()
+    matches!(image.content, Content::Row(_)) && image.fingerprint != table.fingerprint()
 }
 
 /// What the hot store holds of a record, in its table's present form: see [`image`].
@@ -85,7 +85,7 @@ where
     let schema = &table.schema;
     let waits_whole = stage != Stage::Clean && image.is_whole();
     let stored = match image.content {
-        Content::Row(row) if image.fingerprint != schema.fingerprint() => row,
+        Content::Row(row) if image.fingerprint != table.fingerprint() => row,
         content => return Ok(Image { content, ..image }),
     };
     let has_lost = stored.iter().any(|(name, _)| schema.column(name.as_str()).is_none());

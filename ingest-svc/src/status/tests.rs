@@ -29,7 +29,7 @@ fn table() -> CatalogTable {
         create_check: CreateCheck::Database,
         indexed_fields: Vec::new(),
     };
-    CatalogTable { schema, enabled: true, settings, index: None }
+    CatalogTable::new(schema, true, settings, None)
 }
 
 fn part(rate: f64) -> TableReport {

@@ -321,7 +321,7 @@ where
 
     /// Looks at the table again, since nobody notices at once when it is altered: a difference may be no more than that.
     async fn table_was_altered(&mut self) -> Result<bool, VerifyError> {
-        let CatalogTable { schema, enabled, settings, .. } = &*self.table;
+        let CatalogTable { schema, enabled, settings, index, .. } = &*self.table;
         let entry = CatalogEntry { table: schema.table.clone(), enabled: *enabled, settings: settings.clone() };
         let patience = Patience::new();
         let now = loop {
@@ -333,7 +333,7 @@ where
         if now == *schema {
             return Ok(false);
         }
-        self.table = Arc::new(CatalogTable { schema: now, ..(*self.table).clone() });
+        self.table = Arc::new(CatalogTable::new(now, *enabled, settings.clone(), index.clone()));
         Ok(true)
     }
 

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::ArcSwap;
-use model::{DatabaseName, Namespace, TableIndex, TableRef, TableSchema, Topic};
+use model::{DatabaseName, Fingerprint, Namespace, TableIndex, TableRef, TableSchema, Topic};
 use tokio::sync::Mutex;
 
 use crate::{CatalogEntry, Database, DatabaseError, TableSettings};
@@ -19,6 +19,21 @@ pub struct CatalogTable {
     pub settings: TableSettings,
     /// By which fields its records are found, as far as the table has them.
     pub index: Option<TableIndex>,
+    /// Of the schema: what is asked for with each record is made once.
+    fingerprint: Fingerprint,
+}
+
+impl CatalogTable {
+    /// One of this schema.
+    pub fn new(schema: TableSchema, enabled: bool, settings: TableSettings, index: Option<TableIndex>) -> Self {
+        let fingerprint = schema.fingerprint();
+        Self { schema, enabled, settings, index, fingerprint }
+    }
+
+    /// The schema's fingerprint.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
 }
 
 /// What is looked up, all made from one reading of the catalog.
@@ -154,7 +169,7 @@ impl<D: Database> TableDirectory<D> {
             Ok(schema) => {
                 let (enabled, settings) = (entry.enabled, entry.settings.clone());
                 let index = TableIndex::of_those_that_can(&schema, &settings.indexed_fields);
-                return Ok(Some(Arc::new(CatalogTable { schema, enabled, settings, index })));
+                return Ok(Some(Arc::new(CatalogTable::new(schema, enabled, settings, index))));
             }
             Err(error) => error,
         };
