@@ -18,7 +18,7 @@ mod error;
 mod evict;
 mod flights;
 pub(crate) mod form;
-mod outages;
+pub(crate) mod outages;
 
 use std::sync::Arc;
 

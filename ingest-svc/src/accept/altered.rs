@@ -2,12 +2,14 @@
 //!
 //! A write that names a column which the table is not known to have is not refused before its table was looked at.
 //!
-//! Updates of records that another replica has stored in the new form: a column that the stored row has and the table, as it is known here, does not, was dropped, or it was added a moment
-//! ago: then leaving it out would lose a value that was acknowledged. So the tables are looked at before it is.
+//! Updates of records that another replica has stored in the new form: a column that the stored row has and the table, as it
+//! is known here, does not, was dropped, or it was added a moment ago: then leaving it out would lose a value that was
+//! acknowledged. So the tables are looked at before it is.
 
 use std::{
     collections::{BTreeMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use database::{CatalogEntry, CatalogTable, Database};
@@ -16,7 +18,7 @@ use model::{Content, Fingerprint, TableRef};
 use tokio::time::{Instant, timeout};
 
 use super::{Change, store::Item, validate::Checked};
-use crate::{Core, StoreError};
+use crate::{Core, StoreError, read::outages::Question};
 
 /// Forms of one table that are remembered; with more, the tables are looked at once more for each.
 const MAX_FORMS: usize = 64;
@@ -74,6 +76,9 @@ fn strange_form(checked: &Checked, slot: &Slot) -> Option<Fingerprint> {
     is_strange.then_some(image.fingerprint)
 }
 
+/// How long a write waits for that, and with it all that came in one batch. What is seen later helps the next one.
+const LONGEST_LOOK: Duration = Duration::from_millis(500);
+
 /// When each table was last looked at for the sake of a column that it was not known to have.
 #[derive(Debug, Default)]
 pub(crate) struct LastLooks(Mutex<BTreeMap<TableRef, Arc<tokio::sync::Mutex<Option<Instant>>>>>);
@@ -105,7 +110,8 @@ pub(super) async fn naming<H, L, D: Database>(
     let mut last = last.lock().await;
     let current = || core.directory.table(&name).unwrap_or_else(|| table.clone());
     let known = current();
-    if knows_all(&known) || last.is_some_and(|at| at.elapsed() < core.options.table_refresh) {
+    let is_away = || core.outages.known(&name, Question::Rows).is_err();
+    if knows_all(&known) || last.is_some_and(|at| at.elapsed() < core.options.table_refresh) || is_away() {
         return known;
     }
     let look = tokio::spawn({
@@ -123,7 +129,7 @@ pub(super) async fn naming<H, L, D: Database>(
         }
     });
     // What was begun runs to its end, also when nobody waits for it any more.
-    if let Ok(Ok(Err(error))) = timeout(core.options.database_patience, look).await {
+    if let Ok(Ok(Err(error))) = timeout(core.options.database_patience.min(LONGEST_LOOK), look).await {
         tracing::warn!(table = %name, %error, "can't look at a table for a column that it was not known to have");
     }
     *last = Some(Instant::now());

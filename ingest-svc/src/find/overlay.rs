@@ -111,16 +111,19 @@ where
             let some: Vec<(Item, Held)> = reached.by_ref().take(RECORDS_AT_ONCE).collect();
             let (some, held): (Vec<Item>, Vec<Held>) = some.into_iter().unzip();
             for (item, newest) in some.iter().zip(self.newest(&some, held).await?) {
-                if let Some(last) = last.take_if(|_| bytes > self.hot.core.options.max_find_bytes) {
-                    return Ok((found, Met::UpTo(last)));
-                }
-                last = Some(item.cursor());
-                let Some(newest) = newest else { continue };
-                let epoch = newest.epoch;
-                if let Some((version, row)) = self.judge(item, newest) {
+                let epoch = newest.as_ref().map(|newest| newest.epoch);
+                let judged = newest.and_then(|newest| self.judge(item, newest));
+                if let (Some((version, row)), Some(epoch)) = (judged, epoch) {
                     bytes += bytes_of(&row);
+                    // The one that finds no room is the first of the next page, which has it however large it is.
+                    if let Some(last) =
+                        last.take_if(|_| bytes > self.hot.core.options.max_find_bytes && !found.is_empty())
+                    {
+                        return Ok((found, Met::UpTo(last)));
+                    }
                     found.push(self.accepted.found(row, Etag { version, epoch }));
                 }
+                last = Some(item.cursor());
             }
         }
         Ok((found, last.filter(|_| is_cut).map_or(Met::All, Met::UpTo)))

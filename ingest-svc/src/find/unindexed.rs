@@ -7,6 +7,7 @@ use std::{
 
 use database::Database;
 use model::{ColumnName, TableRef};
+use tokio::time::timeout;
 
 use crate::Core;
 
@@ -33,13 +34,23 @@ impl Unindexed {
 /// Looks whether an index of its database begins with each field that is declared. Of a database that can't be asked
 /// nothing else is known than before.
 pub(crate) async fn look_for_indexes<H, L, D: Database>(core: &Core<H, L, D>) {
+    let mut silent = BTreeSet::new();
     for known in core.directory.all().into_iter().filter(|known| known.enabled && known.index.is_some()) {
         let table = &known.schema.table;
         let Some(database) = core.directory.database(&table.database) else { continue };
-        let indexed = match database.search_columns(&table.table).await {
-            Ok(indexed) => indexed,
-            Err(error) => {
+        // Who gives no answer of one table is not waited for once more of the next: other databases have theirs.
+        if silent.contains(&table.database) {
+            continue;
+        }
+        let indexed = match timeout(core.options.database_patience, database.search_columns(&table.table)).await {
+            Ok(Ok(indexed)) => indexed,
+            Ok(Err(error)) => {
                 tracing::debug!(%table, %error, "whether the declared fields have their indexes can't be seen");
+                continue;
+            }
+            Err(_) => {
+                tracing::debug!(%table, "whether the declared fields have their indexes can't be seen: there is no answer");
+                silent.insert(table.database.clone());
                 continue;
             }
         };

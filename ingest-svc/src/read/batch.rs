@@ -202,14 +202,22 @@ where
     let known: &[Wanted] = wanted;
     let present = |at: usize| async move {
         let Wanted { table, cold, columns, state, .. } = &known[at];
-        let State::Earlier(slot, epoch) = state else { return (at, Err(ReadError::NoRoom)) };
-        let slot = form::present(core, table, &cold.key, slot.clone(), Use::Read(columns)).await;
-        (at, slot.map(|slot| held_in(slot, *epoch)).map_err(ReadError::from))
+        let State::Earlier(slot, epoch) = state else { return (at, State::Unread) };
+        let wanted = Use::Read(columns);
+        let present = form::present(core, table, &cold.key, slot.clone(), wanted).await;
+        // Not before there was an answer: while the database is away what there is of it is better than nothing.
+        if present.is_ok()
+            && form::asks_each_time(table, slot, wanted)
+            && core.hot.evict(cold.shard, vec![cold.record.clone()]).await.is_ok()
+        {
+            return (at, State::Unread);
+        }
+        (at, State::Read(present.map(|slot| held_in(slot, *epoch)).map_err(ReadError::from)))
     };
-    let read: Vec<(usize, Result<Held, ReadError>)> =
+    let read: Vec<(usize, State)> =
         stream::iter(earlier).map(present).buffer_unordered(STATEMENTS_AT_ONCE).collect().await;
-    for (at, held) in read {
-        wanted[at].state = State::Read(held);
+    for (at, state) in read {
+        wanted[at].state = state;
     }
 }
 

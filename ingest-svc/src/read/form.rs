@@ -46,6 +46,41 @@ pub(crate) fn is_earlier(table: &CatalogTable, slot: &Slot) -> bool {
     matches!(image.content, Content::Row(_)) && image.fingerprint != table.fingerprint()
 }
 
+/// Whether the database has to be asked at each read of a clean record, until it is written or its TTL ends: unless it is
+/// forgotten, and read as one that is cold: then it is hot in its present form.
+pub(crate) fn asks_each_time(table: &CatalogTable, slot: &Slot, wanted: Use<'_>) -> bool {
+    let Slot::Image { image, stage: Stage::Clean, .. } = slot else { return false };
+    let Content::Row(stored) = &image.content else { return false };
+    Filling::of(&table.schema, stored, image.is_whole(), Stage::Clean, wanted).asks_database(&table.schema)
+}
+
+/// How the columns are filled that came after a record was stored.
+struct Filling<'a> {
+    stored: &'a Row,
+    goes_by_default: bool,
+    wanted: Use<'a>,
+}
+
+impl<'a> Filling<'a> {
+    fn of(schema: &TableSchema, stored: &'a Row, is_whole: bool, stage: Stage, wanted: Use<'a>) -> Self {
+        let waits_whole = stage != Stage::Clean && is_whole;
+        let has_lost = stored.iter().any(|(name, _)| schema.column(name.as_str()).is_none());
+        let goes_by_default = waits_whole || (matches!(wanted, Use::Read(_)) && !has_lost);
+        Self { stored, goes_by_default, wanted }
+    }
+
+    fn default(&self, column: &Column) -> Option<Value> {
+        column.constant_default().filter(|_| self.goes_by_default)
+    }
+
+    /// Whether only the database knows what a wanted column holds.
+    fn asks_database(&self, schema: &TableSchema) -> bool {
+        let is_missing =
+            |column: &&Column| self.stored.get(column.name.as_str()).is_none() && self.wanted.includes(&column.name);
+        schema.columns.iter().filter(is_missing).any(|column| self.default(column).is_none())
+    }
+}
+
 /// What the hot store holds of a record, in its table's present form: see [`image`].
 pub(crate) async fn present<H, L, D>(
     core: &Core<H, L, D>,
@@ -83,16 +118,13 @@ where
     D: Database,
 {
     let schema = &table.schema;
-    let waits_whole = stage != Stage::Clean && image.is_whole();
+    let is_whole = image.is_whole();
     let stored = match image.content {
         Content::Row(row) if image.fingerprint != table.fingerprint() => row,
         content => return Ok(Image { content, ..image }),
     };
-    let has_lost = stored.iter().any(|(name, _)| schema.column(name.as_str()).is_none());
-    let goes_by_default = waits_whole || (matches!(wanted, Use::Read(_)) && !has_lost);
-    let default = |column: &Column| column.constant_default().filter(|_| goes_by_default);
-    let is_missing = |column: &&Column| stored.get(column.name.as_str()).is_none() && wanted.includes(&column.name);
-    let asks = schema.columns.iter().filter(is_missing).any(|column| default(column).is_none());
+    let filling = Filling::of(schema, &stored, is_whole, stage, wanted);
+    let asks = filling.asks_database(schema);
     let in_database = match if asks { row_of(core, table, key).await? } else { DatabaseRow::Absent } {
         DatabaseRow::Present { row, .. } => row,
         DatabaseRow::Deleted { .. } | DatabaseRow::Absent => Row::default(),
@@ -102,7 +134,9 @@ where
         let name = column.name.as_str();
         let value = match stored.get(name) {
             Some(value) => Some(fitted(column, value)),
-            None => default(column).or_else(|| in_database.get(name).cloned()).or_else(|| column.constant_default()),
+            None => {
+                filling.default(column).or_else(|| in_database.get(name).cloned()).or_else(|| column.constant_default())
+            }
         };
         if let Some(value) = value {
             row.insert(column.name.clone(), value);

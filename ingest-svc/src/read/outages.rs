@@ -28,7 +28,7 @@ pub(crate) struct Outages {
 
 /// What a database is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Question {
+pub(crate) enum Question {
     /// Rows by their keys.
     Rows,
     /// Rows by the value of a column.
@@ -76,7 +76,7 @@ impl Outages {
     ///
     /// # Errors
     /// [`StoreError::DatabaseDown`] while there is no answer to be had.
-    pub(super) fn known(&self, table: &TableRef, question: Question) -> Result<(), StoreError> {
+    pub(crate) fn known(&self, table: &TableRef, question: Question) -> Result<(), StoreError> {
         told(&self.lock(), table, question, Instant::now())
     }
 

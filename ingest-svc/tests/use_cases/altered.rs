@@ -86,6 +86,26 @@ async fn a_record_is_read_and_updated_in_the_form_of_the_altered_table() {
 }
 
 #[tokio::test]
+async fn a_hot_record_whose_new_column_only_the_database_knows_is_not_read_from_it_each_time() {
+    let world = World::new().await;
+    for id in ["a", "b"] {
+        world.write(put(id, 1)).await.unwrap();
+    }
+    world.drain().await;
+    alter(&world, altered_columns()).await;
+    let altered = alter_row(&world, "a");
+    let before = world.reads();
+    for _ in 0..10 {
+        assert_eq!(world.get("a").await.unwrap().row, altered);
+    }
+    assert_eq!(world.reads() - before, 2, "for the first one, and to have it hot in the new form");
+    world.db.set_away(true);
+    assert_eq!(world.get("a").await.unwrap().row, altered);
+    assert!(world.get("b").await.is_err());
+    assert!(matches!(world.slot("b").await, Slot::Image { .. }), "what there is of it stays");
+}
+
+#[tokio::test]
 async fn what_the_database_does_not_have_yet_gets_what_it_will_give() {
     let world = World::new().await;
     world.write(create("a", 1)).await.unwrap();
@@ -358,7 +378,9 @@ async fn an_altered_table_is_seen_within_ten_times_the_time_that_is_set() {
 #[tokio::test]
 async fn a_record_whose_column_was_renamed_is_not_read_as_if_it_had_no_value() {
     let world = World::new().await;
-    world.write(update_of_note("clean", "kept")).await.unwrap();
+    for id in ["clean", "unread"] {
+        world.write(update_of_note(id, "kept")).await.unwrap();
+    }
     world.drain().await;
     world.write(update_of_note("waits", "kept")).await.unwrap();
     let mut columns = payment_columns();
@@ -376,8 +398,9 @@ async fn a_record_whose_column_was_renamed_is_not_read_as_if_it_had_no_value() {
     // What waits names the former column, and leaves nothing in this one.
     assert_eq!(world.get("waits").await.unwrap().row.get("remark"), Some(&Value::Null));
     world.db.set_away(true);
-    assert!(matches!(world.get("clean").await, Err(ReadError::Store(_))), "rather than a value that it has not");
-    let some = world.reader.get(&table("payments"), &key_row("clean"), &["amount".to_owned()]).await.unwrap();
+    assert_eq!(world.get("clean").await.unwrap().row, renamed);
+    assert!(matches!(world.get("unread").await, Err(ReadError::Store(_))), "rather than a value that it has not");
+    let some = world.reader.get(&table("payments"), &key_row("unread"), &["amount".to_owned()]).await.unwrap();
     assert_eq!(some.row, row(&[("amount", Value::Int64(1))]), "for that nobody has to be asked");
 }
 

@@ -51,7 +51,7 @@ impl World {
         self.reader.evict(&table("payments"), &[key_row(id)]).await.unwrap().remove(0).unwrap()
     }
 
-    fn reads(&self) -> usize {
+    pub fn reads(&self) -> usize {
         self.db.reads.load(Ordering::SeqCst)
     }
 }
