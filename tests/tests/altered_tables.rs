@@ -273,6 +273,21 @@ async fn a_column_is_dropped_for_good_on_servers() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a server: ./tests/run starts one"]
+async fn a_column_is_dropped_for_good_on_mysql() -> Result<()> {
+    let system = System::on_shared_mysql(TABLES, settings()).await?;
+    a_column_can_be_dropped_for_good_under_a_backlog(&system).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a server: ./tests/run starts one"]
+async fn a_column_is_dropped_for_good_on_postgres() -> Result<()> {
+    let tables = TABLES.replace("DATETIME", "TIMESTAMP");
+    let system = System::on_shared_postgres(&tables, settings()).await?;
+    a_column_can_be_dropped_for_good_under_a_backlog(&system).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn records_take_the_form_of_their_altered_table_in_the_embedded_edition() -> Result<()> {
     // SQLite adds no column of a moment, and changes none.
     records_take_the_form_of_their_altered_table(&System::embedded(TABLES, settings()).await?, None).await
