@@ -32,7 +32,8 @@ fn with(row: Row, fee: i64, remark: Value) -> Row {
     row.merged_with(self::row([("fee", Value::Int64(fee)), ("remark", remark)]))
 }
 
-fn as_update(change: Change) -> Change {
+/// What another write of the record made of it, which named some of its columns.
+pub fn as_update(change: Change) -> Change {
     Change { image: Image { operation: Operation::Update, ..change.image }, ..change }
 }
 

@@ -6,6 +6,7 @@ use database::{Applied, Database, DatabaseRow, ErrorClass};
 use model::{Key, Value, VersionGuard};
 
 use crate::{
+    altered::as_update,
     harness::*,
     tables::{Holds, TableOf},
 };
@@ -26,8 +27,8 @@ on_each_database!(
     reading_between_put_and_delete_never_finds_nothing,
     reading_many_keys_keeps_their_order;
     about_sql:
-    an_image_of_an_older_schema_leaves_the_new_column_alone,
-    an_image_of_an_older_schema_is_judged_by_what_becomes_of_its_row,
+    an_update_of_an_older_schema_leaves_the_new_column_alone,
+    an_update_of_an_older_schema_is_judged_by_what_becomes_of_its_row,
     a_key_equal_by_collation_is_one_key_or_refused,
 );
 
@@ -251,7 +252,7 @@ async fn a_table_of_nothing_but_its_key(h: Harness) {
 }
 
 /// And not by a row that has the new column's default in place of what is there.
-async fn an_image_of_an_older_schema_is_judged_by_what_becomes_of_its_row(h: Harness) {
+async fn an_update_of_an_older_schema_is_judged_by_what_becomes_of_its_row(h: Harness) {
     for guard in GUARDS {
         let table = format!("priced_{guard:?}").to_lowercase();
         let create = format!("CREATE TABLE {table} (id VARCHAR(9) NOT NULL PRIMARY KEY, price BIGINT NOT NULL)");
@@ -280,15 +281,15 @@ async fn an_image_of_an_older_schema_is_judged_by_what_becomes_of_its_row(h: Har
         );
         h.sql(&altered).await;
         let grown = h.introspect(&table).await.unwrap();
-        assert_eq!(h.apply_one(&grown, put_row(&grown, priced(50), 20)).await, Applied::Written);
+        assert_eq!(h.apply_one(&grown, as_update(put_row(&grown, priced(50), 20))).await, Applied::Written);
         let kept = [("least", Value::Int64(1)), ("most", Value::Int64(100))];
         assert_eq!(h.read(&grown, &id("a")).await, present(20, priced(50).merged_with(row(kept))));
-        let error = h.apply(&grown, &[put_row(&grown, priced(500), 30)]).await.unwrap_err();
+        let error = h.apply(&grown, &[as_update(put_row(&grown, priced(500), 30))]).await.unwrap_err();
         assert_eq!(error.class(), ErrorClass::Permanent, "{error}");
     }
 }
 
-async fn an_image_of_an_older_schema_leaves_the_new_column_alone(h: Harness) {
+async fn an_update_of_an_older_schema_leaves_the_new_column_alone(h: Harness) {
     for guard in GUARDS {
         let schema = h.items(guard).await;
         h.apply_one(&schema, put(&schema, "a", 10)).await;
@@ -296,7 +297,7 @@ async fn an_image_of_an_older_schema_leaves_the_new_column_alone(h: Harness) {
         h.sql(&format!("ALTER TABLE {table} ADD COLUMN added BIGINT DEFAULT 7")).await;
         let newer = h.introspect(table.as_str()).await.unwrap();
         h.sql(&format!("UPDATE {table} SET added = 8 WHERE id = 'a'")).await;
-        let changes = [put(&newer, "a", 20), put(&newer, "b", 20)];
+        let changes = [put(&newer, "a", 20), put(&newer, "b", 20)].map(as_update);
         assert_eq!(h.apply(&newer, &changes).await.unwrap(), vec![Applied::Written; 2]);
         assert_eq!(h.number(&format!("SELECT added FROM {table} WHERE id = 'a'")).await, Some(8));
         assert_eq!(h.number(&format!("SELECT added FROM {table} WHERE id = 'b'")).await, Some(7));
