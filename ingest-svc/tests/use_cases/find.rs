@@ -180,6 +180,26 @@ async fn a_page_ends_where_its_bytes_do() {
 }
 
 #[tokio::test]
+async fn a_record_that_finds_no_room_on_a_page_is_the_first_of_the_next() {
+    let world = World::finding_with(IngestOptions { max_find_bytes: 400, ..quick_options() }).await;
+    for (id, chars) in [("a", 1), ("b", 1), ("c", 390), ("d", 1)] {
+        let long = row(&[("status", Value::Text("x".repeat(chars)))]);
+        let row = full_payment(id, 1).merged_with(long);
+        world.db.set_row("payments", &key(id), DatabaseRow::Present { version: Version::ZERO, row });
+    }
+    let (mut pages, mut query) = (Vec::new(), by_amount(1));
+    loop {
+        let page = world.find(&query).await.unwrap();
+        pages.push(page.records.len());
+        query.page_token = page.next_page_token;
+        if query.page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(pages, [2, 1, 1]);
+}
+
+#[tokio::test]
 async fn rows_are_read_few_at_once_and_no_more_of_them_than_a_page_may_have() {
     for (max_find_bytes, statements) in [(1 << 20, 3), (1, 1), (10_000, 2)] {
         let world = World::finding_with(IngestOptions { max_find_bytes, ..quick_options() }).await;

@@ -81,7 +81,7 @@ pub struct IngestSettings {
     pub watch_progress: Duration,
     /// Records of one page of FindRecords.
     pub max_find_records: usize,
-    /// Bytes of the rows of one page of FindRecords, which ends with the one that goes beyond.
+    /// Bytes of the rows of one page of FindRecords, which ends before the one that would go beyond, but has one.
     pub max_find_bytes: usize,
     /// How long a reader may take to fill a cold record.
     #[serde(with = "duration::text")]
